@@ -1,0 +1,1 @@
+//! What an application uses to run distributed transactions.

@@ -1,0 +1,235 @@
+//! What the servers ask of the driver, and what it answers. Plain data, in the driver's own words: the
+//! server translates to and from the wire.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use votum_proto::names::{Gid, Gtid, ParticipantName, SessionName};
+use votum_proto::v1;
+
+use crate::protocol::record::{AbortReason, Heuristic};
+
+/// Where an answer goes. A client that hung up has dropped the other end; that stops nothing.
+pub type Answer<T> = oneshot::Sender<Result<T, RequestError>>;
+
+/// A request to the driver.
+pub enum Request {
+    /// Open a transaction.
+    Begin(Begin, Answer<Begun>),
+    /// Ask for the decision.
+    Commit(Commit, Answer<Outcome>),
+    /// End the transaction, unless a commit has been decided.
+    Rollback {
+        /// Which.
+        gtid: Gtid,
+        /// The client's secret.
+        secret: Vec<u8>,
+        /// For people.
+        reason: String,
+        /// The outcome.
+        answer: Answer<Outcome>,
+    },
+    /// What became of a transaction, by gtid.
+    Get(Gtid, Answer<Outcome>),
+    /// What became of a transaction, by client name and idempotency key.
+    GetByKey {
+        /// The client's name.
+        client: String,
+        /// The key.
+        key: String,
+        /// The gtid and its outcome.
+        answer: Answer<(Gtid, Outcome)>,
+    },
+    /// See `Operator.GetStatus`.
+    Status(Answer<v1::GetStatusResponse>),
+    /// See `Operator.ListTransactions`.
+    List(v1::ListTransactionsRequest, Answer<v1::ListTransactionsResponse>),
+    /// See `Operator.ShowTransaction`.
+    Show(Gtid, Answer<v1::ShowTransactionResponse>),
+    /// See `Operator.ListInDoubt`. Answered when every agent has, or after `wait`.
+    InDoubt {
+        /// Only this one; else all.
+        participant: Option<ParticipantName>,
+        /// How long agents have.
+        wait: Duration,
+        /// The join of their listings with the log.
+        answer: Answer<v1::ListInDoubtResponse>,
+    },
+    /// See `Operator.Resolve`.
+    Resolve(Resolve, Answer<v1::ResolveResponse>),
+    /// Refuse new transactions, abort undecided ones at the deadline, close the log. Answered when that is
+    /// done.
+    Drain {
+        /// How long undecided transactions may go on.
+        grace: Duration,
+        /// Done.
+        answer: oneshot::Sender<()>,
+    },
+}
+
+/// The parameters of a new transaction, with bounds already checked by the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begin {
+    /// The timeout, already bounded by the configuration.
+    pub timeout: Duration,
+    /// The idempotency key, its client and the hash of the request.
+    pub key: Option<crate::protocol::record::KeyRecord>,
+    /// The client's name; empty when it gave none.
+    pub client: String,
+    /// The label; empty when it gave none.
+    pub label: String,
+}
+
+/// A new transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// Its name.
+    pub gtid: Gtid,
+    /// What the client shows from now on.
+    pub secret: Vec<u8>,
+}
+
+/// A Commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Which.
+    pub gtid: Gtid,
+    /// The client's secret.
+    pub secret: Vec<u8>,
+    /// Every branch, as the client saw it.
+    pub branches: Vec<BranchClaim>,
+    /// When to answer.
+    pub wait: Wait,
+}
+
+/// One branch, as the client saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BranchClaim {
+    /// Where it is.
+    pub participant: ParticipantName,
+    /// As its first reply named it.
+    pub session: SessionName,
+    /// The last ordinal whose reply the client saw.
+    pub last_ordinal: u64,
+}
+
+/// When a Commit is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// When the decision is on disk.
+    Decided,
+    /// When every branch has acknowledged, or the coordinator's bound has passed.
+    Completed,
+}
+
+/// A person's settlement of one branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolve {
+    /// The branch.
+    pub gid: Gid,
+    /// Where it is.
+    pub participant: ParticipantName,
+    /// True: commit. False: roll back.
+    pub commit: bool,
+    /// Who asks.
+    pub operator: String,
+    /// Why.
+    pub reason: String,
+    /// False: say what would be done.
+    pub apply: bool,
+}
+
+/// How a transaction ended, or when to ask again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every branch commits, or has.
+    Committed {
+        /// Participants whose acknowledgement is owed; empty when all is completed.
+        pending: Vec<ParticipantName>,
+        /// Branches known to have ended otherwise.
+        heuristics: Vec<Heuristic>,
+    },
+    /// Committed everywhere; nothing was written.
+    ReadOnly,
+    /// No branch has committed, and none ever will.
+    Aborted {
+        /// Why; `None` when no record says so and it is presumed.
+        reason: Option<AbortReason>,
+        /// Branches known to have committed all the same.
+        heuristics: Vec<Heuristic>,
+    },
+    /// Begun and not decided: the state's name.
+    InProgress(&'static str),
+    /// Not known now: why.
+    Unknown(String),
+    /// Ended longer ago than the log remembers.
+    Expired,
+}
+
+/// A request that cannot be served as it stands: what the caller must change, or when to try again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The secret is not this transaction's.
+    #[error("the secret shown is not that of transaction {0}")]
+    WrongSecret(Gtid),
+    /// No such transaction was ever begun here.
+    #[error("transaction {0} was never begun here")]
+    NotFound(String),
+    /// The request contradicts what is known of the transaction.
+    #[error("{0}")]
+    Invalid(String),
+    /// The idempotency key stands for a transaction that is still alive.
+    #[error("the idempotency key is in use by live transaction {0}")]
+    KeyInUse(Gtid),
+    /// The idempotency key's transaction is committed.
+    #[error("the idempotency key's work was committed as transaction {0}")]
+    KeyCommitted(Gtid),
+    /// The idempotency key was used with another request.
+    #[error("the idempotency key was used for another request, by transaction {0}")]
+    KeyMismatch(Gtid),
+    /// Too many live transactions.
+    #[error("{live} transactions are live, which is the configured limit")]
+    Overloaded {
+        /// How many are live.
+        live: usize,
+    },
+    /// Not now: the log is being counted, is stale or unreadable, or the coordinator is stopping.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The log failed: this coordinator answers nothing more.
+    #[error("the decision log failed ({0}); the coordinator must be restarted")]
+    LogFailed(String),
+}
+
+/// How the servers reach the driver.
+#[derive(Clone)]
+pub struct DriverHandle {
+    requests: mpsc::Sender<Request>,
+}
+
+impl DriverHandle {
+    /// A handle that feeds `requests`.
+    pub fn new(requests: mpsc::Sender<Request>) -> Self {
+        Self { requests }
+    }
+
+    /// Sends the request that `make` builds around an answer's sender, and waits for the answer. The work
+    /// goes on when the caller does not wait.
+    ///
+    /// # Errors
+    /// As the driver answers; [`RequestError::Unavailable`] when the driver has stopped.
+    pub async fn ask<T>(&self, make: impl FnOnce(Answer<T>) -> Request) -> Result<T, RequestError> {
+        let (answer, answered) = oneshot::channel();
+        let stopped = || RequestError::Unavailable("the coordinator is stopping".into());
+        self.requests.send(make(answer)).await.map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())?
+    }
+
+    /// Asks the driver to stop within `grace`, and waits until it has.
+    pub async fn drain(&self, grace: Duration) {
+        let (answer, done) = oneshot::channel();
+        if self.requests.send(Request::Drain { grace, answer }).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The coordinator: protocol, decision log, driver, transport, gRPC server.
+
+pub mod crash;
+pub mod driver;
+pub mod log;
+pub mod protocol;
+pub mod transport;

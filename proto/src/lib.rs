@@ -1,0 +1,21 @@
+//! The contract that every part of Votum shares: the wire messages ([`v1`]), the names they carry
+//! ([`names`]), the exchange between coordinator and agent ([`exchange`]), the secrets that clients show
+//! ([`secret`]), errors as they cross the wire ([`error`]), addresses ([`address`]) and the seams through
+//! which time, randomness and tasks enter ([`runtime`]).
+
+pub mod address;
+pub mod error;
+pub mod exchange;
+pub mod names;
+pub mod runtime;
+pub mod secret;
+
+/// The generated messages, clients and servers of package `votum.v1`. The `.proto` files beside this crate
+/// document every field.
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("votum.v1");
+
+    /// The compiled descriptors of this package, for gRPC reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/votum_descriptor.bin"));
+}

@@ -1,0 +1,1 @@
+//! Tests on real PostgreSQL servers and real processes, and the demo.
