@@ -1,7 +1,8 @@
 //! The contract that every part of Votum shares: the wire messages ([`v1`]), the names they carry
 //! ([`names`]), the exchange between coordinator and agent ([`exchange`]), the secrets that clients show
 //! ([`secret`]), errors as they cross the wire ([`error`]), addresses ([`address`]) and the seams through
-//! which time, randomness and tasks enter ([`runtime`]).
+//! which time, randomness and tasks enter ([`runtime`]); and, with the feature `service`, what the server
+//! processes do alike (`service`).
 
 pub mod address;
 pub mod error;
@@ -9,6 +10,8 @@ pub mod exchange;
 pub mod names;
 pub mod runtime;
 pub mod secret;
+#[cfg(feature = "service")]
+pub mod service;
 
 /// The generated messages, clients and servers of package `votum.v1`. The `.proto` files beside this crate
 /// document every field.
