@@ -1,6 +1,12 @@
 //! The ordered, batched exchange with each agent: dialled by the coordinator, dialled again for ever with a
 //! capped, jittered back-off. One link, one agent; an agent may serve several participants.
 
+pub mod channel;
+pub mod grpc;
+pub mod link;
+#[cfg(test)]
+mod link_tests;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
