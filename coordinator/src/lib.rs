@@ -1,5 +1,6 @@
 //! The coordinator: protocol, decision log, driver, transport, gRPC server.
 
+pub mod config;
 pub mod crash;
 pub mod driver;
 pub mod log;
