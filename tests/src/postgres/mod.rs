@@ -1,0 +1,8 @@
+//! Real PostgreSQL servers, each in a temporary directory of its own.
+
+mod install;
+mod server;
+mod shared;
+
+pub use server::{Options, ROLE, Server};
+pub use shared::{fresh_database, shared};

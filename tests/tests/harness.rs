@@ -1,0 +1,125 @@
+//! The harness itself: it must not fail where Votum did not, and must leave nothing behind.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use votum_tests::eventually::{Found, eventually};
+use votum_tests::postgres::{self, Options, ROLE, Server};
+
+#[tokio::test]
+async fn a_server_keeps_what_was_committed_through_an_immediate_stop() {
+    let server = Server::start(Options::default()).await.unwrap();
+    server.create_database("bank").await.unwrap();
+    let client = server.client_as("bank", ROLE).await.unwrap();
+    client.batch_execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)").await.unwrap();
+    client.batch_execute("BEGIN; INSERT INTO kept VALUES (2); PREPARE TRANSACTION 'p'").await.unwrap();
+    client.batch_execute("BEGIN; INSERT INTO kept VALUES (3)").await.unwrap();
+
+    server.stop_immediate().await.unwrap();
+    assert!(!server.is_running());
+    assert!(server.client("bank").await.is_err(), "a stopped server answered");
+    server.restart().await.unwrap();
+
+    let client = server.client_as("bank", ROLE).await.unwrap();
+    client.batch_execute("COMMIT PREPARED 'p'").await.unwrap();
+    let rows = client.query("SELECT n FROM kept ORDER BY n", &[]).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<i32>>(), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_server_stops_in_order_and_starts_again() {
+    let server = Server::start(Options::default()).await.unwrap();
+    server.stop().await.unwrap();
+    server.stop().await.unwrap();
+    server.restart().await.unwrap();
+    server.restart().await.unwrap();
+    server.client("postgres").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_without_slots_refuses_to_prepare() {
+    let options = Options { max_prepared_transactions: 0, ..Options::default() };
+    let server = Server::start(options).await.unwrap();
+    let client = server.client("postgres").await.unwrap();
+    let refused = client.batch_execute("BEGIN; SAVEPOINT s; PREPARE TRANSACTION 'p'").await.unwrap_err();
+    assert_eq!(refused.code().unwrap().code(), "55000");
+}
+
+#[tokio::test]
+async fn shared_servers_are_different_systems_with_a_database_for_each_test() {
+    let (first, second) = (postgres::shared(0).await.unwrap(), postgres::shared(1).await.unwrap());
+    let mut systems = Vec::new();
+    for server in [&first, &second] {
+        let client = server.client("postgres").await.unwrap();
+        let row = client.query_one("SELECT system_identifier FROM pg_control_system()", &[]).await.unwrap();
+        systems.push(row.get::<_, i64>(0));
+    }
+    assert_ne!(systems[0], systems[1]);
+    let databases =
+        [postgres::fresh_database(&first).await.unwrap(), postgres::fresh_database(&first).await.unwrap()];
+    assert_ne!(databases[0], databases[1]);
+    assert_eq!(postgres::shared(0).await.unwrap().pid(), first.pid());
+}
+
+#[tokio::test]
+async fn a_server_is_gone_after_a_panic() {
+    let started: std::sync::Arc<Mutex<Option<(u32, std::path::PathBuf)>>> = Default::default();
+    let tell = started.clone();
+    let panicked = tokio::task::spawn_blocking(move || {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let server = Server::start(Options::default()).await.unwrap();
+            *tell.lock().unwrap() = Some((server.pid().unwrap(), server.dir().to_owned()));
+            panic!("as a failing test does");
+        })
+    });
+    assert!(panicked.await.unwrap_err().is_panic());
+    let (pid, dir) = started.lock().unwrap().take().unwrap();
+    assert!(!is_alive(pid), "PostgreSQL {pid} outlived the panic");
+    assert!(!dir.exists(), "{} outlived the panic", dir.display());
+}
+
+/// Starts a server, says so, and waits to be killed. Run only by the test below, as a process of its own.
+#[tokio::test]
+#[ignore = "the other half of a_server_is_gone_after_its_owner_was_killed"]
+async fn owner_that_waits_to_be_killed() {
+    let server = Server::start(Options::default()).await.unwrap();
+    println!("\nstarted {} {}", server.pid().unwrap(), server.dir().display());
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn a_server_is_gone_after_its_owner_was_killed() {
+    let mut owner = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "owner_that_waits_to_be_killed", "--ignored", "--nocapture"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(owner.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| line.strip_prefix("started ").map(str::to_owned))
+        .expect("the owner ended before its server had started");
+    let (pid, dir) = said.split_once(' ').unwrap();
+    let (pid, dir) = (pid.parse::<u32>().unwrap(), Path::new(dir));
+    assert!(is_alive(pid) && dir.exists());
+
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+
+    eventually("server and directory are gone", async || {
+        Ok(match (is_alive(pid), dir.exists()) {
+            (false, false) => Found::Yes(()),
+            left => Found::NotYet(format!("(process, directory) left: {left:?}")),
+        })
+    })
+    .await
+    .unwrap();
+}
+
+/// Whether a process is there and is more than a zombie.
+fn is_alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .is_ok_and(|status| !status.lines().any(|line| line.starts_with("State:") && line.contains('Z')))
+}
