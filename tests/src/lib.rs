@@ -6,7 +6,10 @@
 
 pub mod eventually;
 pub mod guard;
+pub mod invariants;
+pub mod ledger;
 pub mod postgres;
+pub mod process;
 
 use std::path::{Path, PathBuf};
 
