@@ -5,4 +5,5 @@ pub mod crash;
 pub mod driver;
 pub mod log;
 pub mod protocol;
+pub mod server;
 pub mod transport;

@@ -1,0 +1,278 @@
+//! From the wire's words to the driver's, with every bound checked.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use votum_proto::names::{Gtid, NameError, ParticipantName};
+use votum_proto::v1;
+
+use crate::config::Limits;
+use crate::driver::request::{Begin, BranchClaim, Commit, RequestError, Resolve, Wait};
+use crate::protocol::record::{KeyRecord, MAX_BRANCHES, MAX_KEY, MAX_LABEL, MAX_TEXT, cut};
+
+/// The longest digest that a client may give of its work, in bytes.
+const MAX_DIGEST: usize = 64;
+/// How long agents have to answer an operator's question when the question does not say, and at most.
+const LISTING_WAIT_MS: u64 = 5_000;
+const LONGEST_LISTING_WAIT_MS: u64 = 60_000;
+
+/// A name from the wire.
+///
+/// # Errors
+/// [`RequestError::Invalid`], with what was expected.
+pub fn name<T: FromStr<Err = NameError>>(text: &str) -> Result<T, RequestError> {
+    text.parse().map_err(|error: NameError| RequestError::Invalid(error.to_string()))
+}
+
+/// A Begin.
+///
+/// # Errors
+/// [`RequestError::Invalid`], naming the field and its bound.
+pub fn begin(request: v1::BeginRequest, limits: &Limits) -> Result<Begin, RequestError> {
+    if !request.attached.is_empty() {
+        return Err(RequestError::Invalid(
+            "this coordinator does not offer attached branches yet: leave `attached` empty, and run the \
+             statements through the participants' agents"
+                .into(),
+        ));
+    }
+    let isolation = v1::Isolation::try_from(request.isolation).map_err(|_| {
+        RequestError::Invalid(format!("isolation {} is not one of enum Isolation", request.isolation))
+    })?;
+    bounded("idempotency_key", request.idempotency_key.len(), MAX_KEY)?;
+    bounded("client_name", request.client_name.len(), MAX_LABEL)?;
+    bounded("request_digest", request.request_digest.len(), MAX_DIGEST)?;
+    bounded("label", request.label.len(), MAX_LABEL)?;
+    let request_hash = request_hash(isolation, &request);
+    let v1::BeginRequest { timeout_ms, idempotency_key, client_name, label, .. } = request;
+    let key = (!idempotency_key.is_empty()).then(|| KeyRecord {
+        client: client_name.clone(),
+        key: idempotency_key,
+        request_hash,
+    });
+    Ok(Begin { timeout: limits.timeout(timeout_ms), key, client: client_name, label })
+}
+
+/// What an idempotency key stands for: the parameters of Begin and the client's own digest of the work, but
+/// neither the key nor the timeout, which a retry may choose afresh. Kept in the log: this may never change.
+fn request_hash(isolation: v1::Isolation, request: &v1::BeginRequest) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"votum.v1.Begin\0");
+    hash.update(i32::from(isolation).to_be_bytes());
+    hash.update([u8::from(request.read_only)]);
+    // Each with its length before it: no two requests may run together into the same bytes.
+    for field in [request.label.as_bytes(), &request.request_digest] {
+        hash.update((field.len() as u64).to_be_bytes());
+        hash.update(field);
+    }
+    hash.finalize().into()
+}
+
+/// A Commit.
+///
+/// # Errors
+/// [`RequestError::Invalid`], naming the branch.
+pub fn commit(request: v1::CommitRequest) -> Result<Commit, RequestError> {
+    bounded("the number of branches", request.branches.len(), MAX_BRANCHES)?;
+    let wait = match request.wait() {
+        v1::commit_request::Wait::Unspecified | v1::commit_request::Wait::Completed => Wait::Completed,
+        v1::commit_request::Wait::Decided => Wait::Decided,
+    };
+    let gtid: Gtid = name(&request.gtid)?;
+    let branches = request.branches.iter().map(claim).collect::<Result<Vec<_>, _>>()?;
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = branches.iter().find(|branch| !seen.insert(&branch.participant)) {
+        return Err(RequestError::Invalid(format!(
+            "participant {} is named twice: a transaction has one branch at each participant",
+            twice.participant
+        )));
+    }
+    Ok(Commit { gtid, secret: request.secret, branches, wait })
+}
+
+fn claim(claim: &v1::BranchClaim) -> Result<BranchClaim, RequestError> {
+    let participant: ParticipantName = name(&claim.participant)?;
+    let session = claim.session.ok_or_else(|| {
+        RequestError::Invalid(format!(
+            "the branch at participant {participant} names no session: show the one that the reply to its \
+             first Execute carried"
+        ))
+    })?;
+    Ok(BranchClaim { participant, session: session.into(), last_ordinal: claim.last_ordinal })
+}
+
+/// What a rollback gives as its reason: cut rather than refused, for a rollback should not fail over words.
+pub fn reason(text: &str) -> String {
+    cut(text, MAX_TEXT)
+}
+
+/// Which participant an operator asks about, and how long agents have to answer.
+///
+/// # Errors
+/// [`RequestError::Invalid`] when the participant's name is not one.
+pub fn in_doubt(
+    request: &v1::ListInDoubtRequest,
+) -> Result<(Option<ParticipantName>, Duration), RequestError> {
+    let participant = match request.participant.as_str() {
+        "" => None,
+        text => Some(name(text)?),
+    };
+    let wait_ms = if request.wait_ms == 0 { LISTING_WAIT_MS } else { request.wait_ms };
+    Ok((participant, Duration::from_millis(wait_ms.min(LONGEST_LISTING_WAIT_MS))))
+}
+
+/// A settlement by hand.
+///
+/// # Errors
+/// [`RequestError::Invalid`]: a name that is not one, no action, or an order that does not say who gives it.
+pub fn resolve(request: v1::ResolveRequest) -> Result<Resolve, RequestError> {
+    let commit = match request.action() {
+        v1::resolve_request::Action::Commit => true,
+        v1::resolve_request::Action::Rollback => false,
+        v1::resolve_request::Action::Unspecified => {
+            return Err(RequestError::Invalid("say whether to commit or to roll back the branch".into()));
+        }
+    };
+    bounded("operator", request.operator.len(), MAX_LABEL)?;
+    bounded("reason", request.reason.len(), MAX_TEXT)?;
+    if request.apply && (request.operator.is_empty() || request.reason.is_empty()) {
+        return Err(RequestError::Invalid(
+            "say who settles the branch and why: both are kept in the log".into(),
+        ));
+    }
+    Ok(Resolve {
+        gid: name(&request.gid)?,
+        participant: name(&request.participant)?,
+        commit,
+        operator: request.operator,
+        reason: request.reason,
+        apply: request.apply,
+    })
+}
+
+fn bounded(what: &str, found: usize, most: usize) -> Result<(), RequestError> {
+    if found <= most {
+        return Ok(());
+    }
+    let unit = if what.starts_with("the number") { "" } else { " bytes" };
+    Err(RequestError::Invalid(format!("{what} is {found}{unit}; at most {most} are allowed")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begin_with(change: impl FnOnce(&mut v1::BeginRequest)) -> Result<Begin, RequestError> {
+        let mut request = v1::BeginRequest { idempotency_key: "k".into(), ..Default::default() };
+        change(&mut request);
+        begin(request, &Limits::default())
+    }
+
+    fn hash_with(change: impl FnOnce(&mut v1::BeginRequest)) -> [u8; 32] {
+        begin_with(change).unwrap().key.unwrap().request_hash
+    }
+
+    fn refused<T>(result: Result<T, RequestError>) -> String {
+        match result {
+            Err(RequestError::Invalid(why)) => why,
+            Err(other) => panic!("refused otherwise: {other}"),
+            Ok(_) => panic!("accepted"),
+        }
+    }
+
+    #[test]
+    fn every_bound_of_begin_is_checked() {
+        assert!(begin_with(|r| r.idempotency_key = "k".repeat(MAX_KEY)).is_ok());
+        for (field, why) in [
+            ("idempotency_key", refused(begin_with(|r| r.idempotency_key = "k".repeat(MAX_KEY + 1)))),
+            ("client_name", refused(begin_with(|r| r.client_name = "c".repeat(MAX_LABEL + 1)))),
+            ("label", refused(begin_with(|r| r.label = "l".repeat(MAX_LABEL + 1)))),
+            ("request_digest", refused(begin_with(|r| r.request_digest = vec![0; MAX_DIGEST + 1]))),
+            ("isolation", refused(begin_with(|r| r.isolation = 17))),
+            ("attached", refused(begin_with(|r| r.attached.push("bank".into())))),
+        ] {
+            assert!(why.contains(field), "{field}: {why}");
+        }
+        assert_eq!(begin(v1::BeginRequest::default(), &Limits::default()).unwrap().key, None);
+    }
+
+    #[test]
+    fn the_hash_of_a_request_covers_what_it_does_and_not_how_it_is_retried() {
+        let plain = hash_with(|_| ());
+        assert_eq!(plain, hash_with(|r| r.timeout_ms = 5));
+        assert_eq!(plain, hash_with(|r| r.idempotency_key = "other".into()));
+        let different = [
+            plain,
+            hash_with(|r| r.read_only = true),
+            hash_with(|r| r.set_isolation(v1::Isolation::Serializable)),
+            hash_with(|r| r.label = "ab".into()),
+            hash_with(|r| r.request_digest = b"ab".to_vec()),
+            hash_with(|r| {
+                r.label = "a".into();
+                r.request_digest = b"b".to_vec();
+            }),
+        ];
+        let distinct: BTreeSet<_> = different.iter().collect();
+        assert_eq!(distinct.len(), different.len());
+    }
+
+    /// A hash that changed with a release would make every retry across it a mismatch.
+    #[test]
+    fn the_hash_of_a_request_is_the_same_for_ever() {
+        let hash = hash_with(|r| {
+            r.label = "transfer".into();
+            r.request_digest = b"digest".to_vec();
+            r.read_only = true;
+            r.set_isolation(v1::Isolation::RepeatableRead);
+        });
+        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "2823bc6b7b185d712f0aed084bae6b72a0301fcff592013b99a920d905417cce");
+    }
+
+    fn commit_of(branches: Vec<v1::BranchClaim>) -> Result<Commit, RequestError> {
+        commit(v1::CommitRequest { gtid: "acme-7-3f9ac2-1".into(), branches, ..Default::default() })
+    }
+
+    fn at(participant: &str) -> v1::BranchClaim {
+        let session = v1::SessionName { agent_instance: 1, counter: 1 };
+        v1::BranchClaim { participant: participant.into(), session: Some(session), last_ordinal: 1 }
+    }
+
+    #[test]
+    fn a_commit_names_each_participant_once_with_its_session() {
+        let commit = commit_of(vec![at("a"), at("b")]).unwrap();
+        assert_eq!((commit.branches.len(), commit.wait), (2, Wait::Completed));
+        assert!(refused(commit_of(vec![at("a"), at("b"), at("a")])).contains("a is named twice"));
+        assert!(
+            refused(commit_of(vec![v1::BranchClaim { session: None, ..at("a") }])).contains("no session")
+        );
+        assert!(refused(commit_of(vec![at("A")])).contains("participant"));
+        let many = |n: usize| (0..n).map(|i| at(&format!("p{i}"))).collect();
+        assert!(commit_of(many(MAX_BRANCHES)).is_ok());
+        assert!(refused(commit_of(many(MAX_BRANCHES + 1))).contains("33"));
+    }
+
+    #[test]
+    fn nothing_is_settled_by_hand_without_a_name_and_a_reason() {
+        let request = v1::ResolveRequest {
+            gid: "votum_acme_7_3f9ac2_1042_0_2".into(),
+            participant: "bank".into(),
+            action: v1::resolve_request::Action::Rollback.into(),
+            ..Default::default()
+        };
+        assert!(!resolve(request.clone()).unwrap().commit);
+        assert!(refused(resolve(v1::ResolveRequest { apply: true, ..request.clone() })).contains("who"));
+        assert!(refused(resolve(v1::ResolveRequest { action: 0, ..request.clone() })).contains("commit or"));
+        assert!(refused(resolve(v1::ResolveRequest { gid: "x".into(), ..request })).contains("gid"));
+    }
+
+    #[test]
+    fn a_question_to_all_agents_waits_for_a_bounded_time() {
+        let (participant, wait) = in_doubt(&v1::ListInDoubtRequest::default()).unwrap();
+        assert_eq!((participant, wait), (None, Duration::from_secs(5)));
+        let long = v1::ListInDoubtRequest { wait_ms: u64::MAX, ..Default::default() };
+        assert_eq!(in_doubt(&long).unwrap().1, Duration::from_secs(60));
+    }
+}
