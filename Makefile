@@ -1,0 +1,74 @@
+# `make help` lists what there is. Every target finds or installs what it needs.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+# Where cargo builds to.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Only these two crates differ with the feature; both builds share every dependency in one target directory.
+CRASH_POINTS := --features votum-coordinator/crash-points,votum-participant/crash-points
+PROGRAMS := votum-coordinator votum-participant votumctl
+
+step = @printf '\n\033[1m== %s\033[0m\n' '$(1)'
+
+.PHONY: help
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do \
+	    printf '  make %-12s %s\n' "$$target" "$$what"; done
+	@printf '  make demo KEEP=1  %s\n' 'The same, left running, with how to talk to it and how to stop it'
+
+.PHONY: setup
+setup: ## Find or install Rust, a C compiler and PostgreSQL
+	@tests/scripts/install-toolchain
+	@tests/scripts/install-postgres >/dev/null
+
+.PHONY: demo
+demo: setup ## Watch money move between two PostgreSQL servers while the coordinator is killed
+	$(call step,building the demonstration (once, some minutes))
+	cargo build --workspace --bins $(CRASH_POINTS)
+	@$(MAKE) --no-print-directory keep-crash-points
+	@$(if $(KEEP),,tests/scripts/to-the-end) $(TARGET)/debug/demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: setup format lint docs binaries run-tests ## Everything that must hold before a change is accepted
+	$(call step,all passed)
+
+.PHONY: format
+format: ## Check the formatting (cargo fmt mends it)
+	$(call step,formatting)
+	cargo fmt --all --check
+
+.PHONY: lint
+lint: ## Clippy, with every warning an error, with and without crash points
+	$(call step,clippy)
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy --workspace --lib --bins --quiet $(CRASH_POINTS) -- -D warnings
+
+.PHONY: docs
+docs: ## Build the documentation, with every broken link an error
+	$(call step,documentation)
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace --quiet
+
+.PHONY: binaries
+binaries: ## Build the programs that the tests run as processes
+	$(call step,building the programs with crash points)
+	cargo build --workspace --bins $(CRASH_POINTS)
+	@$(MAKE) --no-print-directory keep-crash-points
+	$(call step,building the programs as they are released and the tests)
+	cargo build --workspace --bins
+	cargo test --workspace --no-run
+
+# Out of the way of the plain build, which has the same names.
+.PHONY: keep-crash-points
+keep-crash-points:
+	@mkdir -p $(TARGET)/crash-points
+	@cd $(TARGET)/debug && install -m 755 $(PROGRAMS) ../crash-points/
+
+.PHONY: run-tests
+run-tests:
+	$(call step,tests)
+	@tests/scripts/to-the-end cargo test --workspace --no-fail-fast

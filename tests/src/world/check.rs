@@ -1,0 +1,123 @@
+//! Collects the facts of a world for the judgement, once all is up and settled.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::PoisonError;
+
+use anyhow::{Context as _, bail};
+use tokio_postgres::Client;
+
+use super::{Bank, World};
+use crate::eventually::{Found, eventually};
+use crate::invariants::{BankFacts, Facts, Violation, judge};
+use crate::ledger::Ledger;
+use crate::postgres::ROLE;
+
+/// Prepared transactions that bear our name and were not planted, and sessions of ours that hold a
+/// transaction open.
+const LEFT_BEHIND: &str = r"
+    SELECT 'prepared transaction ' || gid || ' for ' || (clock_timestamp() - prepared)::text AS what
+      FROM pg_prepared_xacts
+     WHERE database = current_database() AND gid LIKE 'votum\_%' AND gid <> ALL ($1)
+    UNION ALL
+    SELECT 'session ' || pid::text || ', ' || state || ' for ' || (clock_timestamp() - xact_start)::text
+      FROM pg_stat_activity
+     WHERE datname = current_database() AND usename = $2 AND pid <> pg_backend_pid()
+       AND xact_start IS NOT NULL";
+
+impl World {
+    /// Judges the world against what its clients were told. Everything must be up; branches that are still
+    /// on their way get the usual deadline.
+    ///
+    /// # Errors
+    /// Every broken promise, with what each transfer was told and the end of every process's output.
+    pub async fn check(&self, ledger: &Ledger) -> anyhow::Result<()> {
+        let facts = self.facts(ledger).await.context("collecting the facts for the judgement")?;
+        let violations = judge(&facts);
+        if violations.is_empty() {
+            return Ok(());
+        }
+        bail!("{}", self.transcript(&facts, &violations)?)
+    }
+
+    async fn facts(&self, ledger: &Ledger) -> anyhow::Result<Facts> {
+        let mut banks = BTreeMap::new();
+        for bank in &self.banks {
+            banks.insert(bank.name.clone(), bank.facts().await?);
+        }
+        Ok(Facts { banks, transfers: ledger.transfers(), money_at_first: self.money_at_first })
+    }
+
+    fn transcript(&self, facts: &Facts, violations: &[Violation]) -> anyhow::Result<String> {
+        let mut text = String::from("promises were broken:\n");
+        for violation in violations {
+            writeln!(text, "  {violation}")?;
+        }
+        writeln!(text, "what clients were told:")?;
+        for (name, transfer) in &facts.transfers {
+            writeln!(text, "  {name}: {transfer}")?;
+        }
+        for process in std::iter::once(&self.coordinator).chain(self.banks.iter().map(|bank| &bank.agent)) {
+            writeln!(text, "the last lines of {}:\n{}", process.log().display(), process.log_tail())?;
+        }
+        Ok(text)
+    }
+
+    /// Waits until no branch of ours is left anywhere.
+    ///
+    /// # Errors
+    /// With what is left, when that is not so within the deadline.
+    pub async fn settled(&self) -> anyhow::Result<()> {
+        for bank in &self.banks {
+            let left = bank.left_behind().await?;
+            if !left.is_empty() {
+                bail!("{} still holds: {}", bank.name, left.join("; "));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Bank {
+    async fn facts(&self) -> anyhow::Result<BankFacts> {
+        // First this: what is still prepared is invisible to the queries after it.
+        let left_behind = self.left_behind().await?;
+        let client = self.client_as(ROLE).await?;
+        let rows = client.query("SELECT transfer, count(*) FROM journal GROUP BY transfer", &[]).await?;
+        let money = client.query_one("SELECT sum(balance)::int8 FROM accounts", &[]).await?.get(0);
+        let prepared =
+            "SELECT gid, transaction::text FROM pg_prepared_xacts WHERE database = current_database()";
+        let prepared = client.query(prepared, &[]).await?;
+        let planted = self.foreign.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let prepared = prepared.iter().map(|row| (row.get(0), row.get(1)));
+        Ok(BankFacts {
+            journal: rows.iter().map(|row| (row.get(0), row.get(1))).collect(),
+            money,
+            left_behind,
+            foreign_kept: prepared.filter(|row| planted.contains(row)).collect(),
+            foreign_planted: planted,
+        })
+    }
+
+    /// What is left of ours at the deadline; empty as soon as nothing is.
+    async fn left_behind(&self) -> anyhow::Result<Vec<String>> {
+        let client = self.client().await?;
+        let settled = eventually("nothing is left behind", async || {
+            let left = self.left_behind_now(&client).await?;
+            Ok(if left.is_empty() { Found::Yes(()) } else { Found::NotYet(String::new()) })
+        });
+        match settled.await {
+            Ok(()) => Ok(Vec::new()),
+            Err(_) => self.left_behind_now(&client).await,
+        }
+    }
+
+    async fn left_behind_now(&self, client: &Client) -> anyhow::Result<Vec<String>> {
+        let planted: Vec<String> = {
+            let foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+            foreign.iter().map(|(gid, _)| gid.clone()).collect()
+        };
+        let rows = client.query(LEFT_BEHIND, &[&planted, &ROLE]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+}
