@@ -1,5 +1,6 @@
 //! Named crash points: with the feature `crash-points`, and the point's name in `VOTUM_CRASH_POINT`, the
-//! process kills itself there as `kill -9` would. Without the feature nothing of this is compiled in.
+//! process kills itself there as `kill -9` would. At points that lie before a message, `NAME@N` spares it
+//! until the Nth time it comes by. Without the feature nothing of this is compiled in.
 
 /// Every point at which a test may kill the coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl CrashPoint {
     }
 }
 
-/// Whether this point was chosen; never, without the feature.
+/// Whether this point was chosen, for the first time it is passed; never, without the feature.
 #[inline]
 pub fn chosen(point: CrashPoint) -> bool {
     #[cfg(feature = "crash-points")]
@@ -79,12 +80,46 @@ pub fn chosen(point: CrashPoint) -> bool {
     }
 }
 
-/// Kills this process with SIGKILL if `point` was chosen.
+/// Kills this process with SIGKILL if `point` was chosen; with `NAME@N`, when it is passed for the Nth time.
 #[inline]
 pub fn here(point: CrashPoint) {
-    if chosen(point) {
+    if chosen(point) || is_time(point) {
         kill();
     }
+}
+
+/// Whether `NAME@N` was chosen and this is the Nth time.
+#[inline]
+fn is_time(point: CrashPoint) -> bool {
+    #[cfg(feature = "crash-points")]
+    {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        // Only one point can be chosen, so one count is enough.
+        static PASSED: AtomicU64 = AtomicU64::new(0);
+        let Ok(wish) = std::env::var("VOTUM_CRASH_POINT") else { return false };
+        let Some((name, time)) = wish.split_once('@') else { return false };
+        name == point.name() && Ok(PASSED.fetch_add(1, Ordering::Relaxed) + 1) == time.parse()
+    }
+    #[cfg(not(feature = "crash-points"))]
+    {
+        let _ = point;
+        false
+    }
+}
+
+/// Kills this process a moment from now, from a thread of its own: for points that lie after a message,
+/// which has to leave first. The caller does nothing more.
+pub fn soon(point: CrashPoint) {
+    #[cfg(feature = "crash-points")]
+    if chosen(point) {
+        std::thread::spawn(|| {
+            #[allow(clippy::disallowed_methods)] // not a wait for an event: the message's time to leave
+            std::thread::sleep(std::time::Duration::from_millis(250));
+            kill();
+        });
+    }
+    #[cfg(not(feature = "crash-points"))]
+    let _ = point;
 }
 
 /// SIGKILL to this process.

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use votum_proto::names::{Gid, Gtid, ParticipantName, SessionName};
+use votum_proto::names::{Gid, Gtid, ParticipantName};
 use votum_proto::v1;
 
+pub use crate::protocol::event::BranchClaim;
 use crate::protocol::record::{AbortReason, Heuristic};
 
 /// Where an answer goes. A client that hung up has dropped the other end; that stops nothing.
@@ -44,8 +45,8 @@ pub enum Request {
     Status(Answer<v1::GetStatusResponse>),
     /// See `Operator.ListTransactions`.
     List(v1::ListTransactionsRequest, Answer<v1::ListTransactionsResponse>),
-    /// See `Operator.ShowTransaction`.
-    Show(Gtid, Answer<v1::ShowTransactionResponse>),
+    /// See `Operator.ShowTransaction`; the response's `outcome` is left to the server to fill in.
+    Show(Gtid, Answer<(v1::ShowTransactionResponse, Outcome)>),
     /// See `Operator.ListInDoubt`. Answered when every agent has, or after `wait`.
     InDoubt {
         /// Only this one; else all.
@@ -100,17 +101,6 @@ pub struct Commit {
     pub branches: Vec<BranchClaim>,
     /// When to answer.
     pub wait: Wait,
-}
-
-/// One branch, as the client saw it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BranchClaim {
-    /// Where it is.
-    pub participant: ParticipantName,
-    /// As its first reply named it.
-    pub session: SessionName,
-    /// The last ordinal whose reply the client saw.
-    pub last_ordinal: u64,
 }
 
 /// When a Commit is answered.
@@ -223,6 +213,11 @@ impl DriverHandle {
         let stopped = || RequestError::Unavailable("the coordinator is stopping".into());
         self.requests.send(make(answer)).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
+    }
+
+    /// Resolves when the driver has stopped, for whatever reason.
+    pub async fn stopped(&self) {
+        self.requests.closed().await;
     }
 
     /// Asks the driver to stop within `grace`, and waits until it has.

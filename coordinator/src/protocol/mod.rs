@@ -1,3 +1,22 @@
 //! The protocol, pure: no async, clock, I/O, randomness, gRPC or SQL.
+//!
+//! ```text
+//! Active -> Preparing -> Deciding -> Committing -> Committed
+//! Active | Preparing -> Aborting -> Aborted
+//! Preparing -> ReadOnly
+//! ```
+//!
+//! [`transaction::Transaction::step`] takes one [`event::Event`] and answers with [`event::Effect`]s: plain
+//! data that the driver carries out in order. Time enters as `TimedOut`, durability as `Durable`: a record
+//! goes out alone, and what rests on it is an effect of its return. From Deciding on no timer and no
+//! Rollback acts. Recovery folds the log's records through the same `apply` as the live path, and asks
+//! [`recovery`]'s table what to do with what is found at a participant.
 
+pub mod event;
+pub mod lives;
 pub mod record;
+pub mod recovery;
+pub mod transaction;
+
+mod ending;
+mod voting;

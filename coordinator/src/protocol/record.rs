@@ -182,6 +182,8 @@ pub struct Heuristic {
     pub branch: BranchNumber,
     /// Where it is.
     pub participant: ParticipantName,
+    /// The transaction id that the vote reported.
+    pub xid8: u64,
     /// In which way.
     pub kind: HeuristicKind,
     /// What was seen, for people; at most [`MAX_TEXT`] bytes.
@@ -208,6 +210,8 @@ pub struct Resolved {
     pub gid: Gid,
     /// Where it is.
     pub participant: ParticipantName,
+    /// The low 32 bits of the prepared transaction's id: the judgement holds for this one only.
+    pub xid: u32,
     /// True: committed. False: rolled back.
     pub commit: bool,
     /// Who did it; at most [`MAX_LABEL`] bytes.

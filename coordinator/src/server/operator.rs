@@ -5,6 +5,8 @@ use votum_proto::names::Gtid;
 use votum_proto::v1;
 use votum_proto::v1::operator_server::Operator;
 
+use super::outcome::outcome;
+use super::outcome::outcome;
 use super::{errors, translate};
 use crate::driver::request::{self as driver, Answer, DriverHandle, RequestError};
 
@@ -57,7 +59,9 @@ impl Operator for OperatorService {
     ) -> Result<Response<v1::ShowTransactionResponse>, Status> {
         let text = request.into_inner().gtid;
         let gtid: Gtid = translate::name(&text).map_err(|error| refused(&error))?;
-        self.ask(&text, |answer| driver::Request::Show(gtid, answer)).await
+        let shown = self.driver.ask(|answer| driver::Request::Show(gtid, answer)).await;
+        let (shown, ended) = shown.map_err(|error| errors::status(&error, &text))?;
+        Ok(Response::new(v1::ShowTransactionResponse { outcome: Some(outcome(ended)), ..shown }))
     }
 
     async fn list_in_doubt(

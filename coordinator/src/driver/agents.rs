@@ -1,0 +1,428 @@
+//! What agents say: hellos, listings, enlistments, votes, and how branches ended.
+
+use votum_proto::names::{Gid, Gtid, ParticipantName};
+use votum_proto::v1;
+use votum_proto::v1::agent_message::Kind;
+
+use super::alarms::{FORGED, IMPOSTOR, PHASE_TWO, QUARANTINED, REFUSED, STALE, UNHEARD};
+use super::{AgentSettings, Driver, Link, LocalId, LogState, Participant, Pending, wire};
+use crate::protocol::event::{Event, Report, Vote};
+use crate::protocol::record::{Heuristic, HeuristicKind, Record};
+use crate::protocol::recovery::{self, Action, Row, Verdict};
+use crate::transport::{AgentIndex, Generation, LinkEvent};
+
+impl Driver {
+    /// Notes the configured agents; none is connected yet.
+    pub(super) fn meet(&mut self, agents: Vec<AgentSettings>) {
+        for (agent, AgentSettings { link, address, participants }) in agents.into_iter().enumerate() {
+            for name in &participants {
+                let participant = Participant {
+                    agent,
+                    heard: false,
+                    failure: "its agent has not been reached yet".into(),
+                    in_doubt: 0,
+                    oldest_in_doubt_ms: 0,
+                    quarantined: std::collections::BTreeMap::new(),
+                };
+                self.participants.insert(name.clone(), participant);
+            }
+            self.links.push(Link {
+                handle: link,
+                address,
+                participants,
+                generation: None,
+                instance: 0,
+                down: "not reached yet".into(),
+            });
+        }
+    }
+
+    pub(super) fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { agent, generation, hello } => self.agent_up(agent, generation, hello),
+            LinkEvent::Refused { agent, refusal } => self.agent_refused(agent, refusal),
+            LinkEvent::Frame { agent, generation, messages } => {
+                if self.links.get(agent).is_some_and(|link| link.generation == Some(generation)) {
+                    for message in messages {
+                        self.on_agent_message(agent, message);
+                    }
+                }
+            }
+            LinkEvent::Down { agent, generation, why } => self.agent_down(agent, generation, why),
+        }
+    }
+
+    fn agent_up(&mut self, agent: AgentIndex, generation: Generation, hello: v1::AgentHello) {
+        // Judged whole before anything of it is acted on: a stale log must not presume an abort in the
+        // very hello that proves it stale.
+        self.judge_hello(agent, &hello);
+        let Some(link) = self.links.get_mut(agent) else { return };
+        link.generation = Some(generation);
+        link.instance = hello.instance;
+        link.down.clear();
+        let participants = link.participants.clone();
+        let address = link.address.clone();
+        tracing::info!(agent = %address, instance = format!("{:016x}", hello.instance), "agent connected");
+        self.alarms.clear(REFUSED, "", &address);
+        for participant in &participants {
+            // I14: what is owed goes first, before anything is asked.
+            self.order_what_is_owed(participant, hello.instance);
+        }
+        for participant in &participants {
+            if !hello.listings.iter().any(|listing| listing.participant == participant.as_str()) {
+                self.listing_failed(participant, "its agent does not serve it");
+            }
+        }
+        for listing in hello.listings {
+            self.on_listing(agent, listing);
+        }
+    }
+
+    fn judge_hello(&mut self, agent: AgentIndex, hello: &v1::AgentHello) {
+        let address = self.links.get(agent).map(|link| link.address.clone()).unwrap_or_default();
+        let witness = hello.witness.map(wire::witness);
+        let mut proof = witness.and_then(|witness| self.lives.judge_witness(witness));
+        for row in hello.listings.iter().flat_map(|listing| &listing.prepared) {
+            if proof.is_some() {
+                break;
+            }
+            proof = self.stale_by_gid(&row.gid);
+        }
+        if let Some(proof) = proof {
+            self.now_stale(&format!("agent {address}: {proof}"));
+        }
+    }
+
+    fn stale_by_gid(&self, gid: &str) -> Option<String> {
+        let gid: Gid = gid.parse().ok()?;
+        if gid.gtid.coordinator_id != self.coordinator_id {
+            return None;
+        }
+        self.lives.judge_gid(&gid)
+    }
+
+    /// Somebody has seen more of this log than it holds: what rests on absence stops until an operator has
+    /// looked; commits that are known go on being delivered.
+    fn now_stale(&mut self, proof: &str) {
+        self.alarms.raise(
+            STALE,
+            "",
+            "",
+            &format!(
+                "this log is stale: {proof}. It was restored from an older copy, copied, or made anew. \
+                 Nothing is begun and no abort is presumed; known commits are still delivered"
+            ),
+        );
+        if self.stale.is_none() {
+            self.stale = Some(proof.to_owned());
+        }
+    }
+
+    fn order_what_is_owed(&mut self, participant: &ParticipantName, instance: u64) {
+        let ids: Vec<LocalId> = self.live.keys().copied().collect();
+        for id in ids {
+            self.step(id, Event::AgentSeen { participant: participant.clone(), instance });
+        }
+    }
+
+    fn agent_refused(&mut self, agent: AgentIndex, refusal: v1::Refusal) {
+        if let Some(hello) = &refusal.hello {
+            self.judge_hello(agent, hello);
+        }
+        let Some(link) = self.links.get_mut(agent) else { return };
+        link.generation = None;
+        link.down = format!("refused: {}", refusal.detail);
+        let address = link.address.clone();
+        let participants = link.participants.clone();
+        self.alarms.raise(REFUSED, "", &address, &format!("the agent refuses us: {}", refusal.detail));
+        for participant in participants {
+            self.listing_failed(&participant, "its agent refuses this coordinator");
+        }
+    }
+
+    fn agent_down(&mut self, agent: AgentIndex, generation: Option<Generation>, why: String) {
+        let Some(link) = self.links.get_mut(agent) else { return };
+        if generation.is_some() && link.generation != generation {
+            return;
+        }
+        if link.generation.take().is_some() {
+            tracing::warn!(agent = %link.address, %why, "agent disconnected");
+        }
+        link.down = why;
+        self.out.messages.remove(&agent);
+    }
+
+    fn on_agent_message(&mut self, agent: AgentIndex, message: v1::AgentMessage) {
+        match message.kind {
+            Some(Kind::Enlisted(enlisted)) => self.on_enlisted(&enlisted),
+            Some(Kind::Vote(vote)) => self.on_vote(agent, vote),
+            Some(Kind::BranchEnd(end)) => self.on_branch_end(end),
+            Some(Kind::SessionLost(lost)) => self.on_session_lost(lost),
+            Some(Kind::Listing(listing)) => {
+                if let Some(proof) = listing.prepared.iter().find_map(|row| self.stale_by_gid(&row.gid)) {
+                    self.now_stale(&proof);
+                }
+                self.on_listing(agent, listing);
+            }
+            Some(Kind::Trouble(trouble)) => self.on_trouble(&trouble),
+            // A hello comes as the stream's first message only.
+            Some(Kind::Hello(_) | Kind::Refusal(_)) | None => {
+                tracing::warn!(agent, "an agent sent a message that has no place here; ignored");
+            }
+        }
+    }
+
+    fn on_enlisted(&mut self, enlisted: &v1::Enlisted) {
+        let Some((gtid, participant)) = parse(&enlisted.gtid, &enlisted.participant) else { return };
+        let Some(session) = enlisted.session else { return };
+        let id = LocalId::from(&gtid);
+        if self.live.contains_key(&id) {
+            self.step(id, Event::Enlisted { participant, session: session.into() });
+        } else {
+            // R0: unknown or ended.
+            self.send(&participant, wire::end_session(&gtid, &participant));
+        }
+    }
+
+    fn on_vote(&mut self, agent: AgentIndex, vote: v1::Vote) {
+        let (Ok(gid), Some(kind)) = (vote.gid.parse::<Gid>(), vote.kind) else {
+            tracing::warn!(agent, gid = %vote.gid, "a vote that cannot be read; ignored");
+            return;
+        };
+        let Ok(participant) = vote.participant.parse::<ParticipantName>() else { return };
+        let id = LocalId::from(&gid.gtid);
+        let vote = wire::vote(kind);
+        if self.live.contains_key(&id) {
+            self.step(id, Event::Voted { participant, branch: gid.branch, vote });
+        } else if let Vote::Yes(prepared) = vote {
+            // It crossed the abort: a prepared branch of a transaction that is over.
+            let owner = None;
+            self.judge_row(&participant, &gid, recovery::low_half(prepared.xid8), owner);
+        }
+    }
+
+    fn on_session_lost(&mut self, lost: v1::SessionLost) {
+        let Some((gtid, participant)) = parse(&lost.gtid, &lost.participant) else { return };
+        let Some(session) = lost.session else { return };
+        let reason = wire::abort_reason(lost.reason.unwrap_or_default());
+        self.step(LocalId::from(&gtid), Event::SessionLost { participant, session: session.into(), reason });
+    }
+
+    fn on_trouble(&mut self, trouble: &v1::PhaseTwoTrouble) {
+        let Some((gtid, participant)) = parse(&trouble.gtid, &trouble.participant) else { return };
+        let text = format!("{} {} ({} tries)", trouble.sqlstate, trouble.message, trouble.attempts);
+        tracing::warn!(%gtid, %participant, trouble = %text, "phase 2 does not get on");
+        if trouble.alarm {
+            self.alarms.raise(PHASE_TWO, &gtid.to_string(), participant.as_str(), &text);
+        }
+        if let Some(live) = self.live.get_mut(&LocalId::from(&gtid)) {
+            live.trouble.insert(participant, text);
+        }
+    }
+
+    fn on_branch_end(&mut self, end: v1::BranchEnd) {
+        let Some((gtid, participant)) = parse(&end.gtid, &end.participant) else { return };
+        let Some(kind) = end.kind else { return };
+        let report = wire::report(kind);
+        // An unprepared session has no gid: nothing waits for its end.
+        let Ok(gid) = end.gid.parse::<Gid>() else { return };
+        self.resolution_answered(&end.gid, &report);
+        self.note_mended(&end.gid, end.was_commit, &report);
+        if !end.was_commit {
+            self.settlement.rolled_back(&end.gid, &participant);
+        }
+        self.alarms.clear(PHASE_TWO, &gtid.to_string(), participant.as_str());
+        let was_commit = end.was_commit;
+        self.step(LocalId::from(&gtid), Event::BranchEnded { branch: gid.branch, was_commit, report });
+        self.settlement_progress();
+    }
+
+    /// A branch that had been acknowledged, or given up, and was prepared again, is committed now: that is
+    /// worth a record.
+    fn note_mended(&mut self, gid: &str, was_commit: bool, report: &Report) {
+        if !was_commit || *report != Report::Done {
+            return;
+        }
+        if let Some(heuristic) = self.mending.remove(gid) {
+            tracing::warn!(gtid = %heuristic.gtid, participant = %heuristic.participant,
+                "a branch that had ended was prepared again and has been committed again");
+            self.persist(Record::Heuristic(heuristic), false, Pending::Note);
+        }
+    }
+
+    /// Every participant is asked for a listing: after the log was counted, when absence begins to count.
+    pub(super) fn ask_for_listings(&mut self) {
+        let participants: Vec<ParticipantName> = self.participants.keys().cloned().collect();
+        for participant in participants {
+            self.send(&participant, wire::list(&participant, 0, false));
+        }
+    }
+
+    fn listing_failed(&mut self, participant: &ParticipantName, why: &str) {
+        if let Some(known) = self.participants.get_mut(participant) {
+            why.clone_into(&mut known.failure);
+        }
+        self.alarms.raise(
+            UNHEARD,
+            "",
+            participant.as_str(),
+            &format!("nothing can be concluded about {participant}: {why}"),
+        );
+    }
+
+    pub(super) fn on_listing(&mut self, agent: AgentIndex, listing: v1::Listing) {
+        let Ok(participant) = listing.participant.parse::<ParticipantName>() else { return };
+        if self.participants.get(&participant).is_none_or(|known| known.agent != agent) {
+            return;
+        }
+        // R11: an incomplete listing, or a standby's, proves nothing.
+        let failure = if !listing.failure.is_empty() {
+            Some(listing.failure.clone())
+        } else if listing.in_recovery {
+            Some("the server is a standby (in recovery)".to_owned())
+        } else {
+            None
+        };
+        match failure {
+            Some(why) => self.listing_failed(&participant, &why),
+            None => self.act_on_listing(&participant, &listing),
+        }
+        if listing.request != 0 {
+            self.in_doubt_listing(participant, listing);
+        }
+    }
+
+    fn act_on_listing(&mut self, participant: &ParticipantName, listing: &v1::Listing) {
+        self.alarms.clear(UNHEARD, "", participant.as_str());
+        self.count_in_doubt(participant, listing);
+        self.log.listed(participant.clone());
+        let mut left: Vec<String> = Vec::new();
+        for row in &listing.prepared {
+            let Ok(gid) = row.gid.parse::<Gid>() else { continue };
+            let owner = Some(super::knowledge::Owner::of(row, listing));
+            if self.judge_row(participant, &gid, row.xid, owner) {
+                left.push(row.gid.clone());
+            }
+        }
+        for code in [QUARANTINED, FORGED, IMPOSTOR] {
+            self.alarms.keep_only(code, participant.as_str(), &left);
+        }
+        if let Some(known) = self.participants.get_mut(participant) {
+            known.quarantined.retain(|gid, _| left.contains(gid));
+        }
+        for session in &listing.sessions {
+            self.on_open_session(participant, session);
+        }
+        self.settlement.heard(participant);
+        self.settlement_progress();
+    }
+
+    fn count_in_doubt(&mut self, participant: &ParticipantName, listing: &v1::Listing) {
+        let ours = |row: &&v1::PreparedTransaction| {
+            row.gid.parse::<Gid>().is_ok_and(|gid| gid.gtid.coordinator_id == self.coordinator_id)
+        };
+        let rows: Vec<&v1::PreparedTransaction> = listing.prepared.iter().filter(ours).collect();
+        let in_doubt = rows.len() + listing.busy.len();
+        let oldest = rows.iter().map(|row| row.age_ms).max().unwrap_or(0);
+        if let Some(known) = self.participants.get_mut(participant) {
+            known.heard = true;
+            known.failure.clear();
+            known.in_doubt = in_doubt as u64;
+            known.oldest_in_doubt_ms = oldest;
+        }
+    }
+
+    fn on_open_session(&mut self, participant: &ParticipantName, open: &v1::OpenSession) {
+        let (Ok(gtid), Some(session)) = (open.gtid.parse::<Gtid>(), open.session) else { return };
+        let id = LocalId::from(&gtid);
+        let undecided = self.live.get(&id).is_some_and(|live| live.transaction.is_undecided());
+        if undecided {
+            self.step(id, Event::Enlisted { participant: participant.clone(), session: session.into() });
+        } else {
+            // R0
+            self.send(participant, wire::end_session(&gtid, participant));
+        }
+    }
+
+    /// Judges one prepared branch by the recovery table and acts; true when it is left for a person.
+    fn judge_row(
+        &mut self,
+        participant: &ParticipantName,
+        gid: &Gid,
+        xid: u32,
+        owner: Option<super::knowledge::Owner>,
+    ) -> bool {
+        let says = self.log_says(participant, gid, xid, owner.as_ref());
+        let Verdict { row, action } = recovery::judge_prepared(gid.branch, xid, &says);
+        tracing::debug!(gtid = %gid.gtid, %participant, %gid, %row, ?action, "judged");
+        match action {
+            Action::Leave => false,
+            Action::LeaveAndAlarm(why) => {
+                self.leave(row, participant, gid, xid, &why);
+                true
+            }
+            Action::Quarantine => {
+                let why = "its record may have been dropped after retention; an operator has to decide \
+                           (votumctl resolve)";
+                self.leave(row, participant, gid, xid, why);
+                true
+            }
+            Action::Commit { xid8, mends } => {
+                if mends {
+                    self.mending.insert(gid.to_string(), mended(participant, gid, xid8));
+                }
+                self.send(participant, wire::commit_branch(participant, gid, xid8, xid, true));
+                false
+            }
+            Action::Rollback { alarm } => {
+                if let Some(why) = &alarm {
+                    self.alarms.raise(IMPOSTOR, &gid.to_string(), participant.as_str(), why);
+                }
+                self.settlement.rolls_back(gid.to_string());
+                let order = wire::rollback_branch(&gid.gtid, participant, Some(gid), 0, xid);
+                self.send(participant, order);
+                alarm.is_some()
+            }
+        }
+    }
+
+    fn leave(&mut self, row: Row, participant: &ParticipantName, gid: &Gid, xid: u32, why: &str) {
+        // A moment of every start, not an alarm: the branch is judged again when the log is counted.
+        if row == Row::R8 && matches!(self.log_state, LogState::Counting) {
+            return;
+        }
+        let code = if row == Row::R12 { FORGED } else { QUARANTINED };
+        self.alarms.raise(
+            code,
+            &gid.to_string(),
+            participant.as_str(),
+            &format!("{gid} is left as it is ({row}): {why}"),
+        );
+        if code == QUARANTINED
+            && let Some(known) = self.participants.get_mut(participant)
+        {
+            known.quarantined.insert(gid.to_string(), xid);
+        }
+    }
+}
+
+fn mended(participant: &ParticipantName, gid: &Gid, xid8: u64) -> Heuristic {
+    Heuristic {
+        gtid: gid.gtid.clone(),
+        branch: gid.branch,
+        participant: participant.clone(),
+        xid8,
+        kind: HeuristicKind::Mended,
+        detail: "it had ended, was prepared again (a failover undid it), and was committed again".into(),
+    }
+}
+
+fn parse(gtid: &str, participant: &str) -> Option<(Gtid, ParticipantName)> {
+    match (gtid.parse(), participant.parse()) {
+        (Ok(gtid), Ok(participant)) => Some((gtid, participant)),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::warn!(%error, "an agent sent a name that cannot be read; ignored");
+            None
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Begin, Commit, Rollback, and the drain before a stop.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use votum_proto::names::Gtid;
+use votum_proto::runtime::Backoff;
+
+use super::request::{Answer, Begin, Begun, Commit, Outcome, RequestError, Wait};
+use super::timers::Timer;
+use super::{Drain, Driver, Live, LocalId, LogState, Pending, Waiter};
+use crate::crash::{self, CrashPoint};
+use crate::protocol::event::{Effect, Event};
+use crate::protocol::record::{self, AbortKind, AbortReason, MAX_TEXT, Record, cut};
+use crate::protocol::transaction::Transaction;
+
+/// A branch whose end cannot be told yet is asked about again between these delays.
+const ASK_AGAIN_FIRST: Duration = Duration::from_millis(50);
+const ASK_AGAIN_CAP: Duration = Duration::from_secs(5);
+
+impl Driver {
+    pub(super) fn begin(&mut self, begin: Begin, answer: Answer<Begun>) {
+        let _ = answer.send(self.try_begin(begin));
+    }
+
+    fn try_begin(&mut self, begin: Begin) -> Result<Begun, RequestError> {
+        self.refuse_unless_beginning()?;
+        if let Some(key) = &begin.key {
+            self.refuse_known_key(key)?;
+        }
+        let id = self.next_id()?;
+        let now = self.seams.clock.now();
+        let gtid = self.gtid(id);
+        let deadline = now.after(begin.timeout);
+        self.timers.set(deadline, Timer::Deadline(id));
+        if let Some(key) = &begin.key {
+            self.keys.insert((key.client.clone(), key.key.clone()), (id, key.clone()));
+        }
+        let note = Record::Begun(record::Begun {
+            gtid: gtid.clone(),
+            label: begin.label.clone(),
+            client: begin.client,
+            timeout_ms: u64::try_from(begin.timeout.as_millis()).unwrap_or(u64::MAX),
+        });
+        self.persist(note, false, Pending::Note);
+        let transaction = Transaction::begin(gtid.clone(), begin.label, begin.key);
+        let mut live = self.new_live(transaction);
+        live.deadline = Some(deadline);
+        self.live.insert(id, live);
+        self.undecided += 1;
+        tracing::debug!(%gtid, "begun");
+        crash::here(CrashPoint::Begun);
+        let secret = self.epoch_key.secret(&gtid);
+        Ok(Begun { gtid, secret })
+    }
+
+    pub(super) fn new_live(&self, transaction: Transaction) -> Live {
+        Live {
+            transaction,
+            waiters: Vec::new(),
+            deadline: None,
+            begun: self.seams.clock.now(),
+            trouble: BTreeMap::new(),
+            ask_again: Backoff::new(ASK_AGAIN_FIRST, ASK_AGAIN_CAP),
+            orders_sent: 0,
+        }
+    }
+
+    /// What keeps this coordinator from beginning anything, if anything does.
+    pub(super) fn refuse_unless_beginning(&self) -> Result<(), RequestError> {
+        if self.drain.is_some() {
+            return Err(RequestError::Unavailable("the coordinator is stopping".into()));
+        }
+        if let Some(why) = &self.stale {
+            return Err(RequestError::Unavailable(format!(
+                "the coordinator's log is stale ({why}); nothing is begun until an operator has looked"
+            )));
+        }
+        match &self.log_state {
+            LogState::Ready(_) => {}
+            LogState::Counting => {
+                return Err(RequestError::Unavailable("the coordinator is still reading its log".into()));
+            }
+            LogState::Unreadable(why) => {
+                return Err(RequestError::Unavailable(format!("the log's history cannot be read: {why}")));
+            }
+            LogState::Doubtful(why) => return Err(RequestError::LogFailed(why.clone())),
+        }
+        if self.undecided >= self.settings.max_transactions {
+            return Err(RequestError::Overloaded { live: self.undecided });
+        }
+        Ok(())
+    }
+
+    fn refuse_known_key(&self, key: &record::KeyRecord) -> Result<(), RequestError> {
+        if let Some((id, known)) = self.keys.get(&(key.client.clone(), key.key.clone())) {
+            let gtid = self.gtid(*id);
+            return Err(if known.request_hash == key.request_hash {
+                // Decided, and only acknowledgements are owed: the work is done, and must not run again.
+                match self.live.get(id).map(|live| live.transaction.is_undecided()) {
+                    Some(false) => RequestError::KeyCommitted(gtid),
+                    Some(true) | None => RequestError::KeyInUse(gtid),
+                }
+            } else {
+                RequestError::KeyMismatch(gtid)
+            });
+        }
+        let LogState::Ready(history) = &self.log_state else { return Ok(()) };
+        match history.by_key(&key.client, &key.key) {
+            Ok(None) => Ok(()),
+            Ok(Some((gtid, known))) if known.request_hash == key.request_hash => {
+                Err(RequestError::KeyCommitted(gtid))
+            }
+            Ok(Some((gtid, _))) => Err(RequestError::KeyMismatch(gtid)),
+            Err(error) => Err(RequestError::Unavailable(error.to_string())),
+        }
+    }
+
+    /// The next seq. A new lease is asked for long before the present one is used up.
+    fn next_id(&mut self) -> Result<LocalId, RequestError> {
+        let seq = self.next_seq;
+        let left = self.lease_asked.saturating_sub(seq);
+        if left <= self.settings.lease / 2 {
+            self.lease_asked = self.lease_asked.saturating_add(self.settings.lease);
+            let record = Record::Lease { life: self.life, until: self.lease_asked };
+            self.persist(record, true, Pending::Lease(self.lease_asked));
+        }
+        if seq > self.leased_until {
+            return Err(RequestError::Unavailable("the next lease of gtids is not on disk yet".into()));
+        }
+        self.next_seq += 1;
+        Ok(LocalId { life: self.life, seq })
+    }
+
+    /// Whether the secret is that transaction's, in this or an earlier life.
+    fn check_secret(&self, gtid: &Gtid, secret: &[u8]) -> Result<(), RequestError> {
+        if gtid.coordinator_id != self.coordinator_id {
+            return Err(RequestError::NotFound(gtid.to_string()));
+        }
+        let admitted = if gtid.life == self.life {
+            self.epoch_key.admits(gtid, secret)
+        } else {
+            self.identity_key.epoch_key(gtid.life).admits(gtid, secret)
+        };
+        if admitted { Ok(()) } else { Err(RequestError::WrongSecret(gtid.clone())) }
+    }
+
+    pub(super) fn commit(&mut self, commit: Commit, answer: Answer<Outcome>) {
+        if let Err(error) = self.check_commit(&commit) {
+            let _ = answer.send(Err(error));
+            return;
+        }
+        let id = LocalId::from(&commit.gtid);
+        let Some(live) = self.live.get_mut(&id) else {
+            let _ = answer.send(self.lookup(&commit.gtid));
+            return;
+        };
+        let was_undecided = live.transaction.is_undecided();
+        let effects = live.transaction.step(Event::CommitRequested { claims: commit.branches });
+        if let Some(Effect::Refuse(mistake)) = effects.first() {
+            let _ = answer.send(Err(RequestError::Invalid(mistake.clone())));
+            return;
+        }
+        // Ended without a vote: no branch was named.
+        if was_undecided && !live.transaction.is_undecided() {
+            self.undecided = self.undecided.saturating_sub(1);
+        }
+        self.wait_for(id, commit.wait, answer);
+        self.carry_out(id, effects);
+    }
+
+    fn check_commit(&self, commit: &Commit) -> Result<(), RequestError> {
+        self.check_secret(&commit.gtid, &commit.secret)?;
+        if let LogState::Doubtful(why) = &self.log_state {
+            return Err(RequestError::LogFailed(why.clone()));
+        }
+        match commit.branches.iter().find(|claim| !self.participants.contains_key(&claim.participant)) {
+            Some(unknown) => Err(RequestError::Invalid(format!(
+                "participant {} is not configured at this coordinator",
+                unknown.participant
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Answers when the outcome that `wait` asks for stands, which may be now.
+    fn wait_for(&mut self, id: LocalId, wait: Wait, answer: Answer<Outcome>) {
+        let Some(live) = self.live.get(&id) else { return };
+        let outcome = self.outcome_of(live);
+        let stands = match &outcome {
+            Outcome::Committed { pending, .. } => wait == Wait::Decided || pending.is_empty(),
+            Outcome::Aborted { .. } | Outcome::ReadOnly => true,
+            Outcome::InProgress(_) | Outcome::Unknown(_) | Outcome::Expired => false,
+        };
+        if stands {
+            let _ = answer.send(Ok(outcome));
+            return;
+        }
+        if matches!(outcome, Outcome::Committed { .. }) {
+            let at = self.seams.clock.now().after(self.settings.completed_wait);
+            self.timers.set(at, Timer::CompletedWait(id));
+        }
+        if let Some(live) = self.live.get_mut(&id) {
+            live.waiters.push(Waiter { wait, answer });
+        }
+    }
+
+    pub(super) fn rollback(&mut self, gtid: &Gtid, secret: &[u8], reason: &str, answer: Answer<Outcome>) {
+        if let Err(error) = self.check_secret(gtid, secret) {
+            let _ = answer.send(Err(error));
+            return;
+        }
+        let id = LocalId::from(gtid);
+        if !self.live.contains_key(&id) {
+            let _ = answer.send(self.lookup(gtid));
+            return;
+        }
+        let message = if reason.is_empty() { "the client rolled back" } else { reason };
+        self.wait_for(id, Wait::Decided, answer);
+        self.step(
+            id,
+            Event::RollbackRequested(AbortReason {
+                kind: AbortKind::RolledBack,
+                participant: None,
+                sqlstate: String::new(),
+                message: cut(message, MAX_TEXT),
+            }),
+        );
+    }
+
+    /// From now on nothing is begun; undecided transactions may go on until the grace is over.
+    pub(super) fn begin_drain(&mut self, grace: Duration, answer: oneshot::Sender<()>) {
+        let deadline = self.seams.clock.now().after(grace);
+        match &mut self.drain {
+            Some(drain) => drain.answers.push(answer),
+            None => {
+                tracing::info!(undecided = self.undecided, "stopping: nothing new is begun");
+                self.drain = Some(Drain { deadline, closing: false, answers: vec![answer] });
+                self.timers.set(deadline, Timer::Drain);
+            }
+        }
+        self.drain_progress();
+    }
+
+    /// The grace is over: what is undecided is aborted, what is decided stays owed to the next start.
+    pub(super) fn drain_deadline(&mut self) {
+        if self.drain.as_ref().is_none_or(|drain| drain.deadline > self.seams.clock.now()) {
+            return;
+        }
+        let undecided: Vec<LocalId> =
+            self.live.iter().filter(|(_, live)| live.transaction.is_undecided()).map(|(id, _)| *id).collect();
+        for id in undecided {
+            self.step(
+                id,
+                Event::RollbackRequested(AbortReason {
+                    kind: AbortKind::Coordinator,
+                    participant: None,
+                    sqlstate: String::new(),
+                    message: "the coordinator stopped".into(),
+                }),
+            );
+        }
+        self.close_log();
+    }
+
+    pub(super) fn drain_progress(&mut self) {
+        if self.drain.is_some() && self.live.is_empty() {
+            self.close_log();
+        }
+    }
+
+    fn close_log(&mut self) {
+        let Some(drain) = &mut self.drain else { return };
+        if !drain.closing {
+            drain.closing = true;
+            // What this turn gathered goes before the close.
+            self.flush();
+            self.log.close();
+        }
+    }
+}

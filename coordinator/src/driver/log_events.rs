@@ -1,0 +1,116 @@
+//! What the log says: how far it is on disk, that its history is counted, that it failed.
+
+use super::alarms::{LOG_DOUBTFUL, LOG_UNREADABLE};
+use super::request::Outcome;
+use super::{Driver, LocalId, LogState, Pending, seen};
+use crate::log::{KnownLife, LogEvent, TransactionHistory};
+use crate::protocol::event::Event;
+use crate::protocol::lives::Lives;
+use crate::protocol::record::Record;
+use crate::protocol::transaction::Transaction;
+
+impl Driver {
+    /// One event of the log; true once it is closed.
+    pub(super) fn on_log(&mut self, event: LogEvent) -> bool {
+        match event {
+            LogEvent::Durable { through, position } => self.on_durable(through, position),
+            LogEvent::Counted { history, lives } => {
+                self.log_state = LogState::Ready(history);
+                self.on_counted(&lives);
+            }
+            LogEvent::Unreadable { why } => {
+                self.alarms.raise(LOG_UNREADABLE, "", "", &why);
+                self.log_state = LogState::Unreadable(why);
+            }
+            LogEvent::Doubtful { why } => self.on_doubtful(why),
+            LogEvent::Closed => {
+                if let Some(drain) = self.drain.take() {
+                    for answer in drain.answers {
+                        let _ = answer.send(());
+                    }
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    fn on_durable(&mut self, through: u64, position: u64) {
+        // The witness first: what it says is true from now on, and nothing that rests on this durability
+        // may leave before it (the frames of this turn carry it).
+        self.position = self.position.max(position);
+        self.lives.reached(position);
+        self.settings.durable.advance(position);
+        while self.pending.front().is_some_and(|(token, _)| *token <= through) {
+            let Some((_, pending)) = self.pending.pop_front() else { return };
+            match pending {
+                Pending::Transaction(id, record) => self.step(id, Event::Durable(record)),
+                Pending::Lease(until) => {
+                    self.leased_until = self.leased_until.max(until);
+                    self.lives.leased(until);
+                }
+                Pending::Resolution(resolution) => self.resolution_durable(*resolution),
+                Pending::Note => {}
+            }
+        }
+    }
+
+    /// The whole history can be read: absence means something now, and what waited for that is judged.
+    fn on_counted(&mut self, lives: &[KnownLife]) {
+        let leased_until = self.leased_until;
+        self.lives = Lives::new(lives.iter().map(seen).collect(), true);
+        self.lives.leased(leased_until);
+        self.lives.reached(self.position);
+        self.raise_recorded_heuristics();
+        tracing::info!(position = self.position, epochs = lives.len(), "the log is counted");
+        self.settlement.hear_again();
+        self.ask_for_listings();
+    }
+
+    fn raise_recorded_heuristics(&mut self) {
+        let LogState::Ready(history) = &self.log_state else { return };
+        match history.heuristics() {
+            Ok(heuristics) => {
+                for heuristic in &heuristics {
+                    super::turn::note_heuristic(&mut self.alarms, heuristic);
+                }
+            }
+            Err(error) => self.alarms.raise(LOG_UNREADABLE, "", "", &error.to_string()),
+        }
+    }
+
+    /// Nobody knows what is on disk: nothing more is sent, said or begun (I11).
+    fn on_doubtful(&mut self, why: String) {
+        self.alarms.raise(LOG_DOUBTFUL, "", "", &why);
+        for live in self.live.values_mut() {
+            for waiter in live.waiters.drain(..) {
+                let _ = waiter.answer.send(Ok(Outcome::Unknown(format!(
+                    "the coordinator's log failed ({why}); ask again after its restart"
+                ))));
+            }
+        }
+        self.out = super::Output::default();
+        self.pending.clear();
+        self.log_state = LogState::Doubtful(why);
+    }
+
+    /// Takes over what the journal says is owed, before any agent is heard.
+    pub(super) fn recover(&mut self, owed: &[TransactionHistory]) {
+        for history in owed {
+            let records: Vec<&Record> = history.records.iter().map(|(_, _, record)| record).collect();
+            let Some(mut transaction) = Transaction::recover(records) else { continue };
+            let id = LocalId::from(transaction.gtid());
+            let effects = transaction.resume();
+            if let Some(key) = history.decided.as_ref().and_then(|decided| decided.key.clone()) {
+                self.keys.insert((key.client.clone(), key.key.clone()), (id, key));
+            }
+            let live = self.new_live(transaction);
+            self.live.insert(id, live);
+            self.settlement.owes(id);
+            self.carry_out(id, effects);
+        }
+        if !owed.is_empty() {
+            tracing::info!(owed = owed.len(), "commits of earlier lives are owed: delivering");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What became of a transaction: memory first, then the log; absence means something only when the log is
+//! whole.
+
+use votum_proto::names::Gtid;
+
+use super::request::{Outcome, RequestError};
+use super::{Driver, LocalId, LogState};
+use crate::log::TransactionHistory;
+use crate::protocol::record::Decision;
+
+impl Driver {
+    /// The order of these questions is part of the contract (docs/protocol.md): what is known is said even
+    /// by a stale log; what would rest on absence is not.
+    pub(super) fn lookup(&self, gtid: &Gtid) -> Result<Outcome, RequestError> {
+        if gtid.coordinator_id != self.coordinator_id {
+            return Err(RequestError::NotFound(gtid.to_string()));
+        }
+        let id = LocalId::from(gtid);
+        if let Some(live) = self.live.get(&id) {
+            let outcome = self.outcome_of(live);
+            if !matches!(outcome, Outcome::InProgress(_)) {
+                return Ok(outcome);
+            }
+        }
+        if let Some(outcome) = self.recent.outcomes.get(&id) {
+            return Ok(outcome.clone());
+        }
+        let history = self.history_of(gtid)?;
+        if let Some(outcome) = history.as_ref().and_then(recorded) {
+            return Ok(outcome);
+        }
+        self.refuse_absence()?;
+        if self.lives.get(gtid.life).is_none() {
+            return Ok(Outcome::Unknown(format!(
+                "this log has no epoch {}; ask the coordinator that holds it",
+                gtid.life
+            )));
+        }
+        if gtid.life == self.life && gtid.seq >= self.next_seq {
+            return Err(RequestError::NotFound(gtid.to_string()));
+        }
+        if let Some(live) = self.live.get(&id) {
+            return Ok(self.outcome_of(live));
+        }
+        if history.is_some_and(|history| history.delegated.is_some()) {
+            return Ok(Outcome::Unknown("the decision was delegated, and its answer is awaited".into()));
+        }
+        if self.horizon()?.is_some_and(|horizon| LocalId::from(gtid) <= horizon) {
+            return Ok(Outcome::Expired);
+        }
+        if self.lives.handed_out(gtid) {
+            // Not live, no record: presumed abort (I4: nothing can commit it any more).
+            return Ok(Outcome::Aborted { reason: None, heuristics: Vec::new() });
+        }
+        Ok(Outcome::Unknown(format!("{gtid} lies beyond what this log leased in its epoch")))
+    }
+
+    pub(super) fn lookup_key(&self, client: &str, key: &str) -> Result<(Gtid, Outcome), RequestError> {
+        if let Some((id, _)) = self.keys.get(&(client.to_owned(), key.to_owned())) {
+            let gtid = self.gtid(*id);
+            let outcome = self.lookup(&gtid)?;
+            return Ok((gtid, outcome));
+        }
+        self.refuse_absence()?;
+        let LogState::Ready(history) = &self.log_state else {
+            return Err(RequestError::NotFound(format!("with key {key}")));
+        };
+        match history.by_key(client, key) {
+            Ok(Some((gtid, _))) => {
+                let outcome = self.lookup(&gtid)?;
+                Ok((gtid, outcome))
+            }
+            Ok(None) => Err(RequestError::NotFound(format!("with key {key}"))),
+            Err(error) => Err(RequestError::Unavailable(error.to_string())),
+        }
+    }
+
+    /// The log's records of a transaction; `None` while the store is not open.
+    pub(super) fn history_of(&self, gtid: &Gtid) -> Result<Option<TransactionHistory>, RequestError> {
+        let LogState::Ready(history) = &self.log_state else { return Ok(None) };
+        history.transaction(gtid).map(Some).map_err(|e| RequestError::Unavailable(e.to_string()))
+    }
+
+    fn horizon(&self) -> Result<Option<LocalId>, RequestError> {
+        let LogState::Ready(history) = &self.log_state else { return Ok(None) };
+        let horizon = history.horizon().map_err(|e| RequestError::Unavailable(e.to_string()))?;
+        Ok(horizon.as_ref().map(LocalId::from))
+    }
+
+    /// Why the absence of a record proves nothing now, if it does not.
+    pub(super) fn absence_unproven(&self) -> Option<String> {
+        if let Some(why) = &self.stale {
+            return Some(format!("the coordinator's log is stale: {why}"));
+        }
+        match &self.log_state {
+            LogState::Ready(_) => None,
+            LogState::Counting => Some("the coordinator is still reading its log".into()),
+            LogState::Unreadable(why) => Some(format!("the log's history cannot be read: {why}")),
+            LogState::Doubtful(why) => Some(format!("the log failed: {why}")),
+        }
+    }
+
+    pub(super) fn refuse_absence(&self) -> Result<(), RequestError> {
+        self.absence_unproven().map_or(Ok(()), |why| Err(RequestError::Unavailable(why)))
+    }
+}
+
+/// The outcome that a log's records say, if they say one.
+pub fn recorded(history: &TransactionHistory) -> Option<Outcome> {
+    let decided = history.decided.as_ref()?;
+    let heuristics = history.heuristics.clone();
+    Some(match &decided.decision {
+        Decision::Commit => {
+            let owed = decided.branches.iter().map(|branch| branch.participant.clone());
+            let pending = if history.ended { Vec::new() } else { owed.collect() };
+            Outcome::Committed { pending, heuristics }
+        }
+        Decision::Abort(reason) => Outcome::Aborted { reason: Some(reason.clone()), heuristics },
+    })
+}

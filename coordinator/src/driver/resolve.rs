@@ -1,0 +1,171 @@
+//! The settlement of a branch by hand: where the log leaves it to a person, and nowhere else.
+
+use votum_proto::v1;
+
+use super::request::{Answer, RequestError, Resolve};
+use super::{Driver, LogState, Pending, wire};
+use crate::protocol::event::Report;
+use crate::protocol::record::{Decision, MAX_LABEL, MAX_TEXT, Record, Resolved, cut};
+use crate::protocol::recovery::{Absence, LogSays};
+
+/// A resolution on its way to the disk.
+pub(super) struct Resolution {
+    resolve: Resolve,
+    /// The transaction id that the listing showed: what was judged, and nothing else, is settled.
+    xid: u32,
+    answer: Answer<v1::ResolveResponse>,
+}
+
+/// What a resolution is, measured against what is known.
+enum Judgement {
+    /// It contradicts what is known, or concerns what is not ours.
+    Refused(String),
+    /// It is what happens anyway.
+    Agrees(String),
+    /// A person decides.
+    Decides(String),
+}
+
+impl Driver {
+    /// What contradicts a known decision is refused. A resolution is on disk before the database is told.
+    pub(super) fn resolve(&mut self, resolve: Resolve, answer: Answer<v1::ResolveResponse>) {
+        let result = match self.judge_resolution(&resolve) {
+            Judgement::Refused(why) => Err(RequestError::Invalid(why)),
+            Judgement::Agrees(why) => {
+                let mut response = response(&resolve, why);
+                response.result = "nothing was added: it happens by itself".into();
+                Ok(response)
+            }
+            Judgement::Decides(why) if !resolve.apply => {
+                let mut response = response(&resolve, why);
+                response.result = "nothing was done (dry run)".into();
+                Ok(response)
+            }
+            Judgement::Decides(_) => match self.may_settle(&resolve) {
+                Ok(xid) => return self.settle(resolve, xid, answer),
+                Err(error) => Err(error),
+            },
+        };
+        let _ = answer.send(result);
+    }
+
+    /// The transaction id under which the branch waits for a person.
+    fn may_settle(&self, resolve: &Resolve) -> Result<u32, RequestError> {
+        match &self.log_state {
+            LogState::Ready(_) | LogState::Counting => {}
+            LogState::Unreadable(why) | LogState::Doubtful(why) => {
+                return Err(RequestError::LogFailed(why.clone()));
+            }
+        }
+        self.participants
+            .get(&resolve.participant)
+            .and_then(|known| known.quarantined.get(&resolve.gid.to_string()).copied())
+            .ok_or_else(|| {
+                RequestError::Invalid(format!(
+                    "{} does not wait for a decision at {}: see votumctl in-doubt for what does",
+                    resolve.gid, resolve.participant
+                ))
+            })
+    }
+
+    fn settle(&mut self, resolve: Resolve, xid: u32, answer: Answer<v1::ResolveResponse>) {
+        let record = Record::Resolved(Resolved {
+            gid: resolve.gid.clone(),
+            participant: resolve.participant.clone(),
+            xid,
+            commit: resolve.commit,
+            operator: cut(&resolve.operator, MAX_LABEL),
+            reason: cut(&resolve.reason, MAX_TEXT),
+        });
+        tracing::warn!(gtid = %resolve.gid.gtid, participant = %resolve.participant, gid = %resolve.gid,
+            commit = resolve.commit, operator = %resolve.operator, reason = %resolve.reason,
+            "an operator settles a branch");
+        let resolution = Resolution { resolve, xid, answer };
+        self.persist(record, true, Pending::Resolution(Box::new(resolution)));
+    }
+
+    fn judge_resolution(&self, resolve: &Resolve) -> Judgement {
+        use Judgement::{Agrees, Decides, Refused};
+        let Some(known) = self.participants.get(&resolve.participant) else {
+            return Refused(format!("participant {} is not configured", resolve.participant));
+        };
+        let xid = known.quarantined.get(&resolve.gid.to_string()).copied().unwrap_or(0);
+        match self.log_says(&resolve.participant, &resolve.gid, xid, None) {
+            LogSays::NotOurs { .. } => {
+                Refused("refused: the gid is not this coordinator's, which never touches it".into())
+            }
+            LogSays::Decided { decision, .. } => match (&decision.decision, resolve.commit) {
+                (Decision::Commit, true) => {
+                    Agrees("the decision is commit, and is being delivered: this agrees with it".into())
+                }
+                (Decision::Abort(_), false) => {
+                    Agrees("the decision is abort, and is being delivered: this agrees with it".into())
+                }
+                (Decision::Commit, false) => {
+                    Refused("refused: the decision is COMMIT; other branches commit or have".into())
+                }
+                (Decision::Abort(_), true) => {
+                    Refused("refused: the decision is ABORT; other branches roll back or have".into())
+                }
+            },
+            LogSays::Settled { .. } => Decides("it was settled before, for another transaction id".into()),
+            LogSays::Delegated { .. } => Refused("refused: its decision was delegated".into()),
+            LogSays::Nothing(Absence::Live) => {
+                Refused("refused: its transaction is live; let it end, or roll it back".into())
+            }
+            LogSays::Nothing(Absence::Unproven(why)) => {
+                Decides(format!("no decision is known, and absence proves nothing now: {why}"))
+            }
+            LogSays::Nothing(Absence::BelowMark) => {
+                Decides("its record may have been dropped after retention".into())
+            }
+            LogSays::Nothing(Absence::Proven) if resolve.commit => {
+                Refused("refused: it was never decided, which means abort (presumed abort)".into())
+            }
+            LogSays::Nothing(Absence::Proven) => {
+                Agrees("it was never decided, and is being rolled back: this agrees with that".into())
+            }
+        }
+    }
+
+    /// The resolution is on disk: the database may be told.
+    pub(super) fn resolution_durable(&mut self, resolution: Resolution) {
+        let Resolution { resolve, xid, answer } = resolution;
+        let (participant, gid) = (&resolve.participant, &resolve.gid);
+        let mut response = response(&resolve, "recorded in the log".into());
+        response.applied = true;
+        if let Some(why) = self.unreachable(participant) {
+            response.result = format!("it is done when the agent is back: {why}");
+            let _ = answer.send(Ok(response));
+            return;
+        }
+        let order = if resolve.commit {
+            wire::commit_branch(participant, gid, 0, xid, true)
+        } else {
+            wire::rollback_branch(&gid.gtid, participant, Some(gid), 0, xid)
+        };
+        self.send(participant, order);
+        self.resolving.insert(gid.to_string(), (answer, response));
+    }
+
+    /// The database has answered; whoever resolved the branch is told.
+    pub(super) fn resolution_answered(&mut self, gid: &str, report: &Report) {
+        let Some((answer, mut response)) = self.resolving.remove(gid) else { return };
+        response.result = match report {
+            Report::Done => "done".into(),
+            Report::NeverPrepared | Report::Gone(_) => "it was not prepared any more".into(),
+            Report::OtherXid(xid) => format!("left alone: it is prepared with transaction id {xid}"),
+        };
+        let _ = answer.send(Ok(response));
+    }
+}
+
+fn response(resolve: &Resolve, judgement: String) -> v1::ResolveResponse {
+    let command = if resolve.commit { "COMMIT" } else { "ROLLBACK" };
+    v1::ResolveResponse {
+        statements: vec![format!("{}: {command} PREPARED '{}'", resolve.participant, resolve.gid)],
+        judgement,
+        applied: false,
+        result: String::new(),
+    }
+}

@@ -1,0 +1,100 @@
+//! How a restart settles what it found: counted, and said in one line when it is over.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use votum_proto::names::ParticipantName;
+use votum_proto::runtime::Monotonic;
+
+use super::{Driver, LocalId};
+use crate::protocol::record::Decided;
+
+/// What was found at the start, and what has become of it.
+pub(super) struct Settlement {
+    since: Monotonic,
+    owed: BTreeSet<LocalId>,
+    rolling_back: BTreeSet<String>,
+    heard: BTreeSet<ParticipantName>,
+    committed: BTreeMap<ParticipantName, u64>,
+    rolled_back: BTreeMap<ParticipantName, u64>,
+    said: bool,
+}
+
+impl Settlement {
+    pub(super) fn new(since: Monotonic) -> Self {
+        Self {
+            since,
+            owed: BTreeSet::new(),
+            rolling_back: BTreeSet::new(),
+            heard: BTreeSet::new(),
+            committed: BTreeMap::new(),
+            rolled_back: BTreeMap::new(),
+            said: false,
+        }
+    }
+
+    pub(super) fn owes(&mut self, id: LocalId) {
+        self.owed.insert(id);
+    }
+
+    pub(super) fn rolls_back(&mut self, gid: String) {
+        if !self.said {
+            self.rolling_back.insert(gid);
+        }
+    }
+
+    pub(super) fn heard(&mut self, participant: &ParticipantName) {
+        if !self.said {
+            self.heard.insert(participant.clone());
+        }
+    }
+
+    /// Absence counts only from now on: every participant has to be heard again.
+    pub(super) fn hear_again(&mut self) {
+        self.heard.clear();
+    }
+
+    pub(super) fn committed(&mut self, id: LocalId, decided: Option<&Decided>) {
+        if self.owed.remove(&id) {
+            for branch in decided.map(|decided| decided.branches.as_slice()).unwrap_or_default() {
+                *self.committed.entry(branch.participant.clone()).or_default() += 1;
+            }
+        }
+    }
+
+    pub(super) fn rolled_back(&mut self, gid: &str, participant: &ParticipantName) {
+        if self.rolling_back.remove(gid) {
+            *self.rolled_back.entry(participant.clone()).or_default() += 1;
+        }
+    }
+}
+
+impl Driver {
+    /// Says once, when every participant was heard in a counted log and nothing of the start is left, how
+    /// many branches were settled, where, in what time.
+    pub(super) fn settlement_progress(&mut self) {
+        let settlement = &mut self.settlement;
+        let over = !settlement.said
+            && settlement.owed.is_empty()
+            && settlement.rolling_back.is_empty()
+            && self.lives.is_complete()
+            && self.participants.keys().all(|participant| settlement.heard.contains(participant));
+        if !over {
+            return;
+        }
+        settlement.said = true;
+        let ms = self.seams.clock.now().since(settlement.since).as_millis();
+        tracing::info!(
+            committed = %counts(&settlement.committed),
+            rolled_back = %counts(&settlement.rolled_back),
+            ms,
+            "VOTUM-1001 settled what earlier lives left: committed {}, rolled back {} branches in {ms} ms",
+            settlement.committed.values().sum::<u64>(),
+            settlement.rolled_back.values().sum::<u64>(),
+        );
+    }
+}
+
+fn counts(by_participant: &BTreeMap<ParticipantName, u64>) -> String {
+    let each: Vec<String> = by_participant.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    if each.is_empty() { "none".into() } else { each.join(", ") }
+}

@@ -1,0 +1,242 @@
+//! Effects are carried out, in order; what they gather is flushed once a turn.
+
+use votum_proto::names::{Gid, ParticipantName};
+use votum_proto::v1;
+
+use super::alarms::{Alarms, HEURISTIC};
+use super::request::{Outcome, Wait};
+use super::timers::Timer;
+use super::{Driver, Live, LocalId, Pending, wire};
+use crate::crash::{self, CrashPoint};
+use crate::log::Entry;
+use crate::protocol::event::{Effect, Event};
+use crate::protocol::record::{Decision, Record};
+use crate::protocol::transaction::Standing;
+
+impl Driver {
+    /// Feeds one event to a live transaction and carries out what it asks for. An event for one that is
+    /// not live means nothing: whoever sent it is answered by the table (see `agents`).
+    pub(super) fn step(&mut self, id: LocalId, event: Event) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let was_undecided = live.transaction.is_undecided();
+        let effects = live.transaction.step(event);
+        if was_undecided && !live.transaction.is_undecided() {
+            self.undecided = self.undecided.saturating_sub(1);
+            self.forget_deadline(id);
+        }
+        self.carry_out(id, effects);
+    }
+
+    pub(super) fn carry_out(&mut self, id: LocalId, effects: Vec<Effect>) {
+        for effect in effects {
+            if self.frozen {
+                return;
+            }
+            self.carry_out_one(id, effect);
+        }
+    }
+
+    fn carry_out_one(&mut self, id: LocalId, effect: Effect) {
+        match effect {
+            Effect::Persist { record, forced } => {
+                Self::crash_before(&record);
+                self.persist(record.clone(), forced, Pending::Transaction(id, record));
+            }
+            Effect::SendPrepare { participant, gid, session, last_ordinal } => {
+                self.crash_at_order(id, CrashPoint::BeforeFirstPrepare, 0);
+                let order = wire::prepare(&participant, &gid, session, last_ordinal);
+                self.send(&participant, order);
+                self.order_sent(id);
+                self.crash_at_order(id, CrashPoint::BetweenPrepares, 1);
+                self.crash_after_last_prepare(id, &gid);
+            }
+            Effect::SendCommit { participant, gid, xid8, compare_first } => {
+                let order = wire::commit_branch(&participant, &gid, xid8, 0, compare_first);
+                self.send(&participant, order);
+                self.freeze_at(CrashPoint::FirstParticipantTold);
+            }
+            Effect::SendRollback { participant, gid, xid8, listed_xid } => {
+                let order =
+                    wire::rollback_branch(&self.gtid(id), &participant, gid.as_ref(), xid8, listed_xid);
+                self.send(&participant, order);
+            }
+            Effect::EndSession { participant } => {
+                let order = wire::end_session(&self.gtid(id), &participant);
+                self.send(&participant, order);
+            }
+            Effect::TellDecided => self.tell_decided(id),
+            Effect::TellCompleted => self.tell_completed(id),
+            Effect::Refuse(_) => {}
+            Effect::AskAgainLater { branch } => self.ask_again_later(id, branch),
+            Effect::Alarm { code, participant, detail } => {
+                let gtid = self.gtid(id).to_string();
+                self.alarms.raise(code, &gtid, participant.as_str(), &detail);
+            }
+            Effect::NoteHeuristic(heuristic) => {
+                note_heuristic(&mut self.alarms, &heuristic);
+            }
+            Effect::Retire => self.retire(id),
+        }
+    }
+
+    /// Gives a record to the log at the end of this turn.
+    pub(super) fn persist(&mut self, record: Record, forced: bool, pending: Pending) {
+        self.last_token += 1;
+        let token = self.last_token;
+        self.out.entries.push(Entry { token, record, forced });
+        self.pending.push_back((token, pending));
+    }
+
+    /// Sends at the end of this turn, when the participant's agent is reachable. Otherwise it is dropped:
+    /// what is owed is ordered again when the agent is back.
+    pub(super) fn send(&mut self, participant: &ParticipantName, message: v1::CoordinatorMessage) {
+        let Some(known) = self.participants.get(participant) else { return };
+        let agent = known.agent;
+        if self.links.get(agent).is_some_and(|link| link.generation.is_some()) {
+            self.out.messages.entry(agent).or_default().push(message);
+        }
+    }
+
+    /// Hands the turn's records to the log and its messages to the links.
+    pub(super) fn flush(&mut self) {
+        if !self.out.entries.is_empty() {
+            self.log.append(std::mem::take(&mut self.out.entries));
+        }
+        for (agent, messages) in std::mem::take(&mut self.out.messages) {
+            let Some(link) = self.links.get(agent) else { continue };
+            if let Some(generation) = link.generation {
+                link.handle.send(generation, messages);
+            }
+        }
+    }
+
+    pub(super) fn gtid(&self, id: LocalId) -> votum_proto::names::Gtid {
+        votum_proto::names::Gtid { coordinator_id: self.coordinator_id.clone(), life: id.life, seq: id.seq }
+    }
+
+    /// The outcome of a live transaction in the clients' terms.
+    pub(super) fn outcome_of(&self, live: &Live) -> Outcome {
+        let heuristics = live.transaction.heuristics().to_vec();
+        match live.transaction.standing() {
+            Standing::InProgress(state) => Outcome::InProgress(state),
+            Standing::Committed { pending } => Outcome::Committed { pending, heuristics },
+            Standing::Aborted(reason) => Outcome::Aborted { reason: Some(reason), heuristics },
+            Standing::ReadOnly => Outcome::ReadOnly,
+        }
+    }
+
+    /// The outcome stands: tells those who wait for the decision; and everybody, when it is not a commit,
+    /// since then there is nothing to be completed that a client could see.
+    fn tell_decided(&mut self, id: LocalId) {
+        let Some(live) = self.live.get(&id) else { return };
+        let outcome = self.outcome_of(live);
+        tracing::debug!(gtid = %live.transaction.gtid(), ?outcome, "decided");
+        let committed = matches!(outcome, Outcome::Committed { .. });
+        self.tell(id, &outcome, |waiter| !committed || waiter == Wait::Decided);
+        if committed {
+            self.freeze_at(CrashPoint::ClientTold);
+            let at = self.seams.clock.now().after(self.settings.completed_wait);
+            if self.live.get(&id).is_some_and(|live| !live.waiters.is_empty()) {
+                self.timers.set(at, Timer::CompletedWait(id));
+            }
+        }
+    }
+
+    fn tell_completed(&mut self, id: LocalId) {
+        let Some(live) = self.live.get(&id) else { return };
+        let outcome = self.outcome_of(live);
+        if matches!(outcome, Outcome::Committed { .. }) {
+            crash::here(CrashPoint::AllAcknowledged);
+            self.settlement.committed(id, live.transaction.decided());
+        }
+        self.tell(id, &outcome, |_| true);
+    }
+
+    /// Answers COMMITTED, not completed, to those who have waited for completion long enough.
+    pub(super) fn tell_those_who_wait_too_long(&mut self, id: LocalId) {
+        let Some(live) = self.live.get(&id) else { return };
+        let outcome = self.outcome_of(live);
+        self.tell(id, &outcome, |_| true);
+    }
+
+    fn tell(&mut self, id: LocalId, outcome: &Outcome, whom: impl Fn(Wait) -> bool) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        for waiter in live.waiters.extract_if(.., |waiter| whom(waiter.wait)) {
+            // A client that hung up has dropped its end.
+            let _ = waiter.answer.send(Ok(outcome.clone()));
+        }
+    }
+
+    fn ask_again_later(&mut self, id: LocalId, branch: u16) {
+        let now = self.seams.clock.now();
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let delay = live.ask_again.delay(self.seams.entropy.as_ref());
+        self.timers.set(now.after(delay), Timer::AskAgain(id, branch));
+    }
+
+    fn retire(&mut self, id: LocalId) {
+        let Some(live) = self.live.remove(&id) else { return };
+        let outcome = self.outcome_of(&live);
+        for waiter in live.waiters {
+            let _ = waiter.answer.send(Ok(outcome.clone()));
+        }
+        if let Some(key) = live.transaction.key() {
+            self.keys.remove(&(key.client.clone(), key.key.clone()));
+        }
+        self.alarms.transaction_ended(&live.transaction.gtid().to_string());
+        self.recent.note(id, outcome);
+        self.settlement_progress();
+        self.drain_progress();
+    }
+
+    fn forget_deadline(&mut self, id: LocalId) {
+        if let Some(at) = self.live.get_mut(&id).and_then(|live| live.deadline.take()) {
+            self.timers.cancel(at, Timer::Deadline(id));
+        }
+    }
+
+    fn order_sent(&mut self, id: LocalId) {
+        if let Some(live) = self.live.get_mut(&id) {
+            live.orders_sent += 1;
+        }
+    }
+
+    fn crash_before(record: &Record) {
+        if let Record::Decided(decided) = record
+            && decided.decision == Decision::Commit
+        {
+            crash::here(CrashPoint::VotesIn);
+        }
+    }
+
+    /// A crash point at the `sent`-th Prepare of a transaction.
+    fn crash_at_order(&mut self, id: LocalId, point: CrashPoint, sent: usize) {
+        if crash::chosen(point) && self.live.get(&id).is_some_and(|live| live.orders_sent == sent) {
+            self.freeze_at(point);
+        }
+    }
+
+    fn crash_after_last_prepare(&mut self, id: LocalId, gid: &Gid) {
+        let sent = self.live.get(&id).map_or(0, |live| live.orders_sent);
+        if sent == usize::from(gid.branches) {
+            self.freeze_at(CrashPoint::AfterLastPrepare);
+        }
+    }
+
+    /// At a crash point that lies after a message: lets the message leave, does nothing more, dies.
+    fn freeze_at(&mut self, point: CrashPoint) {
+        if crash::chosen(point) {
+            self.frozen = true;
+            crash::soon(point);
+        }
+    }
+}
+
+pub(super) fn note_heuristic(alarms: &mut Alarms, heuristic: &crate::protocol::record::Heuristic) {
+    alarms.raise(
+        HEURISTIC,
+        &heuristic.gtid.to_string(),
+        heuristic.participant.as_str(),
+        &format!("branch {} ended otherwise ({:?}): {}", heuristic.branch, heuristic.kind, heuristic.detail),
+    );
+}

@@ -1,0 +1,138 @@
+//! Between the protocol's words and the exchange's messages. What an agent says is checked here: a message
+//! that cannot be read is dropped with a line in the log, and never a panic.
+
+use votum_proto::names::{Epoch, Gid, Gtid, Incarnation, Life, ParticipantName, SessionName};
+use votum_proto::v1;
+use votum_proto::v1::coordinator_message::Kind;
+
+use crate::protocol::event::{Prepared, Report, Vote};
+use crate::protocol::lives::Witness;
+use crate::protocol::record::{AbortKind, AbortReason, MAX_TEXT, cut};
+use crate::protocol::recovery::{Gone, XidStatus};
+
+fn message(kind: Kind) -> v1::CoordinatorMessage {
+    v1::CoordinatorMessage { kind: Some(kind) }
+}
+
+pub(super) fn prepare(
+    participant: &ParticipantName,
+    gid: &Gid,
+    session: SessionName,
+    last_ordinal: u64,
+) -> v1::CoordinatorMessage {
+    message(Kind::Prepare(v1::Prepare {
+        gtid: gid.gtid.to_string(),
+        participant: participant.to_string(),
+        gid: gid.to_string(),
+        session: Some(session.into()),
+        last_ordinal,
+    }))
+}
+
+pub(super) fn commit_branch(
+    participant: &ParticipantName,
+    gid: &Gid,
+    xid8: u64,
+    listed_xid: u32,
+    compare_first: bool,
+) -> v1::CoordinatorMessage {
+    message(Kind::Commit(v1::CommitBranch {
+        gtid: gid.gtid.to_string(),
+        participant: participant.to_string(),
+        gid: gid.to_string(),
+        xid8,
+        compare_first,
+        listed_xid,
+    }))
+}
+
+pub(super) fn rollback_branch(
+    gtid: &Gtid,
+    participant: &ParticipantName,
+    gid: Option<&Gid>,
+    xid8: u64,
+    listed_xid: u32,
+) -> v1::CoordinatorMessage {
+    message(Kind::Rollback(v1::RollbackBranch {
+        gtid: gtid.to_string(),
+        participant: participant.to_string(),
+        gid: gid.map(Gid::to_string).unwrap_or_default(),
+        xid8,
+        listed_xid,
+    }))
+}
+
+pub(super) fn end_session(gtid: &Gtid, participant: &ParticipantName) -> v1::CoordinatorMessage {
+    message(Kind::EndSession(v1::EndSession { gtid: gtid.to_string(), participant: participant.to_string() }))
+}
+
+pub(super) fn list(participant: &ParticipantName, request: u64, details: bool) -> v1::CoordinatorMessage {
+    message(Kind::List(v1::ListParticipant { participant: participant.to_string(), request, details }))
+}
+
+pub(super) fn witness(witness: v1::Witness) -> Witness {
+    Witness {
+        life: Life {
+            epoch: Epoch(witness.epoch),
+            incarnation: Incarnation::from_low_bits(witness.incarnation),
+        },
+        position: witness.position,
+    }
+}
+
+/// An agent's vote; one without a kind is malformed.
+pub(super) fn vote(kind: v1::vote::Kind) -> Vote {
+    match kind {
+        v1::vote::Kind::Yes(yes) => Vote::Yes(Prepared {
+            xid8: yes.xid8,
+            system_identifier: yes.system_identifier,
+            timeline: yes.timeline,
+            marker: yes.marker,
+        }),
+        v1::vote::Kind::ReadOnly(v1::VoteReadOnly {}) => Vote::ReadOnly,
+        v1::vote::Kind::No(no) => Vote::No(abort_reason(no.reason.unwrap_or_default())),
+    }
+}
+
+pub(super) fn report(kind: v1::branch_end::Kind) -> Report {
+    match kind {
+        v1::branch_end::Kind::Done(v1::Done {}) => Report::Done,
+        v1::branch_end::Kind::NeverPrepared(v1::NeverPrepared {}) => Report::NeverPrepared,
+        v1::branch_end::Kind::Gone(gone) => Report::Gone(Gone {
+            system_identifier: gone.system_identifier,
+            timeline: gone.timeline,
+            in_recovery: gone.in_recovery,
+            status: xid_status(gone.status()),
+        }),
+        v1::branch_end::Kind::OtherXid(other) => Report::OtherXid(other.xid),
+    }
+}
+
+fn xid_status(status: v1::gone::XidStatus) -> XidStatus {
+    match status {
+        v1::gone::XidStatus::Committed => XidStatus::Committed,
+        v1::gone::XidStatus::Aborted => XidStatus::Aborted,
+        v1::gone::XidStatus::InProgress => XidStatus::InProgress,
+        v1::gone::XidStatus::Forgotten => XidStatus::Forgotten,
+        v1::gone::XidStatus::NotReached => XidStatus::NotReached,
+        // A status of a newer agent that this coordinator does not know proves nothing.
+        v1::gone::XidStatus::NotAsked | v1::gone::XidStatus::Unspecified => XidStatus::NotAsked,
+    }
+}
+
+/// A reason as an agent gives it, cut to what a record holds.
+pub(super) fn abort_reason(reason: v1::AbortReason) -> AbortReason {
+    let kind = match reason.kind() {
+        v1::abort_reason::Kind::RolledBack => AbortKind::RolledBack,
+        v1::abort_reason::Kind::Timeout => AbortKind::Timeout,
+        v1::abort_reason::Kind::BranchLost => AbortKind::BranchLost,
+        v1::abort_reason::Kind::Coordinator | v1::abort_reason::Kind::Presumed => AbortKind::Coordinator,
+        v1::abort_reason::Kind::VotedNo | v1::abort_reason::Kind::Unspecified => AbortKind::VotedNo,
+    };
+    AbortReason {
+        kind,
+        participant: reason.participant.parse().ok(),
+        sqlstate: cut(&reason.sqlstate, 5),
+        message: cut(&reason.message, MAX_TEXT),
+    }
+}

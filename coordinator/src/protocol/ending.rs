@@ -1,0 +1,237 @@
+//! From the decision to the end of every branch.
+
+use votum_proto::names::{BranchNumber, ParticipantName};
+
+use super::event::{Effect, Report, Vote};
+use super::record::{Decided, Heuristic, HeuristicKind, MAX_TEXT, PreparedBranch, Record, cut};
+use super::recovery::{self, GoneVerdict};
+use super::transaction::{Delivery, Phase, Transaction, Undo};
+
+impl Transaction {
+    /// A record of this transaction is on disk.
+    pub(super) fn durable(&mut self, record: &Record) -> Vec<Effect> {
+        let was_deciding = matches!(self.phase, Phase::Deciding { .. });
+        self.apply(record);
+        match record {
+            Record::Decided(_) if was_deciding => {
+                let mut effects = vec![Effect::TellDecided];
+                effects.extend(self.commit_orders(false, |_| true));
+                effects
+            }
+            Record::Ended { .. } => vec![Effect::Retire],
+            Record::Heuristic(_) => self.finish_if_settled(),
+            Record::Decided(_)
+            | Record::Delegated(_)
+            | Record::Begun(_)
+            | Record::Resolved(_)
+            | Record::Identity(_)
+            | Record::Epoch(_)
+            | Record::Lease { .. }
+            | Record::Carried(_) => Vec::new(),
+        }
+    }
+
+    /// After recovery: what is left to do when nothing is owed any more, but no record says so yet.
+    pub fn resume(&mut self) -> Vec<Effect> {
+        self.finish_if_settled()
+    }
+
+    /// Orders to commit what is owed, for the branches that `choose` picks.
+    fn commit_orders(&self, compare_first: bool, choose: impl Fn(&PreparedBranch) -> bool) -> Vec<Effect> {
+        let Phase::Committing { decided, delivered } = &self.phase else { return Vec::new() };
+        let owed = decided.branches.iter().zip(delivered).filter(|(_, d)| **d == Delivery::Owed);
+        owed.filter(|(branch, _)| choose(branch))
+            .map(|(branch, _)| Effect::SendCommit {
+                participant: branch.participant.clone(),
+                gid: decided.gid(branch.number),
+                xid8: branch.xid8,
+                compare_first,
+            })
+            .collect()
+    }
+
+    /// Orders to roll back what voted yes, for the branches that `choose` picks.
+    fn rollback_orders(&self, choose: impl Fn(&Undo) -> bool) -> Vec<Effect> {
+        let Phase::Aborting { decided, undone } = &self.phase else { return Vec::new() };
+        undone
+            .iter()
+            .filter(|undo| !undo.done && choose(undo))
+            .map(|undo| Effect::SendRollback {
+                participant: undo.participant.clone(),
+                gid: Some(decided.gid(undo.number)),
+                xid8: prepared(decided, undo.number).map_or(0, |branch| branch.xid8),
+                listed_xid: 0,
+            })
+            .collect()
+    }
+
+    /// A stream to the agent stands again: everything that is owed there is ordered again.
+    pub(super) fn agent_seen(&mut self, participant: &ParticipantName, instance: u64) -> Vec<Effect> {
+        let mut effects = self.undecided_agent_seen(participant, instance);
+        effects.extend(self.commit_orders(true, |branch| branch.participant == *participant));
+        effects.extend(self.rollback_orders(|undo| undo.participant == *participant));
+        effects
+    }
+
+    pub(super) fn ask_again(&mut self, number: BranchNumber) -> Vec<Effect> {
+        let mut effects = self.commit_orders(true, |branch| branch.number == number);
+        effects.extend(self.rollback_orders(|undo| undo.number == number));
+        effects
+    }
+
+    /// A yes that crossed the abort: the branch is prepared, and has to be undone.
+    pub(super) fn voted_too_late(&mut self, number: BranchNumber, vote: &Vote) -> Vec<Effect> {
+        let Phase::Aborting { undone, .. } = &self.phase else { return Vec::new() };
+        match vote {
+            Vote::Yes(_) if undone.iter().any(|undo| undo.number == number) => {
+                self.rollback_orders(|undo| undo.number == number)
+            }
+            // Not tracked: its order to roll back is on its way, and the sweep reports it if that is lost.
+            Vote::Yes(_) | Vote::ReadOnly | Vote::No(_) => Vec::new(),
+        }
+    }
+
+    pub(super) fn branch_ended(
+        &mut self,
+        number: BranchNumber,
+        was_commit: bool,
+        report: &Report,
+    ) -> Vec<Effect> {
+        if was_commit { self.commit_answered(number, report) } else { self.rollback_answered(number, report) }
+    }
+
+    fn commit_answered(&mut self, number: BranchNumber, report: &Report) -> Vec<Effect> {
+        let Phase::Committing { decided, delivered } = &mut self.phase else { return Vec::new() };
+        let owed = decided
+            .branches
+            .iter()
+            .zip(delivered)
+            .find(|(branch, delivery)| branch.number == number && **delivery == Delivery::Owed);
+        let Some((branch, delivery)) = owed else { return Vec::new() };
+        match report {
+            Report::Done => {
+                *delivery = Delivery::Acknowledged;
+                self.finish_if_settled()
+            }
+            Report::Gone(gone) => match recovery::judge_gone_after_commit(branch, gone).1 {
+                GoneVerdict::Acknowledge => {
+                    *delivery = Delivery::Acknowledged;
+                    self.finish_if_settled()
+                }
+                GoneVerdict::Heuristic { kind, detail } => {
+                    let branch = branch.clone();
+                    self.depart(&branch, kind, &detail)
+                }
+                GoneVerdict::AskAgain { alarm } => ask_again_with(branch, alarm),
+            },
+            // R1x: the impostor is rolled back, then the server is asked about the transaction we decided.
+            Report::OtherXid(xid) => vec![
+                Effect::SendRollback {
+                    participant: branch.participant.clone(),
+                    gid: Some(decided.gid(number)),
+                    xid8: 0,
+                    listed_xid: *xid,
+                },
+                Effect::Alarm {
+                    code: "VOTUM-1404",
+                    participant: branch.participant.clone(),
+                    detail: format!(
+                        "{} is prepared with transaction id {xid}, and the decision names {}: rolling back \
+                         work that nobody decided",
+                        decided.gid(number),
+                        recovery::low_half(branch.xid8)
+                    ),
+                },
+                Effect::AskAgainLater { branch: number },
+            ],
+            // An agent that knows nothing of a yes that it gave: its database is the one to ask.
+            Report::NeverPrepared => {
+                ask_again_with(branch, Some("the agent says that the branch was never prepared".into()))
+            }
+        }
+    }
+
+    fn rollback_answered(&mut self, number: BranchNumber, report: &Report) -> Vec<Effect> {
+        let Phase::Aborting { decided, undone } = &mut self.phase else { return Vec::new() };
+        let Some(undo) = undone.iter_mut().find(|undo| undo.number == number && !undo.done) else {
+            return Vec::new();
+        };
+        let Some(branch) = prepared(decided, number) else { return Vec::new() };
+        match report {
+            Report::Done | Report::NeverPrepared => {
+                undo.done = true;
+                self.retire_if_undone()
+            }
+            Report::Gone(gone) => match recovery::judge_gone_after_abort(branch, gone).1 {
+                GoneVerdict::Acknowledge => {
+                    undo.done = true;
+                    self.retire_if_undone()
+                }
+                GoneVerdict::Heuristic { kind, detail } => {
+                    let branch = branch.clone();
+                    undo.done = true;
+                    let mut effects = self.depart(&branch, kind, &detail);
+                    effects.extend(self.retire_if_undone());
+                    effects
+                }
+                GoneVerdict::AskAgain { alarm } => ask_again_with(branch, alarm),
+            },
+            Report::OtherXid(xid) => vec![Effect::SendRollback {
+                participant: undo.participant.clone(),
+                gid: Some(decided.gid(number)),
+                xid8: 0,
+                listed_xid: *xid,
+            }],
+        }
+    }
+
+    /// Records a departure. Forced: a client that asks afterwards is told, and must never be told less.
+    fn depart(&mut self, branch: &PreparedBranch, kind: HeuristicKind, detail: &str) -> Vec<Effect> {
+        let heuristic = Heuristic {
+            gtid: self.gtid.clone(),
+            branch: branch.number,
+            participant: branch.participant.clone(),
+            xid8: branch.xid8,
+            kind,
+            detail: cut(detail, MAX_TEXT),
+        };
+        vec![
+            Effect::Persist { record: Record::Heuristic(heuristic.clone()), forced: true },
+            Effect::NoteHeuristic(heuristic),
+        ]
+    }
+
+    fn finish_if_settled(&mut self) -> Vec<Effect> {
+        let Phase::Committing { delivered, .. } = &self.phase else { return Vec::new() };
+        if delivered.contains(&Delivery::Owed) {
+            return Vec::new();
+        }
+        vec![
+            Effect::TellCompleted,
+            Effect::Persist { record: Record::Ended { gtid: self.gtid.clone() }, forced: false },
+        ]
+    }
+
+    fn retire_if_undone(&mut self) -> Vec<Effect> {
+        let Phase::Aborting { undone, .. } = &self.phase else { return Vec::new() };
+        if undone.iter().all(|undo| undo.done) {
+            vec![Effect::TellCompleted, Effect::Retire]
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+fn prepared(decided: &Decided, number: BranchNumber) -> Option<&PreparedBranch> {
+    decided.branches.iter().find(|branch| branch.number == number)
+}
+
+fn ask_again_with(branch: &PreparedBranch, alarm: Option<String>) -> Vec<Effect> {
+    let mut effects = vec![Effect::AskAgainLater { branch: branch.number }];
+    effects.extend(alarm.map(|detail| Effect::Alarm {
+        code: "VOTUM-1403",
+        participant: branch.participant.clone(),
+        detail,
+    }));
+    effects
+}

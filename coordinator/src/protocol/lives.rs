@@ -1,0 +1,144 @@
+//! Which lives this log has seen, and whether somebody has seen more of it than it holds itself: a stale
+//! log. Pure.
+
+use votum_proto::names::{Gid, Gtid, Life};
+
+/// One life that the log has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LifeSeen {
+    /// Which.
+    pub life: Life,
+    /// The highest seq leased in it.
+    pub leased_until: u64,
+    /// The last position written in it; the newest on disk for the present life.
+    pub last_position: u64,
+}
+
+/// How far a log reached when a coordinator spoke to an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Witness {
+    /// Who spoke.
+    pub life: Life,
+    /// The last position on disk then.
+    pub position: u64,
+}
+
+/// Every life that the log has seen, oldest first, the present one last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lives {
+    lives: Vec<LifeSeen>,
+    /// Whether the list is the whole one, and not what the journal alone holds.
+    complete: bool,
+}
+
+impl Lives {
+    /// A list. `complete` is false while only the journal was read.
+    pub fn new(lives: Vec<LifeSeen>, complete: bool) -> Self {
+        Self { lives, complete }
+    }
+
+    /// The life's entry, if the log knows it.
+    pub fn get(&self, life: Life) -> Option<&LifeSeen> {
+        self.lives.iter().find(|seen| seen.life == life)
+    }
+
+    /// Whether a life that is not in the list is certainly unknown to the log.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// The present life's lease has grown.
+    pub fn leased(&mut self, until: u64) {
+        if let Some(present) = self.lives.last_mut() {
+            present.leased_until = present.leased_until.max(until);
+        }
+    }
+
+    /// The present life's log has grown, on disk.
+    pub fn reached(&mut self, position: u64) {
+        if let Some(present) = self.lives.last_mut() {
+            present.last_position = present.last_position.max(position);
+        }
+    }
+
+    /// Whether `gtid` may have been handed out: its life is known and its seq within that life's lease.
+    pub fn handed_out(&self, gtid: &Gtid) -> bool {
+        self.get(gtid.life).is_some_and(|seen| (1..=seen.leased_until).contains(&gtid.seq))
+    }
+
+    /// What a witness proves against this log, if anything.
+    pub fn judge_witness(&self, witness: Witness) -> Option<String> {
+        match self.get(witness.life) {
+            Some(seen) if witness.position <= seen.last_position => None,
+            Some(seen) => Some(format!(
+                "its witness saw position {} of epoch {}, and this log ends at {} there",
+                witness.position, witness.life, seen.last_position
+            )),
+            // An earlier life that only the store remembers: judged again once the list is whole.
+            None if !self.complete && self.may_be_earlier(witness.life) => None,
+            None => Some(format!("its witness saw epoch {}, which this log does not hold", witness.life)),
+        }
+    }
+
+    /// What a prepared gid proves against this log, if anything. Its life must be known: another life's gid
+    /// is not ours, whoever made it.
+    pub fn judge_gid(&self, gid: &Gid) -> Option<String> {
+        let seen = self.get(gid.gtid.life)?;
+        (gid.gtid.seq > seen.leased_until).then(|| {
+            format!("{gid} is prepared, and this log leased only {} in that epoch", seen.leased_until)
+        })
+    }
+
+    fn may_be_earlier(&self, life: Life) -> bool {
+        self.lives.first().is_none_or(|oldest| life.epoch < oldest.life.epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use votum_proto::names::{Epoch, Incarnation};
+
+    fn life(epoch: u64) -> Life {
+        Life { epoch: Epoch(epoch), incarnation: Incarnation::from_low_bits(epoch as u32 + 100) }
+    }
+
+    fn lives(complete: bool) -> Lives {
+        let seen = |epoch, last_position| LifeSeen { life: life(epoch), leased_until: 1000, last_position };
+        Lives::new(vec![seen(2, 50), seen(3, 90)], complete)
+    }
+
+    #[test]
+    fn a_witness_beyond_the_end_of_its_epoch_makes_the_log_stale() {
+        let lives = lives(true);
+        assert_eq!(lives.judge_witness(Witness { life: life(2), position: 50 }), None);
+        assert!(lives.judge_witness(Witness { life: life(2), position: 51 }).is_some());
+        assert!(lives.judge_witness(Witness { life: life(3), position: 91 }).is_some());
+    }
+
+    #[test]
+    fn a_witness_of_an_epoch_or_incarnation_that_the_log_lacks_makes_it_stale() {
+        assert!(lives(true).judge_witness(Witness { life: life(4), position: 1 }).is_some());
+        assert!(lives(true).judge_witness(Witness { life: life(1), position: 1 }).is_some());
+        let copied = Life { epoch: Epoch(3), incarnation: Incarnation::from_low_bits(7) };
+        assert!(lives(false).judge_witness(Witness { life: copied, position: 1 }).is_some());
+    }
+
+    #[test]
+    fn before_the_log_is_counted_an_older_epoch_proves_nothing() {
+        assert_eq!(lives(false).judge_witness(Witness { life: life(1), position: 1 }), None);
+        assert!(lives(false).judge_witness(Witness { life: life(4), position: 1 }).is_some());
+    }
+
+    #[test]
+    fn a_gid_beyond_its_epochs_lease_makes_the_log_stale() {
+        let gid = |epoch, seq| Gid {
+            gtid: Gtid { coordinator_id: "acme".parse().unwrap(), life: life(epoch), seq },
+            branch: 0,
+            branches: 1,
+        };
+        assert_eq!(lives(true).judge_gid(&gid(2, 1000)), None);
+        assert!(lives(true).judge_gid(&gid(2, 1001)).is_some());
+        assert_eq!(lives(true).judge_gid(&gid(9, 5000)), None, "an unknown epoch's gid is not ours");
+    }
+}

@@ -1,0 +1,203 @@
+//! One test for each row of the recovery table, by name.
+
+use super::super::record::{AbortKind, AbortReason};
+use super::*;
+
+fn branch() -> PreparedBranch {
+    PreparedBranch {
+        number: 0,
+        participant: "bank_a".parse().unwrap(),
+        xid8: (3 << 32) | 700,
+        system_identifier: 11,
+        timeline: 1,
+        marker: false,
+    }
+}
+
+fn decided(decision: Decision) -> Box<Decided> {
+    Box::new(Decided {
+        gtid: "acme-7-3f9ac2-1042".parse().unwrap(),
+        decision,
+        branches_named: 2,
+        branches: vec![branch()],
+        key: None,
+        label: String::new(),
+    })
+}
+
+fn commit(acknowledged: bool) -> LogSays {
+    LogSays::Decided { decision: decided(Decision::Commit), acknowledged }
+}
+
+fn abort() -> Decision {
+    Decision::Abort(AbortReason {
+        kind: AbortKind::Timeout,
+        participant: None,
+        sqlstate: String::new(),
+        message: String::new(),
+    })
+}
+
+fn gone(status: XidStatus) -> Gone {
+    Gone { system_identifier: 11, timeline: 1, in_recovery: false, status }
+}
+
+fn row_and_action(branch: u16, xid: u32, log: &LogSays) -> (Row, Action) {
+    let Verdict { row, action } = judge_prepared(branch, xid, log);
+    (row, action)
+}
+
+#[test]
+fn r12_a_gid_that_is_not_ours_is_never_touched() {
+    let foreign = LogSays::NotOurs { looks_like_ours: false };
+    assert_eq!(row_and_action(0, 700, &foreign), (Row::R12, Action::Leave));
+    let forged = judge_prepared(0, 700, &LogSays::NotOurs { looks_like_ours: true });
+    assert!(matches!(forged, Verdict { row: Row::R12, action: Action::LeaveAndAlarm(_) }));
+}
+
+#[test]
+fn r16_what_was_settled_is_done_as_recorded_for_that_xid_only() {
+    let resolved = |commit| LogSays::Settled { how: Settled::Resolved { commit }, xid: 700 };
+    assert_eq!(row_and_action(0, 700, &resolved(true)), (Row::R16, Action::Commit { xid8: 0, mends: false }));
+    assert_eq!(row_and_action(0, 700, &resolved(false)), (Row::R16, Action::Rollback { alarm: None }));
+    let other = judge_prepared(0, 701, &resolved(true));
+    assert!(matches!(other.action, Action::LeaveAndAlarm(_)), "{other:?}");
+}
+
+#[test]
+fn r16_a_hazard_that_is_prepared_again_ends_as_decided_and_is_recorded_as_mended() {
+    let hazard = |decided_commit| LogSays::Settled {
+        how: Settled::Heuristic { kind: HeuristicKind::Hazard, decided_commit },
+        xid: 700,
+    };
+    assert_eq!(row_and_action(0, 700, &hazard(true)), (Row::R16, Action::Commit { xid8: 0, mends: true }));
+    assert_eq!(row_and_action(0, 700, &hazard(false)), (Row::R16, Action::Rollback { alarm: None }));
+}
+
+#[test]
+fn r1_a_prepared_branch_of_a_commit_is_committed() {
+    let xid8 = branch().xid8;
+    assert_eq!(row_and_action(0, 700, &commit(false)), (Row::R1, Action::Commit { xid8, mends: false }));
+}
+
+#[test]
+fn r1_a_branch_that_had_acknowledged_and_is_prepared_again_is_committed_and_recorded() {
+    let xid8 = branch().xid8;
+    assert_eq!(row_and_action(0, 700, &commit(true)), (Row::R1, Action::Commit { xid8, mends: true }));
+}
+
+#[test]
+fn r1x_another_xid_or_an_unlisted_branch_under_a_commit_is_rolled_back_with_an_alarm() {
+    for (branch, xid) in [(0, 701), (1, 700)] {
+        let verdict = judge_prepared(branch, xid, &commit(false));
+        assert!(
+            matches!(verdict, Verdict { row: Row::R1x, action: Action::Rollback { alarm: Some(_) } }),
+            "{verdict:?}"
+        );
+    }
+}
+
+#[test]
+fn r14_a_prepared_branch_of_an_abort_is_rolled_back() {
+    let log = LogSays::Decided { decision: decided(abort()), acknowledged: false };
+    assert_eq!(row_and_action(0, 700, &log), (Row::R14, Action::Rollback { alarm: None }));
+}
+
+#[test]
+fn r13_a_delegated_branch_whose_answer_cannot_come_is_left_with_an_alarm() {
+    let log = LogSays::Delegated { deciding: true, answer_may_come: false };
+    let verdict = judge_prepared(0, 700, &log);
+    assert!(matches!(verdict, Verdict { row: Row::R13, action: Action::LeaveAndAlarm(_) }));
+}
+
+#[test]
+fn r13s_a_sibling_of_a_delegated_branch_is_left() {
+    for (deciding, answer_may_come) in [(false, false), (false, true), (true, true)] {
+        let log = LogSays::Delegated { deciding, answer_may_come };
+        assert_eq!(row_and_action(0, 700, &log), (Row::R13s, Action::Leave));
+    }
+}
+
+#[test]
+fn r6_an_undecided_live_branch_is_left_to_the_live_protocol() {
+    assert_eq!(row_and_action(0, 700, &LogSays::Nothing(Absence::Live)), (Row::R6, Action::Leave));
+}
+
+#[test]
+fn r8_absence_that_proves_nothing_leaves_the_branch_with_an_alarm() {
+    let log = LogSays::Nothing(Absence::Unproven("the log is stale".into()));
+    let verdict = judge_prepared(0, 700, &log);
+    assert!(matches!(verdict, Verdict { row: Row::R8, action: Action::LeaveAndAlarm(_) }));
+}
+
+#[test]
+fn r10_below_the_mark_a_person_decides() {
+    let log = LogSays::Nothing(Absence::BelowMark);
+    assert_eq!(row_and_action(0, 700, &log), (Row::R10, Action::Quarantine));
+}
+
+#[test]
+fn r5_r7_without_a_record_abort_is_presumed() {
+    let log = LogSays::Nothing(Absence::Proven);
+    assert_eq!(row_and_action(0, 700, &log), (Row::R5, Action::Rollback { alarm: None }));
+}
+
+#[test]
+fn r3_a_committed_xid_on_the_same_timeline_acknowledges() {
+    let (row, verdict) = judge_gone_after_commit(&branch(), &gone(XidStatus::Committed));
+    assert_eq!((row, verdict), (Row::R3, GoneVerdict::Acknowledge));
+}
+
+#[test]
+fn r3_a_committed_xid_on_another_timeline_is_a_hazard() {
+    let moved = Gone { timeline: 2, ..gone(XidStatus::Committed) };
+    let (_, verdict) = judge_gone_after_commit(&branch(), &moved);
+    assert!(matches!(verdict, GoneVerdict::Heuristic { kind: HeuristicKind::Hazard, .. }));
+}
+
+#[test]
+fn r3_an_aborted_or_unreached_xid_is_a_heuristic_rollback() {
+    for status in [XidStatus::Aborted, XidStatus::NotReached] {
+        let (_, verdict) = judge_gone_after_commit(&branch(), &gone(status));
+        assert!(matches!(verdict, GoneVerdict::Heuristic { kind: HeuristicKind::Rollback, .. }));
+    }
+}
+
+#[test]
+fn r3_a_forgotten_xid_is_a_hazard_and_one_in_progress_is_asked_again() {
+    let (_, forgotten) = judge_gone_after_commit(&branch(), &gone(XidStatus::Forgotten));
+    assert!(matches!(forgotten, GoneVerdict::Heuristic { kind: HeuristicKind::Hazard, .. }));
+    let (_, running) = judge_gone_after_commit(&branch(), &gone(XidStatus::InProgress));
+    assert_eq!(running, GoneVerdict::AskAgain { alarm: None });
+}
+
+#[test]
+fn r11_a_standby_or_another_system_proves_nothing() {
+    let standby = Gone { in_recovery: true, ..gone(XidStatus::Committed) };
+    let other = Gone { system_identifier: 12, ..gone(XidStatus::Aborted) };
+    for gone in [standby, other] {
+        for (row, verdict) in
+            [judge_gone_after_commit(&branch(), &gone), judge_gone_after_abort(&branch(), &gone)]
+        {
+            assert_eq!(row, Row::R11);
+            assert!(matches!(verdict, GoneVerdict::AskAgain { alarm: Some(_) }));
+        }
+    }
+}
+
+#[test]
+fn r15_an_aborted_transactions_branch_that_committed_is_a_heuristic_commit() {
+    let (row, verdict) = judge_gone_after_abort(&branch(), &gone(XidStatus::Committed));
+    assert_eq!(row, Row::R15);
+    assert!(matches!(verdict, GoneVerdict::Heuristic { kind: HeuristicKind::Commit, .. }));
+}
+
+#[test]
+fn r15_anything_but_committed_or_in_progress_acknowledges_the_rollback() {
+    for status in [XidStatus::Aborted, XidStatus::NotReached, XidStatus::Forgotten, XidStatus::NotAsked] {
+        let (_, verdict) = judge_gone_after_abort(&branch(), &gone(status));
+        assert_eq!(verdict, GoneVerdict::Acknowledge);
+    }
+    let (_, running) = judge_gone_after_abort(&branch(), &gone(XidStatus::InProgress));
+    assert_eq!(running, GoneVerdict::AskAgain { alarm: None });
+}

@@ -1,0 +1,372 @@
+//! One transaction: its state, and what each event makes of it.
+
+use std::collections::BTreeMap;
+
+use votum_proto::names::{BranchNumber, Gid, Gtid, ParticipantName, SessionName};
+
+use super::event::{Effect, Event, Prepared};
+use super::record::{AbortReason, Decided, Decision, Heuristic, HeuristicKind, KeyRecord, Record};
+
+/// A global transaction in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    pub(super) gtid: Gtid,
+    pub(super) label: String,
+    pub(super) key: Option<KeyRecord>,
+    pub(super) heuristics: Vec<Heuristic>,
+    pub(super) phase: Phase,
+}
+
+/// The state, with what is known in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    Active {
+        sessions: BTreeMap<ParticipantName, SessionName>,
+    },
+    Preparing {
+        branches: Vec<Voter>,
+    },
+    /// The record is on its way to the disk.
+    Deciding {
+        decided: Decided,
+    },
+    Committing {
+        decided: Decided,
+        delivered: Vec<Delivery>,
+    },
+    Aborting {
+        decided: Decided,
+        undone: Vec<Undo>,
+    },
+    /// `Ended` is on its way to the disk.
+    Committed {
+        decided: Decided,
+    },
+    Aborted {
+        reason: AbortReason,
+    },
+    ReadOnly,
+}
+
+/// A branch that was asked to prepare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Voter {
+    pub(super) participant: ParticipantName,
+    pub(super) session: SessionName,
+    pub(super) last_ordinal: u64,
+    pub(super) vote: Option<Voted>,
+}
+
+/// A vote that lets the transaction go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Voted {
+    Yes(Prepared),
+    ReadOnly,
+}
+
+/// How far one branch of `Decided::branches` (same place) is with its commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    Owed,
+    Acknowledged,
+    /// Ended otherwise, or nobody knows; recorded.
+    Heuristic,
+}
+
+/// How far a branch is with its rollback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Undo {
+    pub(super) number: BranchNumber,
+    pub(super) participant: ParticipantName,
+    pub(super) done: bool,
+}
+
+/// The outcome, as far as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Not decided: the state's name.
+    InProgress(&'static str),
+    /// Decided commit, on disk: where acknowledgements are owed.
+    Committed {
+        /// The participants that owe one.
+        pending: Vec<ParticipantName>,
+    },
+    /// No branch can ever commit.
+    Aborted(AbortReason),
+    /// Committed everywhere, nothing written.
+    ReadOnly,
+}
+
+/// One branch, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BranchView {
+    /// Where.
+    pub participant: ParticipantName,
+    /// Its number, once it has one.
+    pub number: Option<BranchNumber>,
+    /// Its state in a word.
+    pub state: &'static str,
+    /// Its xid8, or 0.
+    pub xid8: u64,
+}
+
+impl Transaction {
+    /// A transaction that begins now.
+    pub fn begin(gtid: Gtid, label: String, key: Option<KeyRecord>) -> Self {
+        Self { gtid, label, key, heuristics: Vec::new(), phase: Phase::Active { sessions: BTreeMap::new() } }
+    }
+
+    /// A transaction as the log's records leave it, when they leave a commit that is owed; `None` otherwise.
+    pub fn recover<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<Self> {
+        let mut transaction: Option<Self> = None;
+        for record in records {
+            let gtid = record.gtid()?.clone();
+            transaction.get_or_insert_with(|| Self::begin(gtid, String::new(), None)).apply(record);
+        }
+        transaction.filter(|found| matches!(found.phase, Phase::Committing { .. }))
+    }
+
+    /// Folds a durable record into the state: the same function for the live path and for recovery.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Decided(decided) => self.apply_decision(decided),
+            Record::Ended { .. } => {
+                if let Phase::Committing { decided, .. } = &self.phase {
+                    self.phase = Phase::Committed { decided: decided.clone() };
+                }
+            }
+            Record::Heuristic(heuristic) => self.apply_heuristic(heuristic),
+            Record::Carried(carried) => self.apply(&carried.record),
+            // Begun is for people; a resolution speaks of branches without a decision; delegation is not
+            // offered yet; the others are not about transactions.
+            Record::Begun(_)
+            | Record::Resolved(_)
+            | Record::Delegated(_)
+            | Record::Identity(_)
+            | Record::Epoch(_)
+            | Record::Lease { .. } => {}
+        }
+    }
+
+    fn apply_decision(&mut self, decided: &Decided) {
+        self.label.clone_from(&decided.label);
+        self.key.clone_from(&decided.key);
+        match &decided.decision {
+            Decision::Commit => {
+                let delivered = decided.branches.iter().map(|_| Delivery::Owed).collect();
+                self.phase = Phase::Committing { decided: decided.clone(), delivered };
+            }
+            // Live, the abort stands before its record is on disk, and rollbacks may be under way.
+            Decision::Abort(reason) => {
+                if !matches!(self.phase, Phase::Aborting { .. } | Phase::Aborted { .. }) {
+                    self.phase = Phase::Aborted { reason: reason.clone() };
+                }
+            }
+        }
+    }
+
+    fn apply_heuristic(&mut self, heuristic: &Heuristic) {
+        if !self.heuristics.contains(heuristic) {
+            self.heuristics.push(heuristic.clone());
+        }
+        let Phase::Committing { decided, delivered } = &mut self.phase else { return };
+        for (branch, delivery) in decided.branches.iter().zip(delivered) {
+            if branch.number == heuristic.branch && *delivery == Delivery::Owed {
+                *delivery = match heuristic.kind {
+                    HeuristicKind::Mended => Delivery::Acknowledged,
+                    HeuristicKind::Rollback | HeuristicKind::Commit | HeuristicKind::Hazard => {
+                        Delivery::Heuristic
+                    }
+                };
+            }
+        }
+    }
+
+    /// What `event` makes of the transaction, and what it asks for.
+    pub fn step(&mut self, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Enlisted { participant, session } => self.enlisted(participant, session),
+            Event::CommitRequested { claims } => self.commit_requested(claims),
+            Event::RollbackRequested(reason) => self.abort_if_undecided(reason),
+            Event::TimedOut => self.timed_out(),
+            Event::Voted { participant, branch, vote } => self.voted(&participant, branch, vote),
+            Event::SessionLost { participant, session, reason } => {
+                self.session_lost(&participant, session, reason)
+            }
+            Event::AgentSeen { participant, instance } => self.agent_seen(&participant, instance),
+            Event::Durable(record) => self.durable(&record),
+            Event::BranchEnded { branch, was_commit, report } => {
+                self.branch_ended(branch, was_commit, &report)
+            }
+            Event::AskAgain { branch } => self.ask_again(branch),
+        }
+    }
+
+    /// Its name.
+    pub fn gtid(&self) -> &Gtid {
+        &self.gtid
+    }
+
+    /// The application's words for it.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Its idempotency key.
+    pub fn key(&self) -> Option<&KeyRecord> {
+        self.key.as_ref()
+    }
+
+    /// Departures from the decision.
+    pub fn heuristics(&self) -> &[Heuristic] {
+        &self.heuristics
+    }
+
+    /// The state's name, in the protocol's words.
+    pub fn state(&self) -> &'static str {
+        match &self.phase {
+            Phase::Active { .. } => "active",
+            Phase::Preparing { .. } => "preparing",
+            Phase::Deciding { .. } => "deciding",
+            Phase::Committing { .. } => "committing",
+            Phase::Committed { .. } => "committed",
+            Phase::Aborting { .. } => "aborting",
+            Phase::Aborted { .. } => "aborted",
+            Phase::ReadOnly => "read-only",
+        }
+    }
+
+    /// Whether its timeout still acts, and it counts against the limit of live transactions.
+    pub fn is_undecided(&self) -> bool {
+        matches!(self.phase, Phase::Active { .. } | Phase::Preparing { .. } | Phase::Deciding { .. })
+    }
+
+    /// The outcome, as far as it stands.
+    pub fn standing(&self) -> Standing {
+        match &self.phase {
+            Phase::Active { .. } | Phase::Preparing { .. } | Phase::Deciding { .. } => {
+                Standing::InProgress(self.state())
+            }
+            Phase::Committing { decided, delivered } => {
+                let owed = decided.branches.iter().zip(delivered).filter(|(_, d)| **d == Delivery::Owed);
+                Standing::Committed { pending: owed.map(|(b, _)| b.participant.clone()).collect() }
+            }
+            Phase::Committed { .. } => Standing::Committed { pending: Vec::new() },
+            Phase::Aborting { decided: Decided { decision: Decision::Abort(reason), .. }, .. }
+            | Phase::Aborted { reason } => Standing::Aborted(reason.clone()),
+            // `Aborting` is entered with an abort only.
+            Phase::Aborting { .. } => Standing::InProgress(self.state()),
+            Phase::ReadOnly => Standing::ReadOnly,
+        }
+    }
+
+    /// The decision that stands, on disk for a commit.
+    pub fn decided(&self) -> Option<&Decided> {
+        match &self.phase {
+            Phase::Committing { decided, .. }
+            | Phase::Committed { decided }
+            | Phase::Aborting { decided, .. } => Some(decided),
+            Phase::Active { .. }
+            | Phase::Preparing { .. }
+            | Phase::Deciding { .. }
+            | Phase::Aborted { .. }
+            | Phase::ReadOnly => None,
+        }
+    }
+
+    /// Whether the branch has acknowledged its commit.
+    pub fn acknowledged(&self, branch: BranchNumber) -> bool {
+        match &self.phase {
+            Phase::Committing { decided, delivered } => decided
+                .branches
+                .iter()
+                .zip(delivered)
+                .any(|(b, d)| b.number == branch && *d == Delivery::Acknowledged),
+            Phase::Committed { .. } => true,
+            Phase::Active { .. }
+            | Phase::Preparing { .. }
+            | Phase::Deciding { .. }
+            | Phase::Aborting { .. }
+            | Phase::Aborted { .. }
+            | Phase::ReadOnly => false,
+        }
+    }
+
+    /// The session that was reported, or claimed, at a participant.
+    pub fn session_at(&self, participant: &ParticipantName) -> Option<SessionName> {
+        match &self.phase {
+            Phase::Active { sessions } => sessions.get(participant).copied(),
+            Phase::Preparing { branches } => {
+                branches.iter().find(|b| b.participant == *participant).map(|b| b.session)
+            }
+            Phase::Deciding { .. }
+            | Phase::Committing { .. }
+            | Phase::Committed { .. }
+            | Phase::Aborting { .. }
+            | Phase::Aborted { .. }
+            | Phase::ReadOnly => None,
+        }
+    }
+
+    /// Its branches, for people.
+    pub fn branches(&self) -> Vec<BranchView> {
+        match &self.phase {
+            Phase::Active { sessions } => sessions
+                .keys()
+                .map(|p| BranchView { participant: p.clone(), number: None, state: "enlisted", xid8: 0 })
+                .collect(),
+            Phase::Preparing { branches } => (0..).zip(branches).map(|(n, b)| b.view(n)).collect(),
+            Phase::Deciding { decided } => views(decided, |_| "yes"),
+            Phase::Committing { decided, delivered } => views(decided, |place| match delivered.get(place) {
+                Some(Delivery::Owed) | None => "committing",
+                Some(Delivery::Acknowledged) => "acknowledged",
+                Some(Delivery::Heuristic) => "heuristic",
+            }),
+            Phase::Committed { decided } => views(decided, |_| "acknowledged"),
+            Phase::Aborting { undone, .. } => undone
+                .iter()
+                .map(|undo| BranchView {
+                    participant: undo.participant.clone(),
+                    number: Some(undo.number),
+                    state: if undo.done { "rolled back" } else { "rolling back" },
+                    xid8: 0,
+                })
+                .collect(),
+            Phase::Aborted { .. } | Phase::ReadOnly => Vec::new(),
+        }
+    }
+
+    pub(super) fn gid(&self, branch: BranchNumber, branches: usize) -> Gid {
+        let branches = BranchNumber::try_from(branches).unwrap_or(BranchNumber::MAX);
+        Gid { gtid: self.gtid.clone(), branch, branches }
+    }
+}
+
+impl Voter {
+    fn view(&self, number: BranchNumber) -> BranchView {
+        let (state, xid8) = match self.vote {
+            None => ("preparing", 0),
+            Some(Voted::Yes(prepared)) => ("yes", prepared.xid8),
+            Some(Voted::ReadOnly) => ("read-only", 0),
+        };
+        BranchView { participant: self.participant.clone(), number: Some(number), state, xid8 }
+    }
+}
+
+fn views(decided: &Decided, state: impl Fn(usize) -> &'static str) -> Vec<BranchView> {
+    decided
+        .branches
+        .iter()
+        .enumerate()
+        .map(|(place, branch)| BranchView {
+            participant: branch.participant.clone(),
+            number: Some(branch.number),
+            state: state(place),
+            xid8: branch.xid8,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "transaction_tests.rs"]
+mod tests;
