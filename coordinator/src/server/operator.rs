@@ -6,7 +6,6 @@ use votum_proto::v1;
 use votum_proto::v1::operator_server::Operator;
 
 use super::outcome::outcome;
-use super::outcome::outcome;
 use super::{errors, translate};
 use crate::driver::request::{self as driver, Answer, DriverHandle, RequestError};
 
