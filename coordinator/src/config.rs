@@ -10,6 +10,8 @@ use votum_proto::names::{CoordinatorId, ParticipantName};
 use votum_proto::service::config::{Check, ConfigErrors, load};
 use votum_proto::service::logging::Logging;
 
+const MIN_HALF: u64 = 64 << 10;
+
 /// Variables `VOTUM_COORDINATOR__KEY` and `VOTUM_COORDINATOR__SECTION__KEY` override the file.
 pub const ENV_PREFIX: &str = "VOTUM_COORDINATOR";
 
@@ -121,23 +123,28 @@ impl Limits {
 /// What the log takes when the configuration does not say.
 mod defaults {
     pub(super) fn half_bytes() -> u64 {
-        64 << 20
+        16 << 20
     }
     pub(super) fn retention_hours() -> u64 {
         24
     }
     pub(super) fn retention_bytes() -> u64 {
-        4 << 30
+        1 << 30
     }
     pub(super) fn lease() -> u64 {
-        10_000
+        8192
     }
     pub(super) fn watchdog_ms() -> u64 {
-        30_000
+        20_000
     }
     pub(super) fn cache_bytes() -> u64 {
-        64 << 20
+        16 << 20
     }
+}
+
+/// A duration in whole milliseconds, as configuration and wire write it.
+pub(crate) fn in_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Config {
@@ -230,7 +237,7 @@ impl LogSection {
     fn problems(&self) -> Vec<String> {
         let bound = |key, value, least, most| Bound { key, value, least, most };
         let mut problems = out_of_bounds([
-            bound("log.half_bytes", self.half_bytes, 1 << 20, 4 << 30),
+            bound("log.half_bytes", self.half_bytes, MIN_HALF, 4 << 30),
             bound("log.retention_hours", self.retention_hours, 1, 10 * 366 * 24),
             bound("log.retention_bytes", self.retention_bytes, 1 << 20, 1 << 50),
             bound("log.lease", self.lease, 1, 1 << 32),

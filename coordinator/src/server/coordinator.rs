@@ -8,7 +8,7 @@ use votum_proto::v1::get_transaction_request::By;
 
 use super::outcome::outcome;
 use super::{errors, translate};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, in_ms};
 use crate::driver::request::{self as driver, DriverHandle, RequestError};
 
 /// Service `votum.v1.Coordinator`. Everything is done by the driver: a handler only translates and waits, so
@@ -59,7 +59,7 @@ impl Coordinator for CoordinatorService {
             gtid: begun.gtid.to_string(),
             secret: begun.secret,
             participants: self.participants.clone(),
-            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            timeout_ms: in_ms(timeout),
             attached: Vec::new(),
         }))
     }

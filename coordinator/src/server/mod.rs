@@ -38,13 +38,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the HTTP server cannot go on.
-pub async fn serve(
+pub fn serve<Stop: Future<Output = ()> + Send>(
     listening: Listening,
     driver: DriverHandle,
     config: &Config,
     health: HealthReporter,
-    stop: impl Future<Output = ()>,
-) -> Result<(), tonic::transport::Error> {
+    stop: Stop,
+) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<Stop> {
     let services = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
@@ -53,7 +53,7 @@ pub async fn serve(
         .add_optional_service(reflection())
         .add_service(CoordinatorServer::new(CoordinatorService::new(driver.clone(), config)))
         .add_service(OperatorServer::new(OperatorService::new(driver)));
-    services.serve_with_incoming_shutdown(listening, stop).await
+    services.serve_with_incoming_shutdown(listening, stop)
 }
 
 /// Tools such as grpcurl ask for the contract; a server that cannot tell it serves all the same.
