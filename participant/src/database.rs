@@ -1,0 +1,264 @@
+//! What the agent needs of a database, in words that name no SQL. [`crate::postgres`] is the one
+//! implementation in production; a simulation brings its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use votum_proto::names::{Gid, ParticipantName};
+use votum_proto::runtime::BoxFuture;
+use votum_proto::v1;
+
+/// What was being done when a database answered with an error: half of the key of the policy table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Command {
+    /// Opening a connection.
+    Connect,
+    /// Opening a branch's transaction.
+    Begin,
+    /// A client's statement.
+    Statement,
+    /// `PREPARE TRANSACTION`, with what is read before it.
+    Prepare,
+    /// The `COMMIT` of a branch that wrote nothing.
+    CommitReadOnly,
+    /// `COMMIT PREPARED`.
+    CommitPrepared,
+    /// `ROLLBACK PREPARED`.
+    RollbackPrepared,
+    /// Reading what is prepared.
+    Listing,
+    /// Asking what became of a transaction id.
+    OutcomeQuery,
+}
+
+/// What is done about an answer of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// The branch votes no, or its statement failed: nothing is committed, and nothing will be.
+    VoteNo,
+    /// The command has had its effect.
+    Acknowledge,
+    /// Nobody knows whether it had its effect: compare what is prepared, then go on from there.
+    Verify,
+    /// It had no effect: try again later.
+    Retry,
+    /// It had no effect, and it takes a person to change that: try again later, and say so.
+    RetryWithAlarm,
+    /// This server cannot be the participant: conclude nothing, and say so.
+    Refuse,
+}
+
+impl Policy {
+    /// Whether a person has to be told.
+    pub fn alarms(self) -> bool {
+        match self {
+            Self::RetryWithAlarm | Self::Refuse => true,
+            Self::VoteNo | Self::Acknowledge | Self::Verify | Self::Retry => false,
+        }
+    }
+}
+
+/// What a failure leaves of the session it happened in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aftermath {
+    /// The database answered with an error; the connection stands.
+    Answered,
+    /// The connection is gone, or there never was one.
+    Broken,
+    /// The session's transaction is not the one that was begun: a statement ended it behind our back.
+    Replaced,
+}
+
+/// An error of the database, or of the way to it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}{}", if sqlstate.is_empty() { String::new() } else { format!(" (SQLSTATE {sqlstate})") })]
+pub struct DatabaseError {
+    /// What is done about it.
+    pub policy: Policy,
+    /// What it leaves.
+    pub aftermath: Aftermath,
+    /// Five characters; empty when it was not the database that spoke.
+    pub sqlstate: String,
+    /// For people.
+    pub message: String,
+    /// Whether the same transaction may succeed when it is run again.
+    pub retryable: bool,
+    /// All that the database said.
+    pub sql: Option<Box<v1::SqlError>>,
+}
+
+impl DatabaseError {
+    /// Whether the connection is gone.
+    pub fn broken(&self) -> bool {
+        match self.aftermath {
+            Aftermath::Broken => true,
+            Aftermath::Answered | Aftermath::Replaced => false,
+        }
+    }
+}
+
+/// How a branch is begun.
+#[derive(Debug, Clone)]
+pub struct BeginOptions {
+    /// The isolation level; unspecified leaves it to the database.
+    pub isolation: v1::Isolation,
+    /// Begun READ ONLY.
+    pub read_only: bool,
+    /// After this long the server itself ends a statement, or an idle transaction.
+    pub timeout: Duration,
+}
+
+/// One statement of a client.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Statement {
+    /// One SQL statement, with `$1`, `$2`, … for parameters.
+    pub text: String,
+    /// The parameters.
+    pub parameters: Vec<v1::Value>,
+    /// Rows carry every value in the database's own binary form.
+    pub raw_binary: bool,
+}
+
+/// Where a statement's reply goes while it arrives.
+#[async_trait]
+pub trait RowSink: Send {
+    /// The columns; called once, before any row.
+    async fn columns(&mut self, columns: Vec<v1::Column>);
+    /// One row. Waits while the reader is slow.
+    async fn row(&mut self, row: v1::Row);
+}
+
+/// The server's own name and history, as read at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// Given when the cluster was made; a standby shares it with its primary.
+    pub system_identifier: u64,
+    /// Grows with every promotion; 0 while the server is in recovery.
+    pub timeline: u32,
+    /// A standby, or a server that is still replaying.
+    pub in_recovery: bool,
+}
+
+/// How an attempt to prepare a branch ended.
+#[derive(Debug)]
+pub enum Preparation {
+    /// It is prepared, and survives a crash of its database.
+    Prepared {
+        /// Its transaction id.
+        xid8: u64,
+        /// Where it was prepared.
+        facts: ServerFacts,
+    },
+    /// It wrote nothing and has been committed.
+    ReadOnly,
+    /// It is not prepared.
+    Refused(DatabaseError),
+    /// It is prepared, but must not be counted on: the wait for a synchronous standby was cancelled, so that a
+    /// failover may lose it, or what was prepared could not be told.
+    Unsound(DatabaseError),
+    /// Nobody can say whether it is prepared: the connection broke on the way.
+    Unknown(DatabaseError),
+}
+
+/// Identifies one server process over all time: process ids are used again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendId {
+    /// Its process id.
+    pub pid: i32,
+    /// When it was started, in the server's own notation.
+    pub started: String,
+}
+
+/// One connection to a database, on which one branch at a time lives.
+#[async_trait]
+pub trait Session: Send {
+    /// Opens a transaction. It may be carried out with the first statement.
+    async fn begin(&mut self, options: &BeginOptions) -> Result<(), DatabaseError>;
+    /// Runs one statement to its end and returns how many rows it touched or returned. After an answered
+    /// error the transaction has failed, as PostgreSQL defines it, until a ROLLBACK TO.
+    async fn run(&mut self, statement: &Statement, sink: &mut dyn RowSink) -> Result<u64, DatabaseError>;
+    /// Prepares the transaction under `gid`, or commits it when it wrote nothing. Dropping the future leaves
+    /// the session in an unknown state.
+    async fn prepare(&mut self, gid: &Gid) -> Preparation;
+    /// Rolls back what is open. The session's settings are not reset.
+    async fn roll_back(&mut self) -> Result<(), DatabaseError>;
+    /// Makes the session as good as new; no transaction may be open.
+    async fn reset(&mut self) -> Result<(), DatabaseError>;
+    /// Cancels, from anywhere, what the session is running.
+    fn canceller(&self) -> Arc<dyn Canceller>;
+    /// Which server process it is.
+    fn backend(&self) -> BackendId;
+    /// Resolves when the connection is gone.
+    fn lost(&self) -> BoxFuture<()>;
+    /// Whether the connection is gone.
+    fn is_lost(&self) -> bool;
+}
+
+/// Cancels what one session is running.
+#[async_trait]
+pub trait Canceller: Send + Sync {
+    /// Asks the server to cancel; whether it did shows in the session alone.
+    async fn cancel(&self) -> Result<(), DatabaseError>;
+}
+
+/// One prepared transaction found by its gid, and the server on which it was looked for.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The low 32 bits of its transaction id; `None` when the gid is not prepared in this database.
+    pub xid: Option<u32>,
+    /// Read in the same statement.
+    pub facts: ServerFacts,
+}
+
+/// What became of a transaction id, and the server that says so.
+#[derive(Debug, Clone, Copy)]
+pub struct XidOutcome {
+    /// In the contract's words.
+    pub status: v1::gone::XidStatus,
+    /// Read in the same statement.
+    pub facts: ServerFacts,
+}
+
+/// Everything prepared in one database.
+#[derive(Debug, Clone)]
+pub struct DatabaseListing {
+    /// Read in the same statement.
+    pub facts: ServerFacts,
+    /// The role that the agent is.
+    pub role: String,
+    /// The database's name.
+    pub database: String,
+    /// Every row of it.
+    pub prepared: Vec<v1::PreparedTransaction>,
+}
+
+/// A database behind the agent.
+#[async_trait]
+pub trait Database: Send + Sync {
+    /// The participant's name.
+    fn name(&self) -> &ParticipantName;
+    /// Roles declared for attached work.
+    fn attached_roles(&self) -> &[String];
+    /// Opens a connection for hosted branches. How many there are is the caller's care.
+    async fn open_session(&self) -> Result<Box<dyn Session>, DatabaseError>;
+    /// Commits a prepared transaction, on a connection that sessions never share.
+    async fn commit_prepared(&self, gid: &Gid) -> Result<(), DatabaseError>;
+    /// Rolls back a prepared transaction, on a connection that sessions never share.
+    async fn rollback_prepared(&self, gid: &Gid) -> Result<(), DatabaseError>;
+    /// Looks for a prepared transaction of this database.
+    async fn find(&self, gid: &Gid) -> Result<Found, DatabaseError>;
+    /// Asks what became of a transaction id.
+    async fn outcome(&self, xid8: u64) -> Result<XidOutcome, DatabaseError>;
+    /// Commits something empty under the role's own durability, so that everything committed before it is as
+    /// safe as anything this agent commits.
+    async fn confirm(&self) -> Result<(), DatabaseError>;
+    /// Lists what is prepared; with `details` also locks and who waits for them.
+    async fn list(&self, details: bool) -> Result<DatabaseListing, DatabaseError>;
+    /// Ends a server process whose connection broke; `true` once it is gone.
+    async fn end_backend(&self, backend: &BackendId) -> Result<bool, DatabaseError>;
+    /// Resolves at the next breaking of any connection to this database.
+    fn next_break(&self) -> BoxFuture<()>;
+    /// What would keep this database from serving as a participant, each as a sentence with its remedy.
+    async fn check(&self) -> Result<Vec<String>, DatabaseError>;
+}

@@ -1,0 +1,309 @@
+//! What the agent asks of the database on connections of its own: phase 2, listings, verification.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex, Semaphore};
+use votum_proto::names::{Gid, ParticipantName};
+use votum_proto::runtime::{BoxFuture, Seams};
+use votum_proto::v1::gone::XidStatus;
+
+use super::connect::{Connection, Connector};
+use super::listing::{FACTS, find_query, list, parse_facts, parse_found};
+use super::session::PostgresSession;
+use super::{failure, first_row, policy, unexpected};
+use crate::config::{ConfigProblem, ParticipantConfig};
+use crate::database::{
+    Aftermath, BackendId, Command, Database, DatabaseError, DatabaseListing, Found, ServerFacts, Session,
+    XidOutcome,
+};
+
+/// How many commands may be under way on one phase-2 connection: they run one after another there, and the
+/// next is already at the server when one ends.
+const DEPTH: usize = 4;
+/// How long a question to the server may take.
+const QUESTION_LIMIT: Duration = Duration::from_secs(10);
+/// The oldest server whose pg_locks and functions are understood.
+const OLDEST_VERSION: u32 = 14;
+
+/// The settings of a connection that carries out decisions: no default of the role may cut one short.
+const OWN_SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0; \
+     SET default_transaction_read_only = off; SET default_transaction_isolation = 'read committed'";
+
+/// A PostgreSQL database.
+pub(super) struct Postgres {
+    name: ParticipantName,
+    attached_roles: Vec<String>,
+    connector: Connector,
+    lanes: Vec<Lane>,
+    lanes_open: Semaphore,
+    /// For listings and the like: they are answered also when every lane waits for a standby.
+    control: Lane,
+}
+
+/// One connection of our own, opened when it is first needed and again when it broke.
+#[derive(Default)]
+struct Lane {
+    connection: Mutex<Option<Arc<Connection>>>,
+    in_flight: AtomicUsize,
+}
+
+impl Lane {
+    async fn connection(&self, connector: &Connector) -> Result<Arc<Connection>, DatabaseError> {
+        let mut slot = self.connection.lock().await;
+        if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_lost()) {
+            return Ok(Arc::clone(connection));
+        }
+        *slot = None;
+        let connection = Arc::new(connector.connect().await?);
+        connection
+            .client
+            .batch_execute(OWN_SETTINGS)
+            .await
+            .map_err(|error| failure(Command::Connect, &error))?;
+        *slot = Some(Arc::clone(&connection));
+        Ok(connection)
+    }
+
+    /// Gives up a connection that does not answer.
+    async fn abandon(&self) {
+        *self.connection.lock().await = None;
+    }
+}
+
+/// Counts a command on a lane while it runs.
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl<'a> InFlight<'a> {
+    fn on(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::AcqRel);
+        Self(counter)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Postgres {
+    pub(super) fn new(participant: &ParticipantConfig, seams: Seams) -> Result<Self, ConfigProblem> {
+        let lanes = participant.phase2_connections.unwrap_or(4).max(1);
+        Ok(Self {
+            name: participant.name.clone(),
+            attached_roles: participant.attached_roles.clone(),
+            connector: Connector::new(participant, seams)?,
+            lanes: (0..lanes).map(|_| Lane::default()).collect(),
+            lanes_open: Semaphore::new(lanes * DEPTH),
+            control: Lane::default(),
+        })
+    }
+
+    /// Runs `work` on the phase-2 connection that has least to do.
+    async fn on_lane<T>(
+        &self,
+        work: impl AsyncFnOnce(Arc<Connection>) -> Result<T, DatabaseError>,
+    ) -> Result<T, DatabaseError> {
+        // The semaphore is never closed.
+        let _permit = self.lanes_open.acquire().await;
+        let least_busy = self.lanes.iter().min_by_key(|lane| lane.in_flight.load(Ordering::Acquire));
+        let lane = least_busy.unwrap_or(&self.control);
+        let _counted = InFlight::on(&lane.in_flight);
+        work(lane.connection(&self.connector).await?).await
+    }
+
+    /// Runs a question on the connection kept for questions, in bounded time.
+    async fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(&Connection) -> Result<T, DatabaseError>,
+    ) -> Result<T, DatabaseError> {
+        let asking = async {
+            let connection = self.control.connection(&self.connector).await?;
+            question(&connection).await
+        };
+        match self.connector.seams().clock.timeout(QUESTION_LIMIT, asking).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.control.abandon().await;
+                Err(DatabaseError {
+                    policy: policy::policy(Command::Listing, ""),
+                    aftermath: Aftermath::Broken,
+                    sqlstate: String::new(),
+                    message: format!("the server gave no answer within {} s", QUESTION_LIMIT.as_secs()),
+                    retryable: true,
+                    sql: None,
+                })
+            }
+        }
+    }
+
+    /// COMMIT PREPARED or ROLLBACK PREPARED: each must stand alone, outside of any transaction.
+    async fn end_prepared(&self, command: Command, statement: &str) -> Result<bool, DatabaseError> {
+        self.on_lane(async |connection| {
+            let waits_cancelled = connection.unreplicated();
+            connection.client.batch_execute(statement).await.map_err(|error| failure(command, &error))?;
+            Ok(connection.unreplicated() == waits_cancelled)
+        })
+        .await
+    }
+
+    async fn facts(connection: &Connection) -> Result<ServerFacts, DatabaseError> {
+        let answer = connection
+            .client
+            .simple_query(&format!("SELECT {FACTS}"))
+            .await
+            .map_err(|error| failure(Command::OutcomeQuery, &error))?;
+        first_row(&answer)
+            .and_then(|row| parse_facts(row, 0))
+            .ok_or_else(|| unexpected(Command::OutcomeQuery, "server facts"))
+    }
+}
+
+#[async_trait]
+impl Database for Postgres {
+    fn name(&self) -> &ParticipantName {
+        &self.name
+    }
+
+    fn attached_roles(&self) -> &[String] {
+        &self.attached_roles
+    }
+
+    async fn open_session(&self) -> Result<Box<dyn Session>, DatabaseError> {
+        let connection = self.connector.connect().await?;
+        Ok(Box::new(PostgresSession::new(connection, self.connector.clone())))
+    }
+
+    async fn commit_prepared(&self, gid: &Gid) -> Result<(), DatabaseError> {
+        let replicated =
+            self.end_prepared(Command::CommitPrepared, &format!("COMMIT PREPARED '{gid}'")).await?;
+        // Somebody cancelled the wait for the standby. The commit stands; wait for it again.
+        if replicated { Ok(()) } else { self.confirm().await }
+    }
+
+    async fn rollback_prepared(&self, gid: &Gid) -> Result<(), DatabaseError> {
+        self.end_prepared(Command::RollbackPrepared, &format!("ROLLBACK PREPARED '{gid}'")).await.map(drop)
+    }
+
+    async fn find(&self, gid: &Gid) -> Result<Found, DatabaseError> {
+        self.on_lane(async |connection| {
+            let answer = connection
+                .client
+                .simple_query(&find_query(gid))
+                .await
+                .map_err(|error| failure(Command::Listing, &error))?;
+            first_row(&answer)
+                .and_then(parse_found)
+                .ok_or_else(|| unexpected(Command::Listing, "a row of pg_prepared_xacts"))
+        })
+        .await
+    }
+
+    async fn outcome(&self, xid8: u64) -> Result<XidOutcome, DatabaseError> {
+        self.on_lane(async |connection| {
+            // Read first, for the case that the server answers the second question with an error alone. A
+            // connection stays with one server, and a server that has left recovery does not go back.
+            let before = Self::facts(&connection).await?;
+            let query = format!("SELECT {FACTS}, pg_catalog.pg_xact_status('{xid8}'::pg_catalog.xid8)");
+            let answer = match connection.client.simple_query(&query).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    let error = failure(Command::OutcomeQuery, &error);
+                    return match error.policy {
+                        crate::database::Policy::Acknowledge => {
+                            Ok(XidOutcome { status: XidStatus::NotReached, facts: before })
+                        }
+                        crate::database::Policy::VoteNo
+                        | crate::database::Policy::Verify
+                        | crate::database::Policy::Retry
+                        | crate::database::Policy::RetryWithAlarm
+                        | crate::database::Policy::Refuse => Err(error),
+                    };
+                }
+            };
+            first_row(&answer)
+                .and_then(|row| {
+                    let status = match row.get(3) {
+                        None => XidStatus::Forgotten,
+                        Some("committed") => XidStatus::Committed,
+                        Some("aborted") => XidStatus::Aborted,
+                        Some("in progress") => XidStatus::InProgress,
+                        Some(_) => return None,
+                    };
+                    Some(XidOutcome { status, facts: parse_facts(row, 0)? })
+                })
+                .ok_or_else(|| unexpected(Command::OutcomeQuery, "the status of a transaction id"))
+        })
+        .await
+    }
+
+    async fn confirm(&self) -> Result<(), DatabaseError> {
+        let replicated = self
+            .end_prepared(
+                Command::CommitPrepared,
+                "SELECT pg_catalog.pg_logical_emit_message(true, 'votum', '')",
+            )
+            .await?;
+        if replicated {
+            return Ok(());
+        }
+        Err(unexpected(Command::CommitPrepared, "the wait for a synchronous standby was cancelled again"))
+    }
+
+    async fn list(&self, details: bool) -> Result<DatabaseListing, DatabaseError> {
+        self.ask(async |connection| list(&connection.client, details).await).await
+    }
+
+    async fn end_backend(&self, backend: &BackendId) -> Result<bool, DatabaseError> {
+        let BackendId { pid, started } = backend;
+        let query = format!(
+            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE pid = {pid} \
+             AND (pg_catalog.date_part('epoch', backend_start) * 1000000)::bigint = {}",
+            started.parse::<i64>().unwrap_or(0)
+        );
+        self.ask(async |connection| {
+            let answer = connection
+                .client
+                .simple_query(&query)
+                .await
+                .map_err(|error| failure(Command::Listing, &error))?;
+            Ok(first_row(&answer).is_none())
+        })
+        .await
+    }
+
+    fn next_break(&self) -> BoxFuture<()> {
+        self.connector.next_break()
+    }
+
+    async fn check(&self) -> Result<Vec<String>, DatabaseError> {
+        self.ask(async |connection| {
+            let answer = connection
+                .client
+                .simple_query("SELECT pg_catalog.current_setting('max_prepared_transactions')")
+                .await
+                .map_err(|error| failure(Command::Listing, &error))?;
+            let mut problems = Vec::new();
+            if first_row(&answer).and_then(|row| row.get(0)) == Some("0") {
+                problems.push(
+                    "max_prepared_transactions is 0, so that no transaction can be prepared and every one that \
+                     writes here is aborted: set it in postgresql.conf to at least the number of transactions \
+                     that may be prepared at once, and restart the server"
+                        .into(),
+                );
+            }
+            if connection.version != 0 && connection.version < OLDEST_VERSION {
+                problems.push(format!(
+                    "the server is PostgreSQL {}, which is no longer maintained; {OLDEST_VERSION} is the oldest \
+                     that Votum works with",
+                    connection.version
+                ));
+            }
+            Ok(problems)
+        })
+        .await
+    }
+}

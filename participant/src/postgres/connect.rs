@@ -1,0 +1,215 @@
+//! Opens connections: their options, TLS, passwords, and a driver that watches for what the server says on
+//! its own account.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_postgres::tls::{MakeTlsConnect, TlsStream};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use votum_proto::runtime::{BoxFuture, Seams};
+
+use super::failure;
+use super::tls;
+use crate::config::{ConfigProblem, ParticipantConfig, Tls};
+use crate::database::{Aftermath, BackendId, Command, DatabaseError, Policy};
+
+/// How long the whole of opening a connection may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// Opens connections to one database.
+#[derive(Clone)]
+pub(super) struct Connector {
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
+    seams: Seams,
+    breaks: watch::Sender<u64>,
+}
+
+impl Connector {
+    pub(super) fn new(participant: &ParticipantConfig, seams: Seams) -> Result<Self, ConfigProblem> {
+        let mut config: Config = participant.parsed_connection()?;
+        if let Some(password) = password(participant)? {
+            config.password(password);
+        }
+        config.application_name(format!("votum-participant {}", participant.name));
+        config.connect_timeout(Duration::from_secs(5));
+        // A peer that is gone without a word is noticed within half a minute, not after two hours.
+        config.keepalives_idle(Duration::from_secs(10));
+        config.keepalives_interval(Duration::from_secs(5));
+        config.keepalives_retries(3);
+        config.tcp_user_timeout(Duration::from_secs(25));
+        let tls = match participant.tls {
+            Tls::Disable => {
+                config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+                None
+            }
+            Tls::Require | Tls::VerifyFull => {
+                config.ssl_mode(tokio_postgres::config::SslMode::Require);
+                Some(tls::connector(participant)?)
+            }
+        };
+        Ok(Self { config, tls, seams, breaks: watch::Sender::new(0) })
+    }
+
+    pub(super) fn seams(&self) -> &Seams {
+        &self.seams
+    }
+
+    /// Resolves at the next breaking of any connection opened here.
+    pub(super) fn next_break(&self) -> BoxFuture<()> {
+        let mut breaks = self.breaks.subscribe();
+        Box::pin(async move {
+            if breaks.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+
+    pub(super) async fn connect(&self) -> Result<Connection, DatabaseError> {
+        let opening = async {
+            match &self.tls {
+                None => self.connect_over(NoTls).await,
+                Some(tls) => self.connect_over(tls.clone()).await,
+            }
+        };
+        match self.seams.clock.timeout(CONNECT_LIMIT, opening).await {
+            Ok(opened) => opened,
+            Err(_) => Err(DatabaseError {
+                policy: Policy::Retry,
+                aftermath: Aftermath::Broken,
+                sqlstate: String::new(),
+                message: format!("the server did not let us in within {} s", CONNECT_LIMIT.as_secs()),
+                retryable: true,
+                sql: None,
+            }),
+        }
+    }
+
+    async fn connect_over<T>(&self, tls: T) -> Result<Connection, DatabaseError>
+    where
+        T: MakeTlsConnect<Socket>,
+        T::Stream: TlsStream + Send + 'static,
+    {
+        let failed = |error| failure(Command::Connect, &error);
+        let (client, mut connection) = self.config.connect(tls).await.map_err(failed)?;
+        let version = connection.parameter("server_version").and_then(major_version).unwrap_or(0);
+        let signs = Arc::new(Signs { closed: watch::Sender::new(false), unreplicated: AtomicU64::new(0) });
+        let (watcher, breaks) = (Arc::clone(&signs), self.breaks.clone());
+        self.seams.spawn(async move {
+            let ended = loop {
+                match std::future::poll_fn(|context| connection.poll_message(context)).await {
+                    Some(Ok(AsyncMessage::Notice(notice))) => watcher.notice(&notice),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => break Some(error),
+                    None => break None,
+                }
+            };
+            watcher.closed.send_replace(true);
+            if let Some(error) = ended {
+                tracing::warn!(%error, "a connection to the database broke");
+                breaks.send_modify(|count| *count += 1);
+            }
+        });
+        let row = client
+            .simple_query(
+                "SELECT pid, (pg_catalog.date_part('epoch', backend_start) * 1000000)::bigint \
+                 FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()",
+            )
+            .await
+            .map_err(failed)?;
+        let backend = super::first_row(&row)
+            .and_then(|row| {
+                Some(BackendId { pid: row.get(0)?.parse().ok()?, started: row.get(1)?.to_owned() })
+            })
+            .ok_or_else(|| super::unexpected(Command::Connect, "no row of pg_stat_activity is our own"))?;
+        Ok(Connection { client, signs, backend, version })
+    }
+
+    /// Sends a cancel request, which is a connection of its own.
+    pub(super) async fn cancel(&self, token: &tokio_postgres::CancelToken) -> Result<(), DatabaseError> {
+        let failed = |error| failure(Command::Connect, &error);
+        match &self.tls {
+            None => token.cancel_query(NoTls).await.map_err(failed),
+            Some(tls) => token.cancel_query(tls.clone()).await.map_err(failed),
+        }
+    }
+}
+
+/// One open connection.
+pub(super) struct Connection {
+    pub(super) client: Client,
+    signs: Arc<Signs>,
+    pub(super) backend: BackendId,
+    /// The server's major version; 0 when it did not say.
+    pub(super) version: u32,
+}
+
+impl Connection {
+    pub(super) fn is_lost(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    pub(super) fn lost(&self) -> BoxFuture<()> {
+        let mut closed = self.signs.closed.subscribe();
+        Box::pin(async move {
+            // An error means that the driver is gone, and the connection with it.
+            let _ = closed.wait_for(|closed| *closed).await;
+        })
+    }
+
+    /// How often a wait for a synchronous standby was cancelled on this connection.
+    pub(super) fn unreplicated(&self) -> u64 {
+        self.signs.unreplicated.load(Ordering::Acquire)
+    }
+}
+
+/// What the server said on its own account.
+struct Signs {
+    closed: watch::Sender<bool>,
+    unreplicated: AtomicU64,
+}
+
+impl Signs {
+    fn notice(&self, notice: &tokio_postgres::error::DbError) {
+        // The warning of a cancelled wait has no SQLSTATE of its own, and its text may be translated; the
+        // routine that raised it tells it from a RAISE WARNING of the application.
+        let warning = notice.severity() != "NOTICE" && notice.code().code().starts_with("01");
+        let by_wait = notice.routine().is_none_or(|routine| routine.starts_with("SyncRep"));
+        if warning && by_wait {
+            self.unreplicated.fetch_add(1, Ordering::AcqRel);
+            tracing::warn!(message = notice.message(), "the wait for a synchronous standby was cancelled");
+        } else {
+            tracing::debug!(severity = notice.severity(), message = notice.message(), "notice");
+        }
+    }
+}
+
+fn major_version(text: &str) -> Option<u32> {
+    text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// The password, from its file or its variable. It is never part of a log line: `tokio_postgres::Config`
+/// hides it in its own Debug form.
+fn password(participant: &ParticipantConfig) -> Result<Option<String>, ConfigProblem> {
+    if let Some(file) = &participant.password_file {
+        return read_password(file).map(Some);
+    }
+    if let Some(variable) = &participant.password_env {
+        return std::env::var(variable).map(Some).map_err(|_| {
+            ConfigProblem(format!("password_env names {variable}, which is not set in the environment"))
+        });
+    }
+    Ok(None)
+}
+
+fn read_password(file: &Path) -> Result<String, ConfigProblem> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        ConfigProblem(format!("the password file {} cannot be read: {error}", file.display()))
+    })?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+

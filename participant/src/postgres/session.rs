@@ -1,0 +1,324 @@
+//! One hosted session: a connection on which a branch's statements run.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::TryStreamExt as _;
+use futures::future::join;
+use tokio_postgres::CancelToken;
+use tokio_postgres::types::{ToSql, Type};
+use votum_proto::names::Gid;
+use votum_proto::runtime::BoxFuture;
+use votum_proto::v1::Isolation;
+
+use super::connect::{Connection, Connector};
+use super::listing::{FACTS, parse_facts};
+use super::values::{self, Parameter};
+use super::{failure, first_row, unexpected};
+use crate::database::{
+    Aftermath, BackendId, BeginOptions, Canceller, Command, DatabaseError, Policy, Preparation, RowSink,
+    Session, Statement,
+};
+
+/// Tells one transaction from the next: an xid alone cannot, because a transaction that wrote nothing has
+/// none.
+const IDENTITY: &str = "SELECT (pg_catalog.date_part('epoch', pg_catalog.transaction_timestamp()) * 1000000)::bigint, \
+                        pg_catalog.pg_current_xact_id_if_assigned()";
+
+pub(super) struct PostgresSession {
+    connection: Connection,
+    connector: Connector,
+    /// Sent with the first statement: one round trip less.
+    pending_begin: Option<String>,
+    branch: BranchState,
+}
+
+/// What is known of the session's present transaction.
+#[derive(Debug, Default)]
+struct BranchState {
+    read_only: bool,
+    /// Microseconds since 1970 at which the transaction began; `None` until it has.
+    began: Option<i64>,
+    xid8: Option<u64>,
+}
+
+impl BranchState {
+    /// Compares what the server says of the present transaction with the one that was begun.
+    fn same_transaction(&mut self, began: i64, xid8: Option<u64>) -> Result<(), DatabaseError> {
+        let same = self.began.is_none_or(|known| known == began)
+            && self.xid8.is_none_or(|known| xid8 == Some(known));
+        if !same {
+            return Err(DatabaseError {
+                policy: Policy::VoteNo,
+                aftermath: Aftermath::Replaced,
+                sqlstate: String::new(),
+                message: "a statement ended the branch's transaction and left another in its place; the \
+                          branch cannot go on"
+                    .into(),
+                retryable: false,
+                sql: None,
+            });
+        }
+        self.began = Some(began);
+        self.xid8 = xid8;
+        Ok(())
+    }
+
+    fn note(&mut self, command: Command, answer: &Answer) -> Result<(), DatabaseError> {
+        let (began, xid8) = first_row(answer)
+            .and_then(|row| {
+                let xid8 = match row.get(1) {
+                    Some(text) => Some(text.parse().ok()?),
+                    None => None,
+                };
+                Some((row.get(0)?.parse().ok()?, xid8))
+            })
+            .ok_or_else(|| unexpected(command, "the transaction's identity"))?;
+        self.same_transaction(began, xid8)
+    }
+}
+
+type Answer = Vec<tokio_postgres::SimpleQueryMessage>;
+
+impl PostgresSession {
+    pub(super) fn new(connection: Connection, connector: Connector) -> Self {
+        Self { connection, connector, pending_begin: None, branch: BranchState::default() }
+    }
+
+    /// Parses a statement, after opening the transaction if that is still to be done. Only the parsing rides
+    /// along: a statement that ran although its BEGIN had failed would commit on its own.
+    async fn parse(
+        &mut self,
+        statement: &Statement,
+        types: &[Type],
+    ) -> Result<tokio_postgres::Statement, DatabaseError> {
+        let client = &self.connection.client;
+        let parse = client.prepare_typed(&statement.text, types);
+        let parsed = match self.pending_begin.take() {
+            None => parse.await,
+            Some(begin) => {
+                let (begun, parsed) = join(client.simple_query(&begin), parse).await;
+                let begun = begun.map_err(|error| self.not_begun(&error))?;
+                self.branch.note(Command::Begin, &begun)?;
+                parsed
+            }
+        };
+        parsed.map_err(|error| failure(Command::Statement, &error))
+    }
+
+    /// A transaction that could not be opened leaves nothing to go on with.
+    fn not_begun(&self, error: &tokio_postgres::Error) -> DatabaseError {
+        let error = failure(Command::Begin, error);
+        match error.aftermath {
+            Aftermath::Broken => error,
+            Aftermath::Answered | Aftermath::Replaced => {
+                DatabaseError { aftermath: Aftermath::Replaced, ..error }
+            }
+        }
+    }
+
+    async fn commit_read_only(&mut self) -> Preparation {
+        // COMMIT rather than ROLLBACK: only a commit runs the serializable checks. The savepoint turns the
+        // silent rollback of a failed transaction into an error.
+        match self.connection.client.batch_execute("SAVEPOINT votum_guard; COMMIT").await {
+            Ok(()) => Preparation::ReadOnly,
+            Err(error) => Preparation::Refused(failure(Command::CommitReadOnly, &error)),
+        }
+    }
+
+    /// Whether this database has foreign servers, whose writes leave the transaction without an xid.
+    async fn has_foreign_servers(&self) -> Result<bool, DatabaseError> {
+        let answer = self
+            .connection
+            .client
+            .simple_query("SELECT EXISTS (SELECT FROM pg_catalog.pg_foreign_server)")
+            .await
+            .map_err(|error| failure(Command::CommitReadOnly, &error))?;
+        first_row(&answer)
+            .and_then(|row| row.get(0).map(|text| text == "t"))
+            .ok_or_else(|| unexpected(Command::CommitReadOnly, "whether there are foreign servers"))
+    }
+
+    async fn prepare_transaction(&mut self, gid: &Gid) -> Preparation {
+        let client = &self.connection.client;
+        let waits_cancelled = self.connection.unreplicated();
+        let facts_query = format!("SELECT pg_catalog.pg_current_xact_id(), {FACTS}");
+        // The prepared transaction must belong to the agent's own role, or phase 2 may not end it. The
+        // savepoint makes PREPARE fail in a failed or missing transaction, where alone it would "succeed".
+        let prepare = format!(
+            "RESET SESSION AUTHORIZATION; SAVEPOINT votum_guard; PREPARE TRANSACTION '{gid}'"
+        );
+        let (facts, prepared) =
+            join(client.simple_query(&facts_query), client.batch_execute(&prepare)).await;
+        if let Err(error) = prepared {
+            let error = failure(Command::Prepare, &error);
+            return match (error.policy, error.aftermath) {
+                (Policy::Verify, _) | (_, Aftermath::Broken) => Preparation::Unknown(error),
+                (_, Aftermath::Answered | Aftermath::Replaced) => Preparation::Refused(error),
+            };
+        }
+        if self.connection.unreplicated() != waits_cancelled {
+            return Preparation::Unsound(DatabaseError {
+                policy: Policy::VoteNo,
+                aftermath: Aftermath::Answered,
+                sqlstate: "01000".into(),
+                message: "PREPARE TRANSACTION was cancelled while it waited for a synchronous standby".into(),
+                retryable: false,
+                sql: None,
+            });
+        }
+        let read = facts.map_err(|error| failure(Command::Prepare, &error)).and_then(|answer| {
+            first_row(&answer)
+                .and_then(|row| Some((row.get(0)?.parse::<u64>().ok()?, parse_facts(row, 1)?)))
+                .ok_or_else(|| unexpected(Command::Prepare, "transaction id and server facts"))
+        });
+        match read {
+            Err(error) => Preparation::Unsound(error),
+            Ok((xid8, _)) if self.branch.xid8.is_some_and(|known| known != xid8) => {
+                Preparation::Unsound(unexpected(Command::Prepare, "another transaction was prepared"))
+            }
+            Ok((xid8, facts)) => Preparation::Prepared { xid8, facts },
+        }
+    }
+}
+
+#[async_trait]
+impl Session for PostgresSession {
+    async fn begin(&mut self, options: &BeginOptions) -> Result<(), DatabaseError> {
+        let isolation = match options.isolation {
+            Isolation::Unspecified => "",
+            Isolation::ReadCommitted => " ISOLATION LEVEL READ COMMITTED",
+            Isolation::RepeatableRead => " ISOLATION LEVEL REPEATABLE READ",
+            Isolation::Serializable => " ISOLATION LEVEL SERIALIZABLE",
+        };
+        let access = if options.read_only { " READ ONLY" } else { "" };
+        let timeout = options.timeout.as_millis().clamp(1, i32::MAX as u128);
+        let whole = if self.connection.version >= 17 {
+            format!("SET LOCAL transaction_timeout = {timeout}; ")
+        } else {
+            String::new()
+        };
+        // IDENTITY takes a snapshot, after which no statement can make a READ ONLY transaction writable.
+        self.pending_begin = Some(format!(
+            "BEGIN{isolation}{access}; SET LOCAL statement_timeout = {timeout}; \
+             SET LOCAL idle_in_transaction_session_timeout = {timeout}; {whole}{IDENTITY}"
+        ));
+        self.branch = BranchState { read_only: options.read_only, ..BranchState::default() };
+        Ok(())
+    }
+
+    async fn run(&mut self, statement: &Statement, sink: &mut dyn RowSink) -> Result<u64, DatabaseError> {
+        let parameters: Vec<_> = statement.parameters.iter().map(Parameter).collect();
+        let types: Vec<_> = parameters.iter().map(Parameter::declared_type).collect();
+        let parsed = self.parse(statement, &types).await?;
+        sink.columns(values::columns(parsed.columns())).await;
+        let client = &self.connection.client;
+        let failed = |error| failure(Command::Statement, &error);
+        let execute = async {
+            let parameters = parameters.iter().map(|parameter| parameter as &(dyn ToSql + Sync));
+            let mut rows = pin!(client.query_raw(&parsed, parameters).await.map_err(failed)?);
+            while let Some(row) = rows.as_mut().try_next().await.map_err(failed)? {
+                let row = values::row(&row, statement.raw_binary)
+                    .ok_or_else(|| unexpected(Command::Statement, "a value in a form that is not its type's"))?;
+                sink.row(row).await;
+            }
+            Ok(rows.rows_affected().unwrap_or(0))
+        };
+        // Pipelined behind the statement: costs no round trip.
+        let (ran, identity) = join(execute, client.simple_query(IDENTITY)).await;
+        let ran = ran?;
+        let identity = identity.map_err(failed)?;
+        self.branch.note(Command::Statement, &identity)?;
+        Ok(ran)
+    }
+
+    async fn prepare(&mut self, gid: &Gid) -> Preparation {
+        if self.pending_begin.take().is_some() || self.branch.began.is_none() {
+            return Preparation::Refused(unexpected(Command::Prepare, "no transaction was begun"));
+        }
+        if self.branch.xid8.is_none() {
+            let committable = if self.branch.read_only {
+                Ok(true)
+            } else {
+                self.has_foreign_servers().await.map(|foreign| !foreign)
+            };
+            match committable {
+                Ok(true) => return self.commit_read_only().await,
+                Ok(false) => {}
+                Err(error) => return Preparation::Refused(error),
+            }
+        }
+        self.prepare_transaction(gid).await
+    }
+
+    async fn roll_back(&mut self) -> Result<(), DatabaseError> {
+        self.branch = BranchState::default();
+        if self.pending_begin.take().is_some() {
+            return Ok(());
+        }
+        self.connection
+            .client
+            .batch_execute("ROLLBACK")
+            .await
+            .map_err(|error| failure(Command::Statement, &error))
+    }
+
+    async fn reset(&mut self) -> Result<(), DatabaseError> {
+        self.branch = BranchState::default();
+        self.connection
+            .client
+            .batch_execute("DISCARD ALL")
+            .await
+            .map_err(|error| failure(Command::Statement, &error))
+    }
+
+    fn canceller(&self) -> Arc<dyn Canceller> {
+        Arc::new(CancelRequest {
+            token: self.connection.client.cancel_token(),
+            connector: self.connector.clone(),
+        })
+    }
+
+    fn backend(&self) -> BackendId {
+        self.connection.backend.clone()
+    }
+
+    fn lost(&self) -> BoxFuture<()> {
+        self.connection.lost()
+    }
+
+    fn is_lost(&self) -> bool {
+        self.connection.is_lost()
+    }
+}
+
+/// PostgreSQL's cancel request: a connection of its own that names the backend.
+struct CancelRequest {
+    token: CancelToken,
+    connector: Connector,
+}
+
+#[async_trait]
+impl Canceller for CancelRequest {
+    async fn cancel(&self) -> Result<(), DatabaseError> {
+        self.connector.cancel(&self.token).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_that_changed_or_vanished_is_noticed() {
+        let mut branch = BranchState::default();
+        assert!(branch.same_transaction(10, None).is_ok());
+        assert!(branch.same_transaction(10, Some(7)).is_ok());
+        assert!(branch.same_transaction(10, Some(7)).is_ok());
+        for (began, xid8) in [(11, Some(7)), (10, Some(8)), (10, None)] {
+            let error = branch.same_transaction(began, xid8).unwrap_err();
+            assert_eq!(error.aftermath, Aftermath::Replaced);
+        }
+    }
+}
