@@ -1,0 +1,304 @@
+//! One branch: its session, its ordinals, and its statements one at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+use votum_proto::names::SessionName;
+use votum_proto::runtime::{Elapsed, Monotonic};
+use votum_proto::v1;
+use votum_proto::v1::execute_response::Part;
+use votum_proto::v1::participant_client::ParticipantClient;
+
+use crate::error::text;
+use crate::outcome::{Abort, AbortKind};
+use crate::retry::{Patience, Verdict, verdict};
+use crate::votum::Options;
+use crate::{Column, Error, Row, Value};
+
+/// The longest message that is accepted from an agent, in bytes: one row, or the list of its columns.
+const MAX_MESSAGE: usize = 64 << 20;
+
+/// How long after the transaction's timeout a statement's answer is still awaited: the agent ends it at the
+/// timeout, and says so.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What every branch of one transaction shares.
+pub(crate) struct Context {
+    pub(crate) gtid: String,
+    pub(crate) secret: Vec<u8>,
+    pub(crate) isolation: v1::Isolation,
+    pub(crate) read_only: bool,
+    pub(crate) deadline: Monotonic,
+}
+
+/// A statement's reply.
+pub(crate) struct Reply {
+    pub(crate) rows: Vec<Row>,
+    /// How many rows the statement touched or returned.
+    pub(crate) count: u64,
+}
+
+/// A branch at one participant.
+pub(crate) struct Branch {
+    participant: String,
+    agent: ParticipantClient<Channel>,
+    state: Mutex<State>,
+}
+
+/// What Commit says of a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) session: SessionName,
+    pub(crate) last_ordinal: u64,
+}
+
+/// A branch as this client knows it. `session` is `None` until the first reply.
+#[derive(Default)]
+struct State {
+    session: Option<SessionName>,
+    /// The last statement whose reply was seen.
+    last_ordinal: u64,
+    /// A statement was sent and its reply has not been seen. It stays so where the caller dropped the
+    /// statement's future: whether it ran is then not known, and the branch cannot go on (I15).
+    unanswered: bool,
+    lost: Option<Abort>,
+}
+
+/// How an attempt at a statement failed.
+enum Failure {
+    /// With a status; the session, where `Started` had come before it.
+    Status(Status, Option<SessionName>),
+    /// No answer in time.
+    Late,
+    /// An answer that breaks the contract.
+    Contract(String),
+}
+
+/// A statement's end that is no reply.
+struct Ended {
+    failure: Failure,
+    /// Whether an earlier attempt may have reached the agent.
+    asked_before: bool,
+}
+
+impl Branch {
+    pub(crate) fn new(participant: String, channel: Channel, claim: Option<Claim>) -> Self {
+        let agent = ParticipantClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let state = State {
+            session: claim.map(|claim| claim.session),
+            last_ordinal: claim.map_or(0, |claim| claim.last_ordinal),
+            ..State::default()
+        };
+        Self { participant, agent, state: Mutex::new(state) }
+    }
+
+    /// What Commit has to say of this branch; `None` where no statement ever ran.
+    ///
+    /// # Errors
+    /// Why it cannot be committed.
+    pub(crate) fn claim(&self) -> Result<Option<Claim>, Abort> {
+        let Ok(state) = self.state.try_lock() else { return Err(self.lost("a statement is still running")) };
+        self.usable(&state)?;
+        Ok(state.session.map(|session| Claim { session, last_ordinal: state.last_ordinal }))
+    }
+
+    /// Runs one statement after those before it.
+    pub(crate) async fn run(
+        &self,
+        context: &Context,
+        options: &Options,
+        statement: &str,
+        parameters: &[Value],
+    ) -> Result<Reply, Error> {
+        let mut state = self.state.lock().await;
+        self.usable(&state).map_err(|abort| self.lost_error(abort.message))?;
+        let request = v1::ExecuteRequest {
+            gtid: context.gtid.clone(),
+            secret: context.secret.clone(),
+            participant: self.participant.clone(),
+            ordinal: state.last_ordinal + 1,
+            session: state.session.map(Into::into),
+            statement: statement.to_owned(),
+            parameters: parameters.iter().cloned().map(Into::into).collect(),
+            options: None,
+            raw_binary: false,
+        };
+        state.unanswered = true;
+        let ended = self.ask(context, options, request).await;
+        state.unanswered = false;
+        match ended {
+            Ok((session, reply)) => {
+                self.count(&mut state, session)?;
+                Ok(reply)
+            }
+            Err(ended) => Err(self.failed(&mut state, ended)),
+        }
+    }
+
+    /// Notes that the reply to the next ordinal was seen.
+    fn count(&self, state: &mut State, session: SessionName) -> Result<(), Error> {
+        if state.session.is_some_and(|known| known != session) {
+            return Err(self.lose(state, "another session answered: the agent was restarted".to_owned()));
+        }
+        state.session = Some(session);
+        state.last_ordinal += 1;
+        Ok(())
+    }
+
+    /// Judges what a failed statement leaves behind.
+    fn failed(&self, state: &mut State, Ended { failure, asked_before }: Ended) -> Error {
+        let (status, session) = match failure {
+            Failure::Status(status, session) => (status, session.or(state.session)),
+            Failure::Late => return self.lose(state, "no answer came before the timeout".to_owned()),
+            Failure::Contract(detail) => {
+                self.lose(state, detail.clone());
+                return Error::Contract(detail);
+            }
+        };
+        if verdict(&status) == Verdict::Again {
+            return self.lose(state, format!("its agent cannot be reached: {}", text(&status)));
+        }
+        let error = Error::from_status(&status, &self.participant);
+        let never_opened = session.is_none() && !asked_before;
+        match (&error, session) {
+            // The statement's reply is this error: it counts.
+            (Error::Sql(_), Some(session)) => match self.count(state, session) {
+                Ok(()) => error,
+                Err(lost) => lost,
+            },
+            // The first statement failed, and nothing can run after it.
+            (Error::Sql(sql), None) => {
+                let mut abort = self.lost(&sql.message);
+                abort.sqlstate = Some(sql.sqlstate.clone());
+                abort.retryable = sql.retryable;
+                state.lost = Some(abort);
+                error
+            }
+            // Refused without having run; the next statement takes its ordinal.
+            _ if never_opened || status.code() == Code::InvalidArgument => error,
+            _ => self.lose(state, error.to_string()),
+        }
+    }
+
+    /// Sends the request until there is an answer. It is always the same request: the agent runs an ordinal
+    /// once, and repeats its reply.
+    async fn ask(
+        &self,
+        context: &Context,
+        options: &Options,
+        mut request: v1::ExecuteRequest,
+    ) -> Result<(SessionName, Reply), Ended> {
+        let seams = &options.seams;
+        // Counted from the first failure: a statement may itself run for longer than the budget.
+        let mut patience: Option<Patience<'_>> = None;
+        loop {
+            let left = context.deadline.since(seams.clock.now());
+            let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+            let isolation = context.isolation.into();
+            request.options = Some(v1::BranchOptions { isolation, read_only: context.read_only, timeout_ms });
+            let attempt = attempt(self.agent.clone(), request.clone());
+            let failure = match seams.clock.timeout(left + GRACE, attempt).await {
+                Ok(Ok(reply)) => return Ok(reply),
+                Ok(Err(failure)) => failure,
+                Err(Elapsed) => Failure::Late,
+            };
+            let asked_before = patience.is_some();
+            let again = match &failure {
+                Failure::Status(status, _) => verdict(status) == Verdict::Again,
+                Failure::Late | Failure::Contract(_) => false,
+            };
+            let patience = patience.get_or_insert_with(|| Patience::new(seams, options.retry_budget));
+            if !again || !patience.again().await {
+                return Err(Ended { failure, asked_before });
+            }
+        }
+    }
+
+    fn usable(&self, state: &State) -> Result<(), Abort> {
+        match &state.lost {
+            Some(lost) => Err(lost.clone()),
+            None if state.unanswered => {
+                Err(self.lost("a statement was given up before its answer came: nobody knows whether it ran"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Marks the branch as lost.
+    fn lose(&self, state: &mut State, detail: String) -> Error {
+        state.lost = Some(self.lost(&detail));
+        self.lost_error(detail)
+    }
+
+    fn lost_error(&self, detail: String) -> Error {
+        Error::BranchLost { participant: self.participant.clone(), detail }
+    }
+
+    fn lost(&self, detail: &str) -> Abort {
+        Abort {
+            kind: AbortKind::BranchLost,
+            participant: Some(self.participant.clone()),
+            sqlstate: None,
+            message: detail.to_owned(),
+            retryable: false,
+            heuristics: Vec::new(),
+        }
+    }
+}
+
+/// One attempt: sends the request and gathers the whole reply.
+async fn attempt(
+    mut agent: ParticipantClient<Channel>,
+    request: v1::ExecuteRequest,
+) -> Result<(SessionName, Reply), Failure> {
+    let stream = agent.execute(request).await.map_err(|status| Failure::Status(status, None))?;
+    let mut parts = Parts { stream: stream.into_inner(), session: None };
+    let Part::Started(started) = parts.next().await? else {
+        return Err(Failure::Contract("a reply did not begin with Started".to_owned()));
+    };
+    let Some(session) = started.session.map(SessionName::from) else {
+        return Err(Failure::Contract("a reply names no session".to_owned()));
+    };
+    parts.session = Some(session);
+    let columns: Arc<[Column]> = started.columns.into_iter().map(Column::from).collect();
+    let mut rows = Vec::new();
+    loop {
+        match parts.next().await? {
+            Part::Row(row) => {
+                let row =
+                    Row::new(columns.clone(), row).map_err(|error| Failure::Contract(error.to_string()))?;
+                rows.push(row);
+            }
+            Part::Finished(finished) => {
+                // The reply is whole. Reading on to the stream's end spares the agent a cancelled stream.
+                let _ = parts.stream.message().await;
+                return Ok((session, Reply { rows, count: finished.rows }));
+            }
+            Part::Started(_) => return Err(Failure::Contract("a reply began twice".to_owned())),
+        }
+    }
+}
+
+struct Parts {
+    stream: Streaming<v1::ExecuteResponse>,
+    session: Option<SessionName>,
+}
+
+impl Parts {
+    async fn next(&mut self) -> Result<Part, Failure> {
+        match self.stream.message().await {
+            Ok(Some(v1::ExecuteResponse { part: Some(part) })) => Ok(part),
+            Ok(Some(v1::ExecuteResponse { part: None })) => {
+                Err(Failure::Contract("a reply has a part of an unknown kind".to_owned()))
+            }
+            // A stream that ends too early is a connection that broke.
+            Ok(None) => {
+                Err(Failure::Status(Status::unavailable("the reply ended before Finished"), self.session))
+            }
+            Err(status) => Err(Failure::Status(status, self.session)),
+        }
+    }
+}

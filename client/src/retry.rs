@@ -1,0 +1,164 @@
+//! When to ask again, and for how long.
+
+use std::time::Duration;
+
+use tonic::{Code, Response, Status};
+use votum_proto::error::detail;
+use votum_proto::runtime::{Backoff, Elapsed, Monotonic, Seams};
+
+use crate::Error;
+use crate::error::text;
+
+/// What an error status means for the same request sent once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The connection broke, or the other side is not ready: ask again.
+    Again,
+    /// The answer stands.
+    Final,
+}
+
+/// For Begin, Execute, Rollback and GetTransaction.
+pub(crate) fn verdict(status: &Status) -> Verdict {
+    match detail(status) {
+        Some(detail) if detail.sql.is_some() => Verdict::Final,
+        // Overload is for the caller to know: asking at once would only add to it.
+        Some(detail) if detail.retryable && status.code() != Code::ResourceExhausted => Verdict::Again,
+        Some(_) => Verdict::Final,
+        None if says_nothing_of_the_request(status.code()) => Verdict::Again,
+        None => Verdict::Final,
+    }
+}
+
+/// For Commit: only an answer that judges the request itself is final. Whatever else happened, an earlier
+/// attempt may have been decided, so the question stays open.
+pub(crate) fn commit_verdict(status: &Status) -> Verdict {
+    if says_nothing_of_the_request(status.code()) || detail(status).is_some_and(|detail| detail.retryable) {
+        Verdict::Again
+    } else {
+        Verdict::Final
+    }
+}
+
+/// Codes with which connections break and servers stop; none of them judges what was asked.
+fn says_nothing_of_the_request(code: Code) -> bool {
+    match code {
+        Code::Unavailable
+        | Code::Unknown
+        | Code::Internal
+        | Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::DataLoss
+        | Code::Aborted
+        | Code::ResourceExhausted => true,
+        Code::Ok
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Unauthenticated => false,
+    }
+}
+
+/// Attempts at one thing, spaced by a jittered back-off, until a deadline.
+pub(crate) struct Patience<'a> {
+    seams: &'a Seams,
+    begun: Monotonic,
+    deadline: Monotonic,
+    backoff: Backoff,
+}
+
+impl<'a> Patience<'a> {
+    pub(crate) fn new(seams: &'a Seams, budget: Duration) -> Self {
+        let begun = seams.clock.now();
+        let backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+        Self { seams, begun, deadline: begun.after(budget), backoff }
+    }
+
+    /// Waits before the next attempt; false when the deadline would pass first.
+    pub(crate) async fn again(&mut self) -> bool {
+        let delay = self.backoff.delay(&*self.seams.entropy);
+        if delay >= self.left() {
+            return false;
+        }
+        self.seams.clock.sleep(delay).await;
+        true
+    }
+
+    /// What is left until the deadline.
+    pub(crate) fn left(&self) -> Duration {
+        self.deadline.since(self.seams.clock.now())
+    }
+
+    /// How long it has been tried.
+    pub(crate) fn waited(&self) -> Duration {
+        self.seams.clock.now().since(self.begun)
+    }
+}
+
+/// Asks the coordinator until there is an answer or `budget` has passed.
+pub(crate) async fn ask<T, F>(
+    seams: &Seams,
+    budget: Duration,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<Response<T>, Status>>,
+{
+    let mut patience = Patience::new(seams, budget);
+    loop {
+        let detail = match seams.clock.timeout(patience.left(), attempt()).await {
+            Ok(Ok(reply)) => return Ok(reply.into_inner()),
+            Ok(Err(status)) => match verdict(&status) {
+                Verdict::Final => return Err(Error::from_status(&status, "")),
+                Verdict::Again => text(&status),
+            },
+            Err(Elapsed) => "no answer came".to_owned(),
+        };
+        if !patience.again().await {
+            return Err(Error::Unreachable {
+                whom: "the coordinator".to_owned(),
+                waited: patience.waited(),
+                detail,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use votum_proto::v1::{ErrorDetail, SqlError};
+
+    use super::*;
+
+    fn detailed(code: Code, retryable: bool, sql: bool) -> Status {
+        let sql = sql.then(SqlError::default);
+        votum_proto::error::status(code, "", &ErrorDetail { retryable, sql, ..Default::default() })
+    }
+
+    #[test]
+    fn a_broken_connection_is_asked_again_and_a_judgement_is_not() {
+        assert_eq!(verdict(&Status::unavailable("connection refused")), Verdict::Again);
+        assert_eq!(verdict(&Status::unknown("transport error")), Verdict::Again);
+        assert_eq!(verdict(&Status::invalid_argument("no")), Verdict::Final);
+        assert_eq!(verdict(&detailed(Code::Unavailable, true, false)), Verdict::Again);
+        assert_eq!(verdict(&detailed(Code::Unavailable, false, false)), Verdict::Final);
+        assert_eq!(verdict(&detailed(Code::ResourceExhausted, true, false)), Verdict::Final);
+    }
+
+    #[test]
+    fn a_databases_answer_is_never_asked_for_twice() {
+        assert_eq!(verdict(&detailed(Code::Aborted, true, true)), Verdict::Final);
+    }
+
+    #[test]
+    fn a_commit_is_given_up_only_when_the_request_itself_was_judged() {
+        assert_eq!(commit_verdict(&detailed(Code::Internal, false, false)), Verdict::Again);
+        assert_eq!(commit_verdict(&detailed(Code::Unavailable, false, false)), Verdict::Again);
+        assert_eq!(commit_verdict(&Status::permission_denied("secret")), Verdict::Final);
+        assert_eq!(commit_verdict(&detailed(Code::InvalidArgument, false, false)), Verdict::Final);
+    }
+}

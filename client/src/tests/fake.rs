@@ -1,0 +1,241 @@
+//! A coordinator and an agent that do as they are told: for the client's own logic only. What real servers
+//! do is tested against real servers.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Barrier, Notify};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Code, Request, Response, Status};
+use votum_proto::runtime::Seams;
+use votum_proto::v1::coordinator_server::{Coordinator, CoordinatorServer};
+use votum_proto::v1::execute_response::Part;
+use votum_proto::v1::outcome::Kind;
+use votum_proto::v1::participant_server::{Participant, ParticipantServer};
+use votum_proto::v1::{self, SessionName};
+
+use crate::{Options, Votum};
+
+/// What the agent does with the next statement.
+pub(super) enum Act {
+    /// Runs it and answers.
+    Answer,
+    /// Runs it, and breaks the stream before the reply is whole.
+    LoseReply,
+    /// Answers with an SQL error.
+    Sql(&'static str),
+    /// Refuses it, without running it.
+    Refuse(Code),
+    /// Is another life of itself from now on, and answers.
+    Restart,
+    /// Answers once as many statements wait here as the barrier counts.
+    Meet(Arc<Barrier>),
+    /// Never answers.
+    Hang,
+}
+
+/// What both services saw, and what they shall do.
+#[derive(Default)]
+pub(super) struct Script {
+    /// `participant ordinal statement`, each time one was run.
+    pub(super) ran: Mutex<Vec<String>>,
+    pub(super) acts: Mutex<VecDeque<Act>>,
+    pub(super) begins: Mutex<VecDeque<Status>>,
+    /// The answers to Commit, in order; then COMMITTED.
+    pub(super) commits: Mutex<VecDeque<Result<Kind, Status>>>,
+    pub(super) commit_requests: Mutex<Vec<v1::CommitRequest>>,
+    pub(super) rolled_back: Mutex<Vec<String>>,
+    pub(super) rollback_seen: Notify,
+    sessions: Mutex<Sessions>,
+}
+
+#[derive(Default)]
+struct Sessions {
+    instance: u64,
+    counter: u64,
+    open: BTreeMap<String, SessionName>,
+    /// The last ordinal of each branch.
+    ordinals: BTreeMap<String, u64>,
+    transactions: u64,
+}
+
+impl Script {
+    pub(super) fn ran(&self) -> Vec<String> {
+        self.ran.lock().unwrap().clone()
+    }
+
+    pub(super) fn act(&self, acts: impl IntoIterator<Item = Act>) {
+        self.acts.lock().unwrap().extend(acts);
+    }
+
+    pub(super) fn answer_commits(&self, answers: impl IntoIterator<Item = Result<Kind, Status>>) {
+        self.commits.lock().unwrap().extend(answers);
+    }
+
+    /// Waits until `gtid` was rolled back.
+    pub(super) async fn rolled_back(&self, gtid: &str) {
+        loop {
+            let seen = self.rollback_seen.notified();
+            if self.rolled_back.lock().unwrap().iter().any(|found| found == gtid) {
+                return;
+            }
+            let clock = Seams::production().clock;
+            clock.timeout(Duration::from_secs(30), seen).await.expect("no rollback within 30 s");
+        }
+    }
+}
+
+/// A client connected to both services, and their script.
+pub(super) async fn start() -> (Votum, Arc<Script>) {
+    start_with(Votum::options()).await
+}
+
+pub(super) async fn start_with(options: Options) -> (Votum, Arc<Script>) {
+    let script = Arc::new(Script::default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let fake = Fake { script: script.clone(), address: address.clone() };
+    let served = tonic::transport::Server::builder()
+        .add_service(CoordinatorServer::new(fake.clone()))
+        .add_service(ParticipantServer::new(fake))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    Seams::production().spawn(async move { served.await.unwrap() });
+    (options.connect(&address).await.unwrap(), script)
+}
+
+#[derive(Clone)]
+struct Fake {
+    script: Arc<Script>,
+    address: String,
+}
+
+pub(super) fn committed() -> Kind {
+    Kind::Committed(v1::Committed { completed: true, ..Default::default() })
+}
+
+pub(super) fn aborted(retryable: bool) -> Kind {
+    let reason = v1::AbortReason { retryable, ..Default::default() };
+    Kind::Aborted(v1::Aborted { reason: Some(reason), heuristics: Vec::new() })
+}
+
+#[tonic::async_trait]
+impl Coordinator for Fake {
+    async fn begin(&self, _: Request<v1::BeginRequest>) -> Result<Response<v1::BeginResponse>, Status> {
+        if let Some(status) = self.script.begins.lock().unwrap().pop_front() {
+            return Err(status);
+        }
+        let mut sessions = self.script.sessions.lock().unwrap();
+        sessions.transactions += 1;
+        let participants = ["bank_a", "bank_b"].map(|participant| v1::ParticipantAddress {
+            participant: participant.to_owned(),
+            address: self.address.clone(),
+        });
+        Ok(Response::new(v1::BeginResponse {
+            gtid: format!("fake-1-000000-{}", sessions.transactions),
+            secret: vec![7; 32],
+            participants: participants.into(),
+            timeout_ms: 30_000,
+            attached: Vec::new(),
+        }))
+    }
+
+    async fn commit(
+        &self,
+        request: Request<v1::CommitRequest>,
+    ) -> Result<Response<v1::CommitResponse>, Status> {
+        self.script.commit_requests.lock().unwrap().push(request.into_inner());
+        let kind = self.script.commits.lock().unwrap().pop_front().unwrap_or_else(|| Ok(committed()))?;
+        Ok(Response::new(v1::CommitResponse { outcome: Some(v1::Outcome { kind: Some(kind) }) }))
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<v1::RollbackRequest>,
+    ) -> Result<Response<v1::RollbackResponse>, Status> {
+        self.script.rolled_back.lock().unwrap().push(request.into_inner().gtid);
+        self.script.rollback_seen.notify_waiters();
+        let outcome = Some(v1::Outcome { kind: Some(aborted(false)) });
+        Ok(Response::new(v1::RollbackResponse { outcome }))
+    }
+
+    async fn get_transaction(
+        &self,
+        _: Request<v1::GetTransactionRequest>,
+    ) -> Result<Response<v1::GetTransactionResponse>, Status> {
+        let outcome = Some(v1::Outcome { kind: Some(Kind::Expired(v1::Expired {})) });
+        Ok(Response::new(v1::GetTransactionResponse { gtid: "fake-1-000000-1".into(), outcome }))
+    }
+}
+
+type Replies = Pin<Box<dyn Stream<Item = Result<v1::ExecuteResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Participant for Fake {
+    type ExecuteStream = Replies;
+
+    async fn execute(&self, request: Request<v1::ExecuteRequest>) -> Result<Response<Replies>, Status> {
+        let request = request.into_inner();
+        let act = self.script.acts.lock().unwrap().pop_front().unwrap_or(Act::Answer);
+        let mut broken = None;
+        match act {
+            Act::Answer => {}
+            Act::LoseReply => broken = Some(Status::unknown("transport error")),
+            Act::Sql(sqlstate) => {
+                let sql = v1::SqlError { sqlstate: sqlstate.into(), ..Default::default() };
+                let detail = v1::ErrorDetail { sql: Some(sql), ..Default::default() };
+                broken = Some(votum_proto::error::status(Code::Aborted, "SQL error", &detail));
+            }
+            Act::Refuse(code) => {
+                return Err(votum_proto::error::status(code, "refused", &v1::ErrorDetail::default()));
+            }
+            Act::Restart => {
+                let mut sessions = self.script.sessions.lock().unwrap();
+                sessions.instance += 1;
+                sessions.open.clear();
+                sessions.ordinals.clear();
+            }
+            Act::Meet(barrier) => {
+                barrier.wait().await;
+            }
+            Act::Hang => std::future::pending().await,
+        }
+        let session = self.run(&request);
+        let column = v1::Column { name: "balance".into(), type_oid: 20, type_name: "int8".into() };
+        let value = v1::Value { kind: Some(v1::value::Kind::Int64(7)) };
+        let mut parts = vec![
+            Ok(Part::Started(v1::Started { session: Some(session), columns: vec![column] })),
+            Ok(Part::Row(v1::Row { values: vec![value] })),
+        ];
+        parts.push(broken.map_or(Ok(Part::Finished(v1::Finished { rows: 1 })), Err));
+        let replies = parts.into_iter().map(|part| part.map(|part| v1::ExecuteResponse { part: Some(part) }));
+        let replies: Vec<_> = replies.collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(replies))))
+    }
+}
+
+impl Fake {
+    /// Runs an ordinal once, in a session that its first one opens.
+    fn run(&self, request: &v1::ExecuteRequest) -> SessionName {
+        let mut sessions = self.script.sessions.lock().unwrap();
+        let branch = format!("{} {}", request.gtid, request.participant);
+        let session = match sessions.open.get(&branch) {
+            Some(session) => *session,
+            None => {
+                sessions.counter += 1;
+                let session = SessionName { agent_instance: sessions.instance, counter: sessions.counter };
+                sessions.open.insert(branch.clone(), session);
+                session
+            }
+        };
+        let last = sessions.ordinals.entry(branch).or_default();
+        if request.ordinal != *last {
+            *last = request.ordinal;
+            let line = format!("{} {} {}", request.participant, request.ordinal, request.statement);
+            self.script.ran.lock().unwrap().push(line);
+        }
+        session
+    }
+}
