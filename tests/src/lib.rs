@@ -10,6 +10,7 @@ pub mod invariants;
 pub mod ledger;
 pub mod postgres;
 pub mod process;
+pub mod teller;
 pub mod world;
 
 use std::path::{Path, PathBuf};

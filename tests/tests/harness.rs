@@ -1,12 +1,14 @@
 //! The harness itself: it must not fail where Votum did not, and must leave nothing behind.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use votum_tests::eventually::{Found, eventually};
 use votum_tests::postgres::{self, Options, ROLE, Server};
+use votum_tests::process::Process;
 
 #[tokio::test]
 async fn a_server_keeps_what_was_committed_through_an_immediate_stop() {
@@ -80,17 +82,21 @@ async fn a_server_is_gone_after_a_panic() {
     assert!(!dir.exists(), "{} outlived the panic", dir.display());
 }
 
-/// Starts a server, says so, and waits to be killed. Run only by the test below, as a process of its own.
+/// Starts a server and a process, says so, and waits to be killed. Run only by the test below, as a process
+/// of its own.
 #[tokio::test]
-#[ignore = "the other half of a_server_is_gone_after_its_owner_was_killed"]
+#[ignore = "the other half of everything_is_gone_after_its_owner_was_killed"]
 async fn owner_that_waits_to_be_killed() {
     let server = Server::start(Options::default()).await.unwrap();
-    println!("\nstarted {} {}", server.pid().unwrap(), server.dir().display());
+    let process = shell("exec sleep 1000", server.dir());
+    process.start(None).unwrap();
+    let pids = (server.pid().unwrap(), process.pid().unwrap());
+    println!("\nstarted {} {} {}", pids.0, pids.1, server.dir().display());
     std::future::pending::<()>().await;
 }
 
 #[tokio::test]
-async fn a_server_is_gone_after_its_owner_was_killed() {
+async fn everything_is_gone_after_its_owner_was_killed() {
     let mut owner = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "owner_that_waits_to_be_killed", "--ignored", "--nocapture"])
         .stdout(Stdio::piped())
@@ -101,21 +107,54 @@ async fn a_server_is_gone_after_its_owner_was_killed() {
         .map_while(Result::ok)
         .find_map(|line| line.strip_prefix("started ").map(str::to_owned))
         .expect("the owner ended before its server had started");
-    let (pid, dir) = said.split_once(' ').unwrap();
-    let (pid, dir) = (pid.parse::<u32>().unwrap(), Path::new(dir));
-    assert!(is_alive(pid) && dir.exists());
+    let mut words = said.splitn(3, ' ');
+    let [server, process] = [(); 2].map(|()| words.next().unwrap().parse::<u32>().unwrap());
+    let dir = Path::new(words.next().unwrap());
+    assert!(is_alive(server) && is_alive(process) && dir.exists());
 
     owner.kill().unwrap();
     owner.wait().unwrap();
 
-    eventually("server and directory are gone", async || {
-        Ok(match (is_alive(pid), dir.exists()) {
-            (false, false) => Found::Yes(()),
-            left => Found::NotYet(format!("(process, directory) left: {left:?}")),
+    eventually("server, process and directory are gone", async || {
+        Ok(match (is_alive(server), is_alive(process), dir.exists()) {
+            (false, false, false) => Found::Yes(()),
+            left => Found::NotYet(format!("(server, process, directory) left: {left:?}")),
         })
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn a_process_that_ended_otherwise_than_by_its_crash_point_is_not_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let crashing = shell("kill -9 $$", dir.path());
+    crashing.start(Some("somewhere")).unwrap();
+    crashing.wait_crash().await.unwrap();
+
+    let failing = shell("echo out of $VOTUM_CRASH_POINT; exit 3", dir.path());
+    failing.start(Some("luck")).unwrap();
+    let complaint = failing.wait_crash().await.unwrap_err().to_string();
+    assert!(complaint.contains("exit status: 3") && complaint.contains("out of luck"), "{complaint}");
+}
+
+#[tokio::test]
+async fn a_killed_process_starts_again_and_a_running_one_is_not_started_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let process = shell("exec sleep 1000", dir.path());
+    process.kill9().unwrap();
+    process.start(None).unwrap();
+    let first = process.pid().unwrap();
+    assert!(process.start(None).is_err());
+    process.kill9().unwrap();
+    assert!(!process.is_running().unwrap() && !is_alive(first));
+    process.start(None).unwrap();
+    process.terminate().unwrap();
+    assert_eq!(process.wait_exit().await.unwrap().signal(), Some(15));
+}
+
+fn shell(script: &str, dir: &Path) -> Process {
+    Process::new("shell", "/bin/sh".into(), &["-c", script], dir.join("log"))
 }
 
 /// Whether a process is there and is more than a zombie.

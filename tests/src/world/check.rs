@@ -6,11 +6,14 @@ use std::sync::PoisonError;
 
 use anyhow::{Context as _, bail};
 use tokio_postgres::Client;
+use votum_proto::v1;
+use votum_proto::v1::coordinator_client::CoordinatorClient;
+use votum_proto::v1::outcome::Kind;
 
 use super::{Bank, World};
 use crate::eventually::{Found, eventually};
 use crate::invariants::{BankFacts, Facts, Violation, judge};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Told};
 use crate::postgres::ROLE;
 
 /// Prepared transactions that bear our name and were not planted, and sessions of ours that hold a
@@ -32,6 +35,8 @@ impl World {
     /// # Errors
     /// Every broken promise, with what each transfer was told and the end of every process's output.
     pub async fn check(&self, ledger: &Ledger) -> anyhow::Result<()> {
+        self.settled().await?;
+        self.ask_again(ledger).await.context("asking again what became of each transfer")?;
         let facts = self.facts(ledger).await.context("collecting the facts for the judgement")?;
         let violations = judge(&facts);
         if violations.is_empty() {
@@ -63,26 +68,45 @@ impl World {
         Ok(text)
     }
 
-    /// Waits until no branch of ours is left anywhere.
-    ///
-    /// # Errors
-    /// With what is left, when that is not so within the deadline.
-    pub async fn settled(&self) -> anyhow::Result<()> {
+    /// Waits until no branch of ours is left anywhere, or the deadline has passed: what is left then is in
+    /// the facts.
+    async fn settled(&self) -> anyhow::Result<()> {
         for bank in &self.banks {
-            let left = bank.left_behind().await?;
-            if !left.is_empty() {
-                bail!("{} still holds: {}", bank.name, left.join("; "));
-            }
+            bank.left_behind().await?;
+        }
+        Ok(())
+    }
+
+    /// Asks for the outcome of every transfer once more: I5, and what UNKNOWN became.
+    async fn ask_again(&self, ledger: &Ledger) -> anyhow::Result<()> {
+        let mut coordinator = CoordinatorClient::new(self.listen.channel()?);
+        for (name, transfer) in ledger.transfers() {
+            let Some(gtid) = transfer.gtid else { continue };
+            let by = Some(v1::get_transaction_request::By::Gtid(gtid));
+            // A refusal is an answer too: a log that was begun anew does not know the transaction.
+            let outcome = match coordinator.get_transaction(v1::GetTransactionRequest { by }).await {
+                Ok(answer) => answer.into_inner().outcome.and_then(|outcome| outcome.kind),
+                Err(_) => None,
+            };
+            ledger.told(&name, told(outcome.as_ref()));
         }
         Ok(())
     }
 }
 
+fn told(outcome: Option<&Kind>) -> Told {
+    match outcome {
+        Some(Kind::Committed(_)) => Told::Committed,
+        Some(Kind::ReadOnly(_)) => Told::ReadOnly,
+        Some(Kind::Aborted(_)) => Told::Aborted,
+        Some(Kind::InProgress(_) | Kind::Unknown(_) | Kind::Expired(_)) | None => Told::Unknown,
+    }
+}
+
 impl Bank {
     async fn facts(&self) -> anyhow::Result<BankFacts> {
-        // First this: what is still prepared is invisible to the queries after it.
-        let left_behind = self.left_behind().await?;
-        let client = self.client_as(ROLE).await?;
+        let client = self.client().await?;
+        let left_behind = self.left_behind_now(&client).await?;
         let rows = client.query("SELECT transfer, count(*) FROM journal GROUP BY transfer", &[]).await?;
         let money = client.query_one("SELECT sum(balance)::int8 FROM accounts", &[]).await?.get(0);
         let prepared =

@@ -1,0 +1,110 @@
+//! A client that moves money between banks, and writes into the ledger what it was told.
+
+use std::sync::Arc;
+
+use votum_client::{Error, Outcome, Transaction, Votum};
+
+use crate::ledger::{Ledger, Told};
+use crate::world::World;
+
+/// What one bank does in a transfer: an account's balance changes by `amount`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leg<'a> {
+    /// The participant.
+    pub bank: &'a str,
+    /// Which account.
+    pub account: i64,
+    /// By how much; negative where the money comes from.
+    pub amount: i64,
+}
+
+/// A client of one world. Cheap to clone; clones share connections and ledger.
+#[derive(Clone)]
+pub struct Teller {
+    votum: Votum,
+    ledger: Arc<Ledger>,
+}
+
+impl Teller {
+    /// Connects to a world's coordinator.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn connect(world: &World, ledger: &Arc<Ledger>) -> Result<Self, Error> {
+        Ok(Self::new(Votum::connect(&world.address().to_string()).await?, ledger))
+    }
+
+    /// Uses a connection that was made in some particular way.
+    pub fn new(votum: Votum, ledger: &Arc<Ledger>) -> Self {
+        Self { votum, ledger: ledger.clone() }
+    }
+
+    /// The connection, for what is not a transfer.
+    pub fn votum(&self) -> &Votum {
+        &self.votum
+    }
+
+    /// Begins, carries out every leg, commits. `name` is the transfer's own, and stands in the journal of
+    /// each bank.
+    ///
+    /// # Errors
+    /// What kept it from being committed, after it was rolled back.
+    pub async fn transfer(&self, name: &str, legs: &[Leg<'_>]) -> Result<Outcome, Error> {
+        let tx = self.open(name, legs).await?;
+        if let Err(error) = work(&tx, name, legs).await {
+            self.roll_back(tx, name).await;
+            return Err(error);
+        }
+        self.commit(tx, name).await
+    }
+
+    /// Begins a transfer, for a test that does the rest in its own way.
+    ///
+    /// # Errors
+    /// When the coordinator refuses, or cannot be reached.
+    pub async fn open(&self, name: &str, legs: &[Leg<'_>]) -> Result<Transaction, Error> {
+        self.ledger.intend(name, legs.iter().map(|leg| leg.bank));
+        let tx = self.votum.begin().label(name).await?;
+        self.ledger.begun(name, tx.gtid());
+        Ok(tx)
+    }
+
+    /// Commits, and notes the answer.
+    ///
+    /// # Errors
+    /// As [`Transaction::commit`]; the ledger then says unknown.
+    pub async fn commit(&self, tx: Transaction, name: &str) -> Result<Outcome, Error> {
+        let answer = tx.commit().await;
+        self.ledger.told(name, answer.as_ref().map_or(Told::Unknown, told));
+        answer
+    }
+
+    async fn roll_back(&self, tx: Transaction, name: &str) {
+        let answer = tx.rollback().await;
+        self.ledger.told(name, answer.as_ref().map_or(Told::Unknown, told));
+    }
+}
+
+/// Carries out every leg: changes the balance, and leaves one row in the journal.
+///
+/// # Errors
+/// At the first statement that fails.
+pub async fn work(tx: &Transaction, name: &str, legs: &[Leg<'_>]) -> Result<(), Error> {
+    for leg in legs {
+        let change = "UPDATE accounts SET balance = balance + $1 WHERE id = $2";
+        tx.execute(leg.bank, change, &[leg.amount.into(), leg.account.into()]).await?;
+        let note = "INSERT INTO journal (transfer, amount) VALUES ($1, $2)";
+        tx.execute(leg.bank, note, &[name.into(), leg.amount.into()]).await?;
+    }
+    Ok(())
+}
+
+/// An outcome, as the ledger keeps it.
+pub fn told(outcome: &Outcome) -> Told {
+    match outcome {
+        Outcome::Committed(_) => Told::Committed,
+        Outcome::ReadOnly => Told::ReadOnly,
+        Outcome::Aborted(_) => Told::Aborted,
+        Outcome::Unknown { .. } => Told::Unknown,
+    }
+}
