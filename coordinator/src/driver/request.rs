@@ -220,6 +220,11 @@ impl DriverHandle {
         self.requests.closed().await;
     }
 
+    /// Sends a request whose answer is awaited elsewhere, or nowhere.
+    pub async fn send(&self, request: Request) {
+        let _ = self.requests.send(request).await;
+    }
+
     /// Asks the driver to stop within `grace`, and waits until it has.
     pub async fn drain(&self, grace: Duration) {
         let (answer, done) = oneshot::channel();

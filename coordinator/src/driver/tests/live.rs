@@ -1,0 +1,193 @@
+//! Live transactions.
+
+use std::time::Duration;
+
+use votum_proto::names::Gid;
+use votum_proto::v1;
+
+use super::super::request::{Outcome, RequestError, Wait};
+use super::world::{AGENT, World};
+use crate::protocol::record::{KeyRecord, Record};
+
+#[tokio::test]
+async fn i3_nobody_hears_of_a_commit_before_it_is_forced() {
+    let mut world = World::ready().await;
+    let (begun, mut answered) = world.deciding(Wait::Decided).await;
+    assert_eq!(world.told().await, "");
+    assert!(answered.try_recv().is_err(), "told before the record was on disk");
+    assert_eq!(world.get(begun.gtid.clone()).await, Ok(Outcome::InProgress("deciding")));
+    world.force().await;
+    assert_eq!(world.told().await, "commit@a commit@b");
+    assert!(matches!(answered.await.unwrap(), Ok(Outcome::Committed { .. })));
+}
+
+#[tokio::test]
+async fn completed_waits_for_every_acknowledgement() {
+    let mut world = World::ready().await;
+    let (begun, mut answered) = world.deciding(Wait::Completed).await;
+    world.force().await;
+    let gid = |branch| Gid { gtid: begun.gtid.clone(), branch, branches: 2 };
+    world.agent_has(&gid(0), "a", true).await;
+    assert!(answered.try_recv().is_err());
+    world.agent_has(&gid(1), "b", true).await;
+    let outcome = answered.await.unwrap();
+    assert_eq!(outcome, Ok(Outcome::Committed { pending: vec![], heuristics: vec![] }));
+    world.force().await;
+    let ended = Record::Ended { gtid: begun.gtid.clone() };
+    assert!(world.log.durable.records.lock().unwrap().contains(&ended));
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_its_bound_completed_answers_with_who_still_owes() {
+    let mut world = World::ready().await;
+    let (_, answered) = world.deciding(Wait::Completed).await;
+    world.force().await;
+    let Ok(Outcome::Committed { pending, .. }) = answered.await.unwrap() else { panic!() };
+    assert_eq!(pending.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_that_nobody_ends_is_ended_by_its_timeout() {
+    let mut world = World::ready().await;
+    let begun = world.begin().await.unwrap();
+    let answered = world.commit(&begun, Wait::Decided).await;
+    assert!(matches!(answered.await.unwrap(), Ok(Outcome::Aborted { .. })));
+    assert_eq!(world.told().await, "prepare@a prepare@b rollback@a rollback@b");
+}
+
+#[tokio::test]
+async fn i9_an_order_is_repeated_to_an_agent_that_is_back() {
+    let mut world = World::ready().await;
+    let (_, _answered) = world.deciding(Wait::Decided).await;
+    world.disconnect().await;
+    world.force().await;
+    assert_eq!(world.told().await, "", "nothing is kept for a stream that is gone");
+    world.connect(World::hello()).await;
+    assert_eq!(world.told().await, "commit@a? commit@b?");
+}
+
+#[tokio::test]
+async fn a_restarted_agent_is_a_no_for_what_it_had_not_prepared() {
+    let mut world = World::ready().await;
+    let begun = world.begin().await.unwrap();
+    let answered = world.commit(&begun, Wait::Decided).await;
+    world.told().await;
+    world.disconnect().await;
+    world.connect(v1::AgentHello { instance: AGENT + 1, ..World::hello() }).await;
+    assert!(matches!(answered.await.unwrap(), Ok(Outcome::Aborted { .. })));
+    assert_eq!(world.told().await, "rollback@a rollback@b");
+}
+
+#[tokio::test]
+async fn i11_after_a_doubtful_write_nothing_is_sent_and_the_client_hears_unknown() {
+    let mut world = World::ready().await;
+    let (begun, answered) = world.deciding(Wait::Decided).await;
+    world.doubtful().await;
+    assert!(matches!(answered.await.unwrap(), Ok(Outcome::Unknown(_))));
+    assert_eq!(world.told().await, "");
+    assert!(matches!(world.begin().await, Err(RequestError::LogFailed(_))));
+    assert!(matches!(world.get(begun.gtid).await, Err(RequestError::Unavailable(_))));
+    world.disconnect().await;
+    world.connect(World::hello()).await;
+    assert_eq!(world.told().await, "");
+}
+
+#[tokio::test]
+async fn begin_never_hands_out_what_no_lease_on_disk_covers() {
+    let mut world = World::ready().await;
+    for _ in 0..2 {
+        for _ in 0..5 {
+            let begun = world.begin().await.unwrap();
+            let answered = world.driver.ask(|answer| super::super::request::Request::Rollback {
+                gtid: begun.gtid.clone(),
+                secret: begun.secret.clone(),
+                reason: String::new(),
+                answer,
+            });
+            assert!(matches!(answered.await, Ok(Outcome::Aborted { .. })));
+        }
+    }
+    assert!(matches!(world.begin().await, Err(RequestError::Unavailable(_))), "seq 11 of a lease of 10");
+    world.force().await;
+    assert_eq!(world.begin().await.unwrap().gtid.seq, 11);
+}
+
+#[tokio::test]
+async fn more_undecided_transactions_than_allowed_are_refused() {
+    let world = World::ready().await;
+    for _ in 0..5 {
+        world.begin().await.unwrap();
+    }
+    assert_eq!(world.begin().await, Err(RequestError::Overloaded { live: 5 }));
+}
+
+#[tokio::test]
+async fn a_wrong_secret_does_nothing() {
+    let mut world = World::ready().await;
+    let mut begun = world.begin().await.unwrap();
+    begun.secret[0] ^= 1;
+    let answered = world.commit(&begun, Wait::Decided).await;
+    assert!(matches!(answered.await.unwrap(), Err(RequestError::WrongSecret(_))));
+    assert_eq!(world.told().await, "");
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_refused_while_live_answered_once_committed_and_free_after_an_abort() {
+    let mut world = World::ready().await;
+    let key =
+        |hash: u8| Some(KeyRecord { client: "shop".into(), key: "order-1".into(), request_hash: [hash; 32] });
+    let aborted = world.begin_with(key(1)).await.unwrap();
+    assert_eq!(world.begin_with(key(1)).await, Err(RequestError::KeyInUse(aborted.gtid.clone())));
+    assert_eq!(world.begin_with(key(2)).await, Err(RequestError::KeyMismatch(aborted.gtid.clone())));
+    let rollback = world.driver.ask(|answer| super::super::request::Request::Rollback {
+        gtid: aborted.gtid.clone(),
+        secret: aborted.secret.clone(),
+        reason: String::new(),
+        answer,
+    });
+    assert!(matches!(rollback.await, Ok(Outcome::Aborted { .. })));
+
+    let begun = world.begin_with(key(1)).await.unwrap();
+    let answered = world.commit(&begun, Wait::Completed).await;
+    for (branch, participant) in [(0, "a"), (1, "b")] {
+        let gid = Gid { gtid: begun.gtid.clone(), branch, branches: 2 };
+        world.agent_votes_yes(&gid, participant, 700).await;
+    }
+    world.force().await;
+    assert_eq!(world.begin_with(key(1)).await, Err(RequestError::KeyCommitted(begun.gtid.clone())));
+    for (branch, participant) in [(0, "a"), (1, "b")] {
+        world.agent_has(&Gid { gtid: begun.gtid.clone(), branch, branches: 2 }, participant, true).await;
+    }
+    assert!(matches!(answered.await.unwrap(), Ok(Outcome::Committed { .. })));
+    world.force().await;
+    assert_eq!(world.begin_with(key(1)).await, Err(RequestError::KeyCommitted(begun.gtid.clone())));
+    assert_eq!(world.begin_with(key(3)).await, Err(RequestError::KeyMismatch(begun.gtid)));
+}
+
+#[tokio::test]
+async fn a_drain_refuses_new_work_waits_for_the_old_and_closes_the_log() {
+    let mut world = World::ready().await;
+    let (_, answered) = world.deciding(Wait::Decided).await;
+    let driver = world.driver.clone();
+    let drained = tokio::task::LocalSet::new();
+    drained
+        .run_until(async {
+            let drain = tokio::task::spawn_local(async move {
+                driver.drain(Duration::from_secs(3600)).await;
+            });
+            world.settle().await;
+            assert!(matches!(world.begin().await, Err(RequestError::Unavailable(_))));
+            world.force().await;
+            assert!(matches!(answered.await.unwrap(), Ok(Outcome::Committed { .. })));
+            assert!(!world.is_closed(), "acknowledgements are still awaited");
+            let gids: Vec<Gid> =
+                (0..2).map(|branch| Gid { branches: 2, ..super::world::gid(7, 1, branch) }).collect();
+            world.agent_has(&gids[0], "a", true).await;
+            world.agent_has(&gids[1], "b", true).await;
+            world.force().await;
+            assert!(world.is_closed());
+            world.close();
+            drain.await.unwrap();
+        })
+        .await;
+}

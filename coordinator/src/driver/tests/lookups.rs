@@ -1,0 +1,58 @@
+//! What became of a transaction, in the order in which it is asked.
+
+use votum_proto::v1;
+
+use super::super::request::{Outcome, RequestError, Wait};
+use super::world::{World, decided_commit, gtid, owed_commit};
+use crate::protocol::record::Record;
+
+#[tokio::test]
+async fn absence_is_no_answer_before_the_log_is_counted_but_a_known_commit_is() {
+    let world = World::with_owed(vec![owed_commit(6, 3)]);
+    assert!(matches!(world.get(gtid(6, 3)).await, Ok(Outcome::Committed { .. })));
+    assert!(matches!(world.get(gtid(6, 4)).await, Err(RequestError::Unavailable(_))));
+    world.count();
+    assert_eq!(world.get(gtid(6, 4)).await, Ok(Outcome::Aborted { reason: None, heuristics: vec![] }));
+}
+
+#[tokio::test]
+async fn a_stale_log_says_what_it_knows_and_nothing_from_absence() {
+    let mut world = World::new();
+    world.count();
+    world.log.durable.records.lock().unwrap().push(Record::Decided(decided_commit(6, 3)));
+    let witness = Some(v1::Witness { epoch: 9, incarnation: 1, position: 1 });
+    world.connect(v1::AgentHello { witness, ..World::hello() }).await;
+    assert!(matches!(world.get(gtid(6, 3)).await, Ok(Outcome::Committed { .. })));
+    assert!(matches!(world.get(gtid(6, 4)).await, Err(RequestError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn an_unknown_epoch_is_unknown_and_a_seq_not_handed_out_is_not_found() {
+    let world = World::ready().await;
+    assert!(matches!(world.get(gtid(9, 1)).await, Ok(Outcome::Unknown(_))));
+    assert!(matches!(world.get(gtid(7, 1)).await, Err(RequestError::NotFound(_))));
+    assert!(matches!(world.get(gtid(6, 11)).await, Ok(Outcome::Unknown(_))), "beyond its lease");
+    let other = "other-7-00abc7-1".parse().unwrap();
+    assert!(matches!(world.get(other).await, Err(RequestError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn below_the_horizon_absence_is_expired() {
+    let world = World::ready().await;
+    *world.log.durable.horizon.lock().unwrap() = Some(gtid(6, 5));
+    assert_eq!(world.get(gtid(6, 5)).await, Ok(Outcome::Expired));
+    assert_eq!(world.get(gtid(6, 6)).await, Ok(Outcome::Aborted { reason: None, heuristics: vec![] }));
+}
+
+#[tokio::test]
+async fn i5_a_repeated_commit_gets_the_same_outcome() {
+    let mut world = World::ready().await;
+    let (begun, first) = world.deciding(Wait::Decided).await;
+    let joined = world.commit(&begun, Wait::Decided).await;
+    world.force().await;
+    assert!(matches!(first.await.unwrap(), Ok(Outcome::Committed { .. })));
+    assert!(matches!(joined.await.unwrap(), Ok(Outcome::Committed { .. })));
+    let again = world.commit(&begun, Wait::Decided).await;
+    assert!(matches!(again.await.unwrap(), Ok(Outcome::Committed { .. })));
+    assert_eq!(world.told().await, "commit@a commit@b", "ordered once");
+}

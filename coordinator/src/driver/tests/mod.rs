@@ -1,0 +1,6 @@
+//! The driver against a log and an agent in the test's hand.
+
+mod live;
+mod lookups;
+mod recovery;
+mod world;

@@ -1,0 +1,223 @@
+//! What agents list, judged by the recovery table and acted on.
+
+use votum_proto::v1;
+
+use super::super::request::{Request, RequestError, Resolve, Wait};
+use super::world::{World, decided_commit, gid, gtid, name, owed_commit, resolved};
+use crate::protocol::record::Record;
+
+fn hello_with(rows: Vec<v1::PreparedTransaction>) -> v1::AgentHello {
+    let mut hello = World::hello();
+    hello.listings[0].prepared = rows;
+    hello
+}
+
+#[tokio::test]
+async fn r1_i14_what_is_owed_is_delivered_before_the_history_is_counted() {
+    let mut world = World::with_owed(vec![owed_commit(6, 3)]);
+    world.connect(hello_with(vec![World::row(&gid(6, 3, 0), 700)])).await;
+    assert!(world.told().await.starts_with("commit@a? commit@b?"));
+}
+
+#[tokio::test]
+async fn r5_r8_an_abort_is_presumed_only_once_the_log_is_counted() {
+    let mut world = World::new();
+    let row = World::row(&gid(6, 3, 0), 700);
+    world.connect(hello_with(vec![row.clone()])).await;
+    assert_eq!(world.told().await, "", "absence proves nothing before the log is counted");
+    assert!(world.alarms().await.is_empty(), "that is a moment of every start, no alarm");
+    world.count();
+    assert_eq!(world.told().await, "list@a list@b");
+    world.agent_lists(World::listing("a", vec![row])).await;
+    assert_eq!(world.told().await, "rollback@a");
+}
+
+#[tokio::test]
+async fn r6_a_live_branch_is_left_to_the_live_protocol() {
+    let mut world = World::ready().await;
+    world.deciding(Wait::Decided).await;
+    world.agent_lists(World::listing("a", vec![World::row(&gid(7, 1, 0), 700)])).await;
+    assert_eq!(world.told().await, "");
+}
+
+#[tokio::test]
+async fn r14_a_recorded_abort_is_rolled_back() {
+    let mut world = World::ready().await;
+    let begun = world.begin().await.unwrap();
+    world
+        .driver
+        .ask(|answer| Request::Rollback {
+            gtid: begun.gtid.clone(),
+            secret: begun.secret.clone(),
+            reason: String::new(),
+            answer,
+        })
+        .await
+        .unwrap();
+    world.force().await;
+    world.agent_lists(World::listing("a", vec![World::row(&gid(7, 1, 0), 700)])).await;
+    assert_eq!(world.told().await, "rollback@a");
+}
+
+#[tokio::test]
+async fn r0_a_session_of_a_transaction_that_is_not_live_is_ended() {
+    let mut world = World::ready().await;
+    let mut listing = World::listing("a", Vec::new());
+    let session = Some(v1::SessionName { agent_instance: 1, counter: 1 });
+    listing.sessions.push(v1::OpenSession { gtid: gtid(7, 9).to_string(), session });
+    world.agent_lists(listing).await;
+    assert_eq!(world.told().await, "end@a");
+    let enlisted = v1::Enlisted { gtid: gtid(6, 2).to_string(), participant: "b".into(), session };
+    world.agent_says(v1::agent_message::Kind::Enlisted(enlisted)).await;
+    assert_eq!(world.told().await, "end@b");
+}
+
+#[tokio::test]
+async fn r11_a_failed_listing_is_not_an_empty_one() {
+    let mut world = World::ready().await;
+    let listing = v1::Listing {
+        failure: "connection refused".into(),
+        ..World::listing("a", vec![World::row(&gid(6, 3, 0), 700)])
+    };
+    world.agent_lists(listing).await;
+    assert_eq!(world.told().await, "");
+    assert_eq!(world.alarms().await, ["VOTUM-1406"]);
+    world.agent_lists(World::listing("a", Vec::new())).await;
+    assert!(world.alarms().await.is_empty(), "an alarm lasts until it is over, not longer");
+    let standby =
+        v1::Listing { in_recovery: true, ..World::listing("a", vec![World::row(&gid(6, 3, 0), 700)]) };
+    world.agent_lists(standby).await;
+    assert_eq!(world.told().await, "");
+}
+
+#[tokio::test]
+async fn r12_i8_what_is_not_ours_is_never_touched() {
+    let mut world = World::ready().await;
+    let foreign = "votum_other_6_00abc6_3_0_2".parse().unwrap();
+    let others_role = v1::PreparedTransaction { owner: "mallory".into(), ..World::row(&gid(6, 4, 0), 700) };
+    let others_database =
+        v1::PreparedTransaction { database: "other".into(), ..World::row(&gid(6, 5, 0), 700) };
+    let unknown_epoch = World::row(&gid(5, 3, 0), 700);
+    let mut nonsense = World::row(&gid(6, 3, 0), 700);
+    nonsense.gid = "pg_gid_123".into();
+    let rows = vec![World::row(&foreign, 1), others_role, others_database, unknown_epoch, nonsense];
+    world.agent_lists(World::listing("a", rows)).await;
+    assert_eq!(world.told().await, "");
+    assert_eq!(world.alarms().await, ["VOTUM-1405"], "only the one that looks like ours");
+}
+
+#[tokio::test]
+async fn r8_a_hello_that_proves_the_log_stale_is_judged_before_it_is_acted_on() {
+    for proof in ["witness", "lease"] {
+        let mut world = World::new();
+        world.count();
+        let mut hello = hello_with(vec![World::row(&gid(6, 3, 0), 700)]);
+        if proof == "witness" {
+            let life = super::world::life(6);
+            hello.witness =
+                Some(v1::Witness { epoch: life.epoch.0, incarnation: life.incarnation.get(), position: 91 });
+        } else {
+            hello.listings[1].prepared.push(World::row(&gid(6, 11, 0), 700));
+        }
+        world.connect(hello).await;
+        assert!(!world.told().await.contains("rollback"), "{proof}");
+        assert!(world.alarms().await.contains(&"VOTUM-1401".to_owned()), "{proof}");
+        assert!(matches!(world.begin().await, Err(RequestError::Unavailable(_))), "{proof}");
+    }
+}
+
+#[tokio::test]
+async fn a_stale_log_still_delivers_the_commits_that_it_knows() {
+    let mut world = World::with_owed(vec![owed_commit(6, 3)]);
+    world.count();
+    let witness = Some(v1::Witness { epoch: 9, incarnation: 1, position: 1 });
+    world.connect(v1::AgentHello { witness, ..World::hello() }).await;
+    assert!(world.told().await.starts_with("commit@a? commit@b?"));
+}
+
+#[tokio::test]
+async fn r9_a_branch_that_had_ended_and_is_prepared_again_is_committed_and_recorded() {
+    let mut world = World::ready().await;
+    world
+        .log
+        .durable
+        .records
+        .lock()
+        .unwrap()
+        .extend([Record::Decided(decided_commit(6, 3)), Record::Ended { gtid: gtid(6, 3) }]);
+    world.agent_lists(World::listing("a", vec![World::row(&gid(6, 3, 0), 700)])).await;
+    assert_eq!(world.told().await, "commit@a?");
+    world.agent_has(&gid(6, 3, 0), "a", true).await;
+    world.force().await;
+    let records = world.log.durable.records.lock().unwrap();
+    assert!(matches!(records.last(), Some(Record::Heuristic(_))), "{records:?}");
+}
+
+#[tokio::test]
+async fn r9_r1x_the_same_gid_with_another_xid_is_not_committed() {
+    let mut world = World::ready().await;
+    world
+        .log
+        .durable
+        .records
+        .lock()
+        .unwrap()
+        .extend([Record::Decided(decided_commit(6, 3)), Record::Ended { gtid: gtid(6, 3) }]);
+    world.agent_lists(World::listing("a", vec![World::row(&gid(6, 3, 0), 999)])).await;
+    assert_eq!(world.told().await, "rollback@a");
+    assert_eq!(world.alarms().await, ["VOTUM-1404"]);
+}
+
+#[tokio::test]
+async fn r16_what_a_person_resolved_is_done_as_recorded() {
+    let mut world = World::ready().await;
+    let branch = gid(6, 3, 0);
+    world.log.durable.records.lock().unwrap().push(Record::Resolved(resolved(&branch, 700)));
+    world.agent_lists(World::listing("a", vec![World::row(&branch, 700)])).await;
+    assert_eq!(world.told().await, "commit@a?");
+}
+
+#[tokio::test]
+async fn r10_below_the_mark_a_branch_waits_for_a_person_whose_word_is_forced_first() {
+    let mut world = World::ready().await;
+    *world.log.durable.mark.lock().unwrap() = Some(gtid(6, 5));
+    world.agent_lists(World::listing("a", vec![World::row(&gid(6, 3, 0), 700)])).await;
+    assert_eq!(world.told().await, "");
+    assert_eq!(world.alarms().await, ["VOTUM-1402"]);
+    let resolve = |apply| Resolve {
+        gid: gid(6, 3, 0),
+        participant: name("a"),
+        commit: false,
+        operator: "op".into(),
+        reason: "the ledger says so".into(),
+        apply,
+    };
+    let dry = world.driver.ask(|answer| Request::Resolve(resolve(false), answer)).await.unwrap();
+    assert!(!dry.applied && dry.statements[0].contains("ROLLBACK PREPARED"), "{dry:?}");
+    assert_eq!(world.told().await, "");
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    world.driver.send(Request::Resolve(resolve(true), answer)).await;
+    assert_eq!(world.told().await, "", "not before the resolution is on disk");
+    world.force().await;
+    assert_eq!(world.told().await, "rollback@a");
+    world.agent_has(&gid(6, 3, 0), "a", false).await;
+    assert_eq!(answered.await.unwrap().unwrap().result, "done");
+}
+
+#[tokio::test]
+async fn a_resolution_that_contradicts_a_known_decision_is_refused() {
+    let mut world = World::ready().await;
+    world.log.durable.records.lock().unwrap().push(Record::Decided(decided_commit(6, 3)));
+    world.agent_lists(World::listing("a", Vec::new())).await;
+    let resolve = Resolve {
+        gid: gid(6, 3, 0),
+        participant: name("a"),
+        commit: false,
+        operator: "op".into(),
+        reason: "panic".into(),
+        apply: true,
+    };
+    let refused = world.driver.ask(|answer| Request::Resolve(resolve, answer)).await;
+    assert!(matches!(refused, Err(RequestError::Invalid(_))), "{refused:?}");
+    assert_eq!(world.told().await, "");
+}

@@ -1,0 +1,407 @@
+//! A driver with its world in the test's hand: a log in memory that is durable when the test says so, and
+//! one agent whose every message the test writes and reads.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use votum_proto::names::{Epoch, Gid, Gtid, Incarnation, Life, ParticipantName, SessionName};
+use votum_proto::runtime::Seams;
+use votum_proto::v1;
+use votum_proto::v1::coordinator_message::Kind;
+
+use super::super::request::{
+    Begin, Begun, BranchClaim, Commit, DriverHandle, Outcome, Request, RequestError, Wait,
+};
+use super::super::{AgentSettings, Settings, start};
+use crate::log::{
+    DecisionLog, Entry, History, HistoryError, KnownLife, LogEvent, Opened, TransactionHistory,
+};
+use crate::protocol::record::{Carried, Decision, EpochBegun, Heuristic, Identity, KeyRecord, Record, Resolved};
+use crate::transport::{DurablePosition, Generation, LinkEvent, LinkHandle};
+
+pub(super) const AGENT: u64 = 77;
+
+pub(super) fn name(text: &str) -> ParticipantName {
+    text.parse().unwrap()
+}
+
+pub(super) fn life(epoch: u64) -> Life {
+    Life { epoch: Epoch(epoch), incarnation: Incarnation::from_low_bits(0xabc0 + epoch as u32) }
+}
+
+pub(super) fn gtid(epoch: u64, seq: u64) -> Gtid {
+    Gtid { coordinator_id: "acme".parse().unwrap(), life: life(epoch), seq }
+}
+
+pub(super) fn gid(epoch: u64, seq: u64, branch: u16) -> Gid {
+    Gid { gtid: gtid(epoch, seq), branch, branches: 2 }
+}
+
+/// A log in memory.
+#[derive(Default)]
+pub(super) struct MemoryLog {
+    pub(super) queued: Mutex<Vec<Entry>>,
+    pub(super) durable: Arc<MemoryHistory>,
+    closed: Mutex<bool>,
+}
+
+impl DecisionLog for MemoryLog {
+    fn append(&self, entries: Vec<Entry>) {
+        self.queued.lock().unwrap().extend(entries);
+    }
+    fn listed(&self, _: ParticipantName) {}
+    fn close(&self) {
+        *self.closed.lock().unwrap() = true;
+    }
+}
+
+/// What a log in memory holds.
+#[derive(Default)]
+pub(super) struct MemoryHistory {
+    pub(super) records: Mutex<Vec<Record>>,
+    pub(super) mark: Mutex<Option<Gtid>>,
+    pub(super) horizon: Mutex<Option<Gtid>>,
+}
+
+impl History for MemoryHistory {
+    fn transaction(&self, gtid: &Gtid) -> Result<TransactionHistory, HistoryError> {
+        let mut found = TransactionHistory::default();
+        for record in self.records.lock().unwrap().iter().filter(|r| r.gtid() == Some(gtid)) {
+            match record {
+                Record::Decided(decided) => found.decided = Some(decided.clone()),
+                Record::Ended { .. } => found.ended = true,
+                Record::Heuristic(heuristic) => found.heuristics.push(heuristic.clone()),
+                Record::Resolved(resolved) => found.resolved.push(resolved.clone()),
+                Record::Delegated(delegated) => found.delegated = Some(delegated.clone()),
+                Record::Identity(_)
+                | Record::Epoch(_)
+                | Record::Lease { .. }
+                | Record::Begun(_)
+                | Record::Carried(_) => {}
+            }
+            found.records.push((0, 0, record.clone()));
+        }
+        Ok(found)
+    }
+    fn by_key(&self, client: &str, key: &str) -> Result<Option<(Gtid, KeyRecord)>, HistoryError> {
+        let records = self.records.lock().unwrap();
+        Ok(records.iter().find_map(|record| match record {
+            Record::Decided(decided) if decided.decision == Decision::Commit => {
+                let known = decided.key.clone().filter(|k| k.client == client && k.key == key)?;
+                Some((decided.gtid.clone(), known))
+            }
+            _ => None,
+        }))
+    }
+    fn newest(&self, _: usize) -> Result<Vec<Gtid>, HistoryError> {
+        Ok(self.records.lock().unwrap().iter().filter_map(|r| r.gtid().cloned()).collect())
+    }
+    fn mark(&self, _: &ParticipantName) -> Result<Option<Gtid>, HistoryError> {
+        Ok(self.mark.lock().unwrap().clone())
+    }
+    fn horizon(&self) -> Result<Option<Gtid>, HistoryError> {
+        Ok(self.horizon.lock().unwrap().clone())
+    }
+    fn heuristics(&self) -> Result<Vec<Heuristic>, HistoryError> {
+        Ok(Vec::new())
+    }
+    fn reach_ms(&self) -> u64 {
+        0
+    }
+}
+
+/// A driver and the ends of everything it touches. Its present life is epoch 7; epoch 6 is in its log.
+pub(super) struct World {
+    pub(super) driver: DriverHandle,
+    pub(super) log: Arc<MemoryLog>,
+    log_events: mpsc::UnboundedSender<LogEvent>,
+    link_events: mpsc::UnboundedSender<LinkEvent>,
+    outbox: mpsc::UnboundedReceiver<(Generation, Vec<v1::CoordinatorMessage>)>,
+    generation: Generation,
+    position: u64,
+    /// Messages that arrived and were not read yet, each in a word.
+    received: Vec<v1::CoordinatorMessage>,
+}
+
+impl World {
+    /// Nothing is owed, the log is not counted yet, the agent not connected.
+    pub(super) fn new() -> Self {
+        Self::with_owed(Vec::new())
+    }
+
+    pub(super) fn with_owed(owed: Vec<TransactionHistory>) -> Self {
+        let log = Arc::new(MemoryLog::default());
+        let (log_events, events) = mpsc::unbounded_channel();
+        let (link_events, links) = mpsc::unbounded_channel();
+        let (outbox_sender, outbox) = mpsc::unbounded_channel();
+        let opened = Opened {
+            identity: Identity { coordinator_id: "acme".parse().unwrap(), key: [1; 32] },
+            life: life(7),
+            leased_until: 10,
+            lives: Self::lives(),
+            owed,
+            position: 100,
+            log: Arc::<MemoryLog>::clone(&log),
+            events,
+        };
+        let settings = Settings {
+            max_transactions: 5,
+            completed_wait: Duration::from_secs(10),
+            lease: 10,
+            durable: DurablePosition::default(),
+        };
+        let agents = vec![AgentSettings {
+            link: LinkHandle::new(outbox_sender),
+            address: "agent".into(),
+            participants: vec![name("a"), name("b")],
+        }];
+        let driver = start(settings, opened, agents, links, &Seams::production());
+        let (generation, position, received) = (0, 100, Vec::new());
+        Self { driver, log, log_events, link_events, outbox, generation, position, received }
+    }
+
+    fn lives() -> Vec<KnownLife> {
+        let known = |epoch, last_position| KnownLife {
+            begun: EpochBegun { life: life(epoch), first_position: 1 },
+            leased_until: 10,
+            last_position,
+        };
+        vec![known(6, 90), known(7, 100)]
+    }
+
+    /// Counted, connected: ready to work.
+    pub(super) async fn ready() -> Self {
+        let mut world = Self::new();
+        world.count();
+        world.connect(Self::hello()).await;
+        world.settle().await;
+        world.received.clear();
+        world
+    }
+
+    pub(super) fn count(&self) {
+        let history: Arc<dyn History> = Arc::<MemoryHistory>::clone(&self.log.durable);
+        self.log_events.send(LogEvent::Counted { history, lives: Self::lives() }).unwrap();
+    }
+
+    pub(super) fn hello() -> v1::AgentHello {
+        let listing = |participant: &str| Self::listing(participant, Vec::new());
+        v1::AgentHello { instance: AGENT, witness: None, listings: vec![listing("a"), listing("b")] }
+    }
+
+    pub(super) fn listing(participant: &str, prepared: Vec<v1::PreparedTransaction>) -> v1::Listing {
+        v1::Listing {
+            participant: participant.into(),
+            prepared,
+            role: "votum".into(),
+            database: "bank".into(),
+            ..Default::default()
+        }
+    }
+
+    pub(super) fn row(gid: &Gid, xid: u32) -> v1::PreparedTransaction {
+        v1::PreparedTransaction {
+            gid: gid.to_string(),
+            xid,
+            owner: "votum".into(),
+            database: "bank".into(),
+            ..Default::default()
+        }
+    }
+
+    pub(super) async fn connect(&mut self, hello: v1::AgentHello) {
+        self.generation += 1;
+        self.link_events.send(LinkEvent::Up { agent: 0, generation: self.generation, hello }).unwrap();
+        self.settle().await;
+    }
+
+    pub(super) async fn disconnect(&mut self) {
+        let generation = Some(self.generation);
+        self.link_events.send(LinkEvent::Down { agent: 0, generation, why: "cut".into() }).unwrap();
+        self.settle().await;
+    }
+
+    pub(super) async fn agent_says(&mut self, kind: v1::agent_message::Kind) {
+        let messages = vec![v1::AgentMessage { kind: Some(kind) }];
+        let event = LinkEvent::Frame { agent: 0, generation: self.generation, messages };
+        self.link_events.send(event).unwrap();
+        self.settle().await;
+    }
+
+    pub(super) async fn agent_lists(&mut self, listing: v1::Listing) {
+        self.agent_says(v1::agent_message::Kind::Listing(listing)).await;
+    }
+
+    pub(super) async fn agent_votes_yes(&mut self, gid: &Gid, participant: &str, xid8: u64) {
+        let yes = v1::VoteYes { xid8, system_identifier: 11, timeline: 1, marker: false };
+        let vote = v1::Vote {
+            gtid: gid.gtid.to_string(),
+            participant: participant.into(),
+            gid: gid.to_string(),
+            kind: Some(v1::vote::Kind::Yes(yes)),
+        };
+        self.agent_says(v1::agent_message::Kind::Vote(vote)).await;
+    }
+
+    pub(super) async fn agent_has(&mut self, gid: &Gid, participant: &str, was_commit: bool) {
+        let end = v1::BranchEnd {
+            gtid: gid.gtid.to_string(),
+            participant: participant.into(),
+            gid: gid.to_string(),
+            was_commit,
+            kind: Some(v1::branch_end::Kind::Done(v1::Done {})),
+        };
+        self.agent_says(v1::agent_message::Kind::BranchEnd(end)).await;
+    }
+
+    /// Everything that was appended reaches the disk.
+    pub(super) async fn force(&mut self) {
+        let entries: Vec<Entry> = self.log.queued.lock().unwrap().drain(..).collect();
+        let Some(last) = entries.last() else { return };
+        let through = last.token;
+        self.position += entries.len() as u64;
+        self.log.durable.records.lock().unwrap().extend(entries.into_iter().map(|entry| entry.record));
+        self.log_events.send(LogEvent::Durable { through, position: self.position }).unwrap();
+        self.settle().await;
+    }
+
+    pub(super) async fn doubtful(&mut self) {
+        self.log_events.send(LogEvent::Doubtful { why: "EIO".into() }).unwrap();
+        self.settle().await;
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        *self.log.closed.lock().unwrap()
+    }
+
+    pub(super) fn close(&self) {
+        self.log_events.send(LogEvent::Closed).unwrap();
+    }
+
+    /// Lets the driver take everything that waits. On this runtime of one thread a round trip through the
+    /// driver's queue proves that it has.
+    pub(super) async fn settle(&mut self) {
+        for _ in 0..3 {
+            let _ = self.driver.ask(Request::Status).await;
+            tokio::task::yield_now().await;
+        }
+        while let Ok((_, messages)) = self.outbox.try_recv() {
+            self.received.extend(messages);
+        }
+    }
+
+    /// What the agent was told since the last look, a word each.
+    pub(super) async fn told(&mut self) -> String {
+        self.settle().await;
+        let word = |message: v1::CoordinatorMessage| match message.kind.unwrap() {
+            Kind::Hello(_) => "hello".to_owned(),
+            Kind::Prepare(prepare) => format!("prepare@{}", prepare.participant),
+            Kind::Commit(commit) => {
+                format!("commit@{}{}", commit.participant, if commit.compare_first { "?" } else { "" })
+            }
+            Kind::Rollback(rollback) => format!("rollback@{}", rollback.participant),
+            Kind::EndSession(end) => format!("end@{}", end.participant),
+            Kind::List(list) => format!("list@{}", list.participant),
+            Kind::VerifyAttached(_) => "verify".to_owned(),
+        };
+        self.received.drain(..).map(word).collect::<Vec<_>>().join(" ")
+    }
+
+    pub(super) async fn begin(&self) -> Result<Begun, RequestError> {
+        self.begin_with(None).await
+    }
+
+    pub(super) async fn begin_with(&self, key: Option<KeyRecord>) -> Result<Begun, RequestError> {
+        let begin =
+            Begin { timeout: Duration::from_secs(30), key, client: String::new(), label: String::new() };
+        self.driver.ask(|answer| Request::Begin(begin, answer)).await
+    }
+
+    /// Asks for the commit of branches at a and b; the answer comes by the receiver.
+    pub(super) async fn commit(
+        &mut self,
+        begun: &Begun,
+        wait: Wait,
+    ) -> tokio::sync::oneshot::Receiver<Result<Outcome, RequestError>> {
+        let claim = |participant: &str| BranchClaim {
+            participant: name(participant),
+            session: SessionName { agent_instance: AGENT, counter: 1 },
+            last_ordinal: 1,
+        };
+        let commit = Commit {
+            gtid: begun.gtid.clone(),
+            secret: begun.secret.clone(),
+            branches: vec![claim("a"), claim("b")],
+            wait,
+        };
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        self.driver.send(Request::Commit(commit, answer)).await;
+        self.settle().await;
+        answered
+    }
+
+    pub(super) async fn get(&self, gtid: Gtid) -> Result<Outcome, RequestError> {
+        self.driver.ask(|answer| Request::Get(gtid, answer)).await
+    }
+
+    pub(super) async fn alarms(&self) -> Vec<String> {
+        let status = self.driver.ask(Request::Status).await.unwrap();
+        status.alarms.into_iter().map(|alarm| alarm.code).collect()
+    }
+
+    /// A transaction whose branches at a and b have voted yes; its decision waits for the disk.
+    pub(super) async fn deciding(
+        &mut self,
+        wait: Wait,
+    ) -> (Begun, tokio::sync::oneshot::Receiver<Result<Outcome, RequestError>>) {
+        let begun = self.begin().await.unwrap();
+        let answered = self.commit(&begun, wait).await;
+        assert_eq!(self.told().await, "prepare@a prepare@b");
+        for (branch, participant) in [(0, "a"), (1, "b")] {
+            let gid = Gid { gtid: begun.gtid.clone(), branch, branches: 2 };
+            self.agent_votes_yes(&gid, participant, 700 + u64::from(branch)).await;
+        }
+        (begun, answered)
+    }
+}
+
+/// A commit of an earlier life, as the journal gives it: owed.
+pub(super) fn owed_commit(epoch: u64, seq: u64) -> TransactionHistory {
+    let record = Record::Decided(decided_commit(epoch, seq));
+    TransactionHistory {
+        decided: Some(decided_commit(epoch, seq)),
+        records: vec![(5, 0, Record::Carried(Box::new(Carried { position: 5, running_ms: 0, record })))],
+        ..Default::default()
+    }
+}
+
+pub(super) fn decided_commit(epoch: u64, seq: u64) -> crate::protocol::record::Decided {
+    let branch = |number: u16, participant: &str| crate::protocol::record::PreparedBranch {
+        number,
+        participant: name(participant),
+        xid8: 700 + u64::from(number),
+        system_identifier: 11,
+        timeline: 1,
+        marker: false,
+    };
+    crate::protocol::record::Decided {
+        gtid: gtid(epoch, seq),
+        decision: Decision::Commit,
+        branches_named: 2,
+        branches: vec![branch(0, "a"), branch(1, "b")],
+        key: None,
+        label: String::new(),
+    }
+}
+
+pub(super) fn resolved(gid: &Gid, xid: u32) -> Resolved {
+    Resolved {
+        gid: gid.clone(),
+        participant: name("a"),
+        xid,
+        commit: true,
+        operator: "op".into(),
+        reason: "why".into(),
+    }
+}
