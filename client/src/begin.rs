@@ -115,9 +115,9 @@ impl Begin {
         self
     }
 
-    /// Runs `work` in a transaction and commits it. After a serialization failure or a deadlock, in a
-    /// statement or at the commit, all of it is run again in a new transaction after a jittered pause, at most
-    /// [`attempts`](Begin::attempts) times. When `work` fails the transaction is rolled back.
+    /// Runs `work` in a transaction and commits it. After a serialization failure, a deadlock or the loss of a
+    /// session, in a statement or at the commit, all of it is run again in a new transaction after a jittered
+    /// pause, at most [`attempts`](Begin::attempts) times. When `work` fails the transaction is rolled back.
     ///
     /// `work` may therefore run several times: what it does outside of the databases has to bear that. An
     /// outcome that is not known is returned, never run again. The transaction ends when `work` returns,

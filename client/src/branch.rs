@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 use votum_proto::names::SessionName;
 use votum_proto::runtime::{Elapsed, Monotonic};
 use votum_proto::v1;
@@ -14,7 +14,7 @@ use votum_proto::v1::participant_client::ParticipantClient;
 
 use crate::error::text;
 use crate::outcome::{Abort, AbortKind};
-use crate::retry::{Patience, Verdict, verdict};
+use crate::retry::{Patience, StatementVerdict, statement_verdict};
 use crate::votum::Options;
 use crate::{Column, Error, Row, Value};
 
@@ -69,7 +69,7 @@ struct State {
 
 /// How an attempt at a statement failed.
 enum Failure {
-    /// With a status; the session, where `Started` had come before it.
+    /// With a status; and the session, where `Started` had come before it.
     Status(Status, Option<SessionName>),
     /// No answer in time.
     Late,
@@ -114,7 +114,7 @@ impl Branch {
         parameters: &[Value],
     ) -> Result<Reply, Error> {
         let mut state = self.state.lock().await;
-        self.usable(&state).map_err(|abort| self.lost_error(abort.message))?;
+        self.usable(&state).map_err(|abort| self.lost_error(abort.message, abort.retryable))?;
         let request = v1::ExecuteRequest {
             gtid: context.gtid.clone(),
             secret: context.secret.clone(),
@@ -141,7 +141,11 @@ impl Branch {
     /// Notes that the reply to the next ordinal was seen.
     fn count(&self, state: &mut State, session: SessionName) -> Result<(), Error> {
         if state.session.is_some_and(|known| known != session) {
-            return Err(self.lose(state, "another session answered: the agent was restarted".to_owned()));
+            return Err(self.lose(
+                state,
+                "another session answered: the agent was restarted".to_owned(),
+                true,
+            ));
         }
         state.session = Some(session);
         state.last_ordinal += 1;
@@ -150,36 +154,27 @@ impl Branch {
 
     /// Judges what a failed statement leaves behind.
     fn failed(&self, state: &mut State, Ended { failure, asked_before }: Ended) -> Error {
-        let (status, session) = match failure {
-            Failure::Status(status, session) => (status, session.or(state.session)),
-            Failure::Late => return self.lose(state, "no answer came before the timeout".to_owned()),
+        let (status, started) = match failure {
+            Failure::Status(status, started) => (status, started),
+            Failure::Late => return self.lose(state, "no answer came before the timeout".to_owned(), false),
             Failure::Contract(detail) => {
-                self.lose(state, detail.clone());
+                self.lose(state, detail.clone(), false);
                 return Error::Contract(detail);
             }
         };
-        if verdict(&status) == Verdict::Again {
-            return self.lose(state, format!("its agent cannot be reached: {}", text(&status)));
-        }
-        let error = Error::from_status(&status, &self.participant);
-        let never_opened = session.is_none() && !asked_before;
-        match (&error, session) {
-            // The statement's reply is this error: it counts.
-            (Error::Sql(_), Some(session)) => match self.count(state, session) {
-                Ok(()) => error,
+        let retryable = votum_proto::error::detail(&status).is_some_and(|detail| detail.retryable);
+        match (statement_verdict(&status, started.is_some(), state.session.is_some()), started) {
+            (StatementVerdict::Again, _) => {
+                self.lose(state, format!("its agent cannot be reached: {}", text(&status)), retryable)
+            }
+            (StatementVerdict::Reply, Some(session)) => match self.count(state, session) {
+                Ok(()) => Error::from_status(&status, &self.participant),
                 Err(lost) => lost,
             },
-            // The first statement failed, and nothing can run after it.
-            (Error::Sql(sql), None) => {
-                let mut abort = self.lost(&sql.message);
-                abort.sqlstate = Some(sql.sqlstate.clone());
-                abort.retryable = sql.retryable;
-                state.lost = Some(abort);
-                error
+            (StatementVerdict::NotRun, _) if !asked_before => Error::from_status(&status, &self.participant),
+            (StatementVerdict::NotRun | StatementVerdict::Reply | StatementVerdict::Lost, _) => {
+                self.lose(state, text(&status), retryable)
             }
-            // Refused without having run; the next statement takes its ordinal.
-            _ if never_opened || status.code() == Code::InvalidArgument => error,
-            _ => self.lose(state, error.to_string()),
         }
     }
 
@@ -207,7 +202,10 @@ impl Branch {
             };
             let asked_before = patience.is_some();
             let again = match &failure {
-                Failure::Status(status, _) => verdict(status) == Verdict::Again,
+                Failure::Status(status, started) => {
+                    let opened = request.session.is_some();
+                    statement_verdict(status, started.is_some(), opened) == StatementVerdict::Again
+                }
                 Failure::Late | Failure::Contract(_) => false,
             };
             let patience = patience.get_or_insert_with(|| Patience::new(seams, options.retry_budget));
@@ -228,13 +226,13 @@ impl Branch {
     }
 
     /// Marks the branch as lost.
-    fn lose(&self, state: &mut State, detail: String) -> Error {
-        state.lost = Some(self.lost(&detail));
-        self.lost_error(detail)
+    fn lose(&self, state: &mut State, detail: String, retryable: bool) -> Error {
+        state.lost = Some(Abort { retryable, ..self.lost(&detail) });
+        self.lost_error(detail, retryable)
     }
 
-    fn lost_error(&self, detail: String) -> Error {
-        Error::BranchLost { participant: self.participant.clone(), detail }
+    fn lost_error(&self, detail: String, retryable: bool) -> Error {
+        Error::BranchLost { participant: self.participant.clone(), detail, retryable }
     }
 
     fn lost(&self, detail: &str) -> Abort {

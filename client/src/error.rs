@@ -19,12 +19,14 @@ pub enum Error {
     /// A request that cannot be served as it stands.
     #[error("{0}")]
     Refused(Box<Refusal>),
-    /// The idempotency key stands for a transaction that is alive or committed. Ask with
+    /// The idempotency key stands for another transaction. Ask with
     /// [`Votum::transaction`](crate::Votum::transaction) what became of it.
     #[error("the idempotency key stands for transaction {gtid}: {message}")]
     KeyTaken {
         /// That transaction.
         gtid: String,
+        /// Whether it is alive: the key is free again if it aborts. Otherwise it is committed.
+        alive: bool,
         /// For people.
         message: String,
     },
@@ -39,13 +41,15 @@ pub enum Error {
         detail: String,
     },
     /// A branch cannot go on: its session is gone, or it is not known whether its last statement ran. The
-    /// transaction can only be rolled back, and run again.
-    #[error("the branch at {participant} is lost: {detail}; roll the transaction back and run it again")]
+    /// transaction can only be rolled back.
+    #[error("the branch at {participant} is lost and the transaction cannot commit: {detail}")]
     BranchLost {
         /// Where the branch was.
         participant: String,
         /// Why.
         detail: String,
+        /// Whether the same transaction may succeed if it is run again.
+        retryable: bool,
     },
     /// No participant has this name.
     #[error("there is no participant {participant:?}; the coordinator knows {known}")]
@@ -138,8 +142,8 @@ pub struct Refusal {
 const RUN_AGAIN: [&str; 2] = ["40001", "40P01"];
 
 impl Error {
-    /// Whether the same transaction may succeed if it is run again from its beginning: a serialization
-    /// failure or a deadlock.
+    /// Whether the same transaction may succeed if it is run again from its beginning: after a serialization
+    /// failure, a deadlock, or the loss of a session.
     ///
     /// ```
     /// assert!(!votum_client::Error::RowCount(0).is_retryable());
@@ -147,11 +151,11 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Sql(error) => error.retryable,
+            Self::BranchLost { retryable, .. } => *retryable,
             Self::Address(_)
             | Self::Refused(_)
             | Self::KeyTaken { .. }
             | Self::Unreachable { .. }
-            | Self::BranchLost { .. }
             | Self::NoSuchParticipant { .. }
             | Self::Column { .. }
             | Self::RowCount(_)
@@ -168,7 +172,7 @@ impl Error {
             return Self::Sql(Box::new(error));
         }
         if status.code() == Code::AlreadyExists && !detail.gtid.is_empty() {
-            return Self::KeyTaken { gtid: detail.gtid, message: text(status) };
+            return Self::KeyTaken { gtid: detail.gtid, alive: detail.retryable, message: text(status) };
         }
         Self::Refused(Box::new(Refusal {
             code: detail.code,

@@ -92,7 +92,8 @@ pub struct Abort {
     pub sqlstate: Option<String>,
     /// For people.
     pub message: String,
-    /// Whether the same transaction may succeed if it is run again: serialization failure, deadlock.
+    /// Whether the same transaction may succeed if it is run again: after a serialization failure, a deadlock,
+    /// or the loss of a session.
     pub retryable: bool,
     /// Branches that are known to have committed all the same, by somebody's hand.
     pub heuristics: Vec<HeuristicBranch>,

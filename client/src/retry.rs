@@ -18,15 +18,65 @@ pub(crate) enum Verdict {
     Final,
 }
 
-/// For Begin, Execute, Rollback and GetTransaction.
+/// For Begin, Rollback and GetTransaction. Overload is for the caller to know: asking at once would only add
+/// to it.
 pub(crate) fn verdict(status: &Status) -> Verdict {
+    let again = match detail(status) {
+        Some(detail) => detail.retryable && status.code() == Code::Unavailable,
+        None => says_nothing_of_the_request(status.code()),
+    };
+    if again { Verdict::Again } else { Verdict::Final }
+}
+
+/// What an error status in answer to Execute means for the statement and its branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StatementVerdict {
+    /// The connection broke, or the agent is not ready: send the same request again.
+    Again,
+    /// The error is the statement's reply. Its ordinal is used up, and the branch lives.
+    Reply,
+    /// The statement did not run, and its ordinal is free.
+    NotRun,
+    /// The branch has ended.
+    Lost,
+}
+
+/// For Execute. `started`: the agent sent `Started` before, which it does where the ordinal is used up.
+/// `opened`: an earlier statement opened the branch.
+pub(crate) fn statement_verdict(status: &Status, started: bool, opened: bool) -> StatementVerdict {
+    let code = status.code();
     match detail(status) {
-        Some(detail) if detail.sql.is_some() => Verdict::Final,
-        // Overload is for the caller to know: asking at once would only add to it.
-        Some(detail) if detail.retryable && status.code() != Code::ResourceExhausted => Verdict::Again,
-        Some(_) => Verdict::Final,
-        None if says_nothing_of_the_request(status.code()) => Verdict::Again,
-        None => Verdict::Final,
+        None if says_nothing_of_the_request(code) => StatementVerdict::Again,
+        None if started || opened => StatementVerdict::Lost,
+        None => StatementVerdict::NotRun,
+        Some(detail) if started => {
+            let is_reply = detail.sql.is_some() || code == Code::InvalidArgument;
+            if is_reply { StatementVerdict::Reply } else { StatementVerdict::Lost }
+        }
+        Some(detail) if detail.retryable && code == Code::Unavailable => StatementVerdict::Again,
+        // The agent has not yet been spoken to by the life of the coordinator that began the transaction.
+        Some(detail) if detail.retryable && code == Code::FailedPrecondition && !opened => {
+            StatementVerdict::Again
+        }
+        Some(_) => match code {
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::ResourceExhausted => StatementVerdict::NotRun,
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::AlreadyExists
+            | Code::FailedPrecondition
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss => StatementVerdict::Lost,
+        },
     }
 }
 
@@ -150,8 +200,35 @@ mod tests {
     }
 
     #[test]
-    fn a_databases_answer_is_never_asked_for_twice() {
-        assert_eq!(verdict(&detailed(Code::Aborted, true, true)), Verdict::Final);
+    fn a_key_in_use_is_said_at_once() {
+        assert_eq!(verdict(&detailed(Code::AlreadyExists, true, false)), Verdict::Final);
+    }
+
+    #[test]
+    fn what_a_failed_statement_means_follows_from_whether_its_reply_had_begun() {
+        use StatementVerdict::{Again, Lost, NotRun, Reply};
+        let gone = Status::unavailable("connection refused");
+        for (status, started, opened, expected) in [
+            (gone.clone(), false, false, Again),
+            (gone, true, true, Again),
+            (Status::out_of_range("message too large"), true, false, Lost),
+            (detailed(Code::Aborted, true, true), true, false, Reply),
+            (detailed(Code::InvalidArgument, false, false), true, false, Reply),
+            (detailed(Code::Aborted, true, false), true, true, Lost),
+            (detailed(Code::Aborted, true, false), false, true, Lost),
+            (detailed(Code::Unavailable, true, true), false, false, Again),
+            (detailed(Code::FailedPrecondition, true, false), false, false, Again),
+            (detailed(Code::FailedPrecondition, true, false), false, true, Lost),
+            (detailed(Code::FailedPrecondition, false, false), false, false, Lost),
+            (detailed(Code::ResourceExhausted, true, false), false, false, NotRun),
+            (detailed(Code::PermissionDenied, false, false), false, false, NotRun),
+        ] {
+            assert_eq!(
+                statement_verdict(&status, started, opened),
+                expected,
+                "{status:?} {started} {opened}"
+            );
+        }
     }
 
     #[test]

@@ -1,21 +1,19 @@
-//! A transaction: its statements, and its end.
+//! A transaction and its statements.
+
+mod ending;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use votum_proto::runtime::Elapsed;
 use votum_proto::v1;
-use votum_proto::v1::commit_request;
 
 use crate::branch::{Branch, Claim, Context, Reply};
-use crate::error::text;
 use crate::export::ExportedBranch;
-use crate::outcome::{Abort, Status};
-use crate::retry::{Patience, Verdict, commit_verdict};
-use crate::votum::{Options, roll_back};
-use crate::{Error, Export, Outcome, Row, Value, Votum, Wait};
+use crate::outcome::Abort;
+use crate::votum::Options;
+use crate::{Error, Export, Outcome, Row, Value, Votum};
 
 /// A global transaction that is open.
 ///
@@ -219,30 +217,6 @@ impl Transaction {
         self.decide().await
     }
 
-    /// As [`commit`](Transaction::commit), where others may hold the transaction too.
-    pub(crate) async fn decide(&self) -> Result<Outcome, Error> {
-        let branches = match self.claims() {
-            Ok(branches) => branches,
-            Err(lost) => return Ok(self.end_without(lost).await),
-        };
-        let wait = match self.options().wait {
-            Wait::Decided => commit_request::Wait::Decided,
-            Wait::Completed => commit_request::Wait::Completed,
-        };
-        let request = v1::CommitRequest {
-            gtid: self.context.gtid.clone(),
-            secret: self.context.secret.clone(),
-            branches: branches.into_iter().map(Into::into).collect(),
-            wait: wait.into(),
-        };
-        self.over.store(true, Ordering::Relaxed);
-        let outcome = self.ask_for_decision(&request).await;
-        if outcome.is_err() {
-            self.roll_back_later("its commit was refused");
-        }
-        outcome
-    }
-
     /// Ends the transaction without effect. The outcome is an abort, unless another process committed it.
     ///
     /// ```no_run
@@ -257,14 +231,6 @@ impl Transaction {
         self.end().await
     }
 
-    /// As [`rollback`](Transaction::rollback), where others may hold the transaction too.
-    pub(crate) async fn end(&self) -> Result<Outcome, Error> {
-        let request = self.rollback_request("asked for by the client");
-        let status = roll_back(&self.votum.inner.coordinator, self.options(), &request).await?;
-        self.over.store(true, Ordering::Relaxed);
-        Ok(self.outcome(status))
-    }
-
     /// Hands the transaction over to another process: see [`Export`].
     ///
     /// # Errors
@@ -273,6 +239,7 @@ impl Transaction {
         let branches = self.claims().map_err(|abort| Error::BranchLost {
             participant: abort.participant.unwrap_or_default(),
             detail: abort.message,
+            retryable: abort.retryable,
         })?;
         self.over.store(true, Ordering::Relaxed);
         Ok(Export {
@@ -335,86 +302,8 @@ impl Transaction {
         Ok(claims)
     }
 
-    async fn ask_for_decision(&self, request: &v1::CommitRequest) -> Result<Outcome, Error> {
-        let Options { seams, outcome_budget, .. } = self.options();
-        let mut patience = Patience::new(seams, *outcome_budget);
-        let mut asked_before = false;
-        loop {
-            let mut coordinator = self.votum.inner.coordinator.clone();
-            let reply = seams.clock.timeout(patience.left(), coordinator.commit(request.clone())).await;
-            let detail = match reply {
-                Ok(Ok(reply)) => {
-                    let status = Status::from(reply.into_inner().outcome.unwrap_or_default());
-                    match status.outcome() {
-                        Ok(outcome) => return Ok(outcome),
-                        Err(detail) => detail,
-                    }
-                }
-                Ok(Err(status)) => match commit_verdict(&status) {
-                    Verdict::Again => text(&status),
-                    // What an earlier request led to is not undone by the refusal of a later one.
-                    Verdict::Final if asked_before => return Ok(self.unknown(text(&status))),
-                    Verdict::Final => return Err(Error::from_status(&status, "")),
-                },
-                Err(Elapsed) => "the coordinator did not answer".to_owned(),
-            };
-            asked_before = true;
-            if !patience.again().await {
-                return Ok(self.unknown(detail));
-            }
-        }
-    }
-
-    /// Rolls back, because a branch is lost. Commit was never sent, so no branch can ever commit (I4),
-    /// whether the coordinator hears of it now or at the timeout.
-    async fn end_without(&self, lost: Abort) -> Outcome {
-        let reason = format!("the branch at {} is lost", lost.participant.as_deref().unwrap_or("?"));
-        let request = self.rollback_request(&reason);
-        match roll_back(&self.votum.inner.coordinator, self.options(), &request).await {
-            Ok(status) => {
-                self.over.store(true, Ordering::Relaxed);
-                match self.outcome(status) {
-                    Outcome::Aborted(abort) => {
-                        Outcome::Aborted(Abort { heuristics: abort.heuristics, ..lost })
-                    }
-                    other @ (Outcome::Committed(_) | Outcome::ReadOnly | Outcome::Unknown { .. }) => other,
-                }
-            }
-            Err(_) => Outcome::Aborted(lost),
-        }
-    }
-
-    fn outcome(&self, status: Status) -> Outcome {
-        status.outcome().unwrap_or_else(|detail| self.unknown(detail))
-    }
-
-    fn unknown(&self, detail: String) -> Outcome {
-        Outcome::Unknown { gtid: self.context.gtid.clone(), detail }
-    }
-
-    fn rollback_request(&self, reason: &str) -> v1::RollbackRequest {
-        v1::RollbackRequest {
-            gtid: self.context.gtid.clone(),
-            secret: self.context.secret.clone(),
-            reason: reason.to_owned(),
-        }
-    }
-
-    /// Leaves the rollback to the task that was started with the connection: a drop may happen anywhere.
-    fn roll_back_later(&self, reason: &str) {
-        let _ = self.votum.inner.forgotten.send(self.rollback_request(reason));
-    }
-
     fn options(&self) -> &Options {
         &self.votum.inner.options
-    }
-}
-
-impl Drop for Transaction {
-    fn drop(&mut self) {
-        if !*self.over.get_mut() {
-            self.roll_back_later("dropped by the client");
-        }
     }
 }
 

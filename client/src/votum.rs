@@ -187,8 +187,8 @@ impl Votum {
         Begin::new(self.clone())
     }
 
-    /// Runs `work` in a transaction and commits it, and all of that again after a serialization failure or a
-    /// deadlock. The same as `votum.begin().run(work)`: see [`Begin::run`].
+    /// Runs `work` in a transaction and commits it, and all of that again after a serialization failure, a
+    /// deadlock or the loss of a session. The same as `votum.begin().run(work)`: see [`Begin::run`].
     ///
     /// # Errors
     /// As [`Begin::run`].

@@ -27,8 +27,12 @@ pub(super) enum Act {
     LoseReply,
     /// Answers with an SQL error.
     Sql(&'static str),
-    /// Refuses it, without running it.
+    /// Refuses it before its ordinal is used up.
     Refuse(Code),
+    /// Refuses it as its reply: the ordinal is used up.
+    RefuseInReply(Code),
+    /// The branch has ended.
+    End,
     /// Is another life of itself from now on, and answers.
     Restart,
     /// Answers once as many statements wait here as the barrier counts.
@@ -190,6 +194,13 @@ impl Participant for Fake {
             }
             Act::Refuse(code) => {
                 return Err(votum_proto::error::status(code, "refused", &v1::ErrorDetail::default()));
+            }
+            Act::RefuseInReply(code) => {
+                broken = Some(votum_proto::error::status(code, "refused", &v1::ErrorDetail::default()));
+            }
+            Act::End => {
+                let detail = v1::ErrorDetail { retryable: true, ..Default::default() };
+                return Err(votum_proto::error::status(Code::Aborted, "the session broke", &detail));
             }
             Act::Restart => {
                 let mut sessions = self.script.sessions.lock().unwrap();

@@ -53,7 +53,7 @@ async fn a_databases_error_is_a_reply_after_which_the_branch_goes_on_from_its_sa
 }
 
 #[tokio::test]
-async fn a_refused_statement_leaves_its_ordinal_to_the_next() {
+async fn a_statement_refused_before_its_reply_began_leaves_its_ordinal_to_the_next() {
     let (votum, script) = start().await;
     let tx = votum.begin().await.unwrap();
     script.act([Act::Refuse(Code::ResourceExhausted), Act::Answer, Act::Refuse(Code::InvalidArgument)]);
@@ -62,6 +62,32 @@ async fn a_refused_statement_leaves_its_ordinal_to_the_next() {
     assert!(matches!(tx.execute("bank_a", "commit", &[]).await, Err(Error::Refused(_))));
     tx.execute("bank_a", "two", &[]).await.unwrap();
     assert_eq!(script.ran(), ["bank_a 1 one", "bank_a 2 two"]);
+}
+
+#[tokio::test]
+async fn a_statement_refused_in_its_reply_has_used_up_its_ordinal() {
+    let (votum, script) = start().await;
+    let tx = votum.begin().await.unwrap();
+    script.act([Act::RefuseInReply(Code::InvalidArgument)]);
+    assert!(matches!(tx.execute("bank_a", "commit", &[]).await, Err(Error::Refused(_))));
+    tx.execute("bank_a", "two", &[]).await.unwrap();
+    assert_eq!(script.ran(), ["bank_a 1 commit", "bank_a 2 two"]);
+}
+
+#[tokio::test]
+async fn work_whose_branch_was_lost_is_run_again_where_that_may_help() {
+    let (votum, script) = start().await;
+    script.act([Act::Answer, Act::End]);
+    let ran = votum
+        .run(|tx| async move {
+            tx.execute("bank_a", "one", &[]).await?;
+            tx.execute("bank_a", "two", &[]).await
+        })
+        .await
+        .unwrap();
+    assert!(is_committed(&ran.outcome));
+    assert_eq!(ran.attempts, 2);
+    assert_eq!(script.ran(), ["bank_a 1 one", "bank_a 1 one", "bank_a 2 two"]);
 }
 
 #[tokio::test]
