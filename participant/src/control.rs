@@ -4,7 +4,7 @@
 
 /// Why a statement is not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// It opens, ends or prepares a transaction.
     TransactionControl,
     /// It moves data in a form for which the reply has no message.
@@ -12,7 +12,7 @@ pub enum Refused {
 }
 
 /// Judges a statement by its first words; `None` when it may run.
-pub fn refuse(statement: &str) -> Option<Refused> {
+pub(crate) fn refuse(statement: &str) -> Option<Refused> {
     let mut words = Words(statement);
     let first = words.next()?;
     let is = |word: &str, expected: &str| word.eq_ignore_ascii_case(expected);

@@ -172,7 +172,7 @@ pub struct BackendId {
 
 /// One connection to a database, on which one branch at a time lives.
 #[async_trait]
-pub trait Session: Send {
+pub trait Session: Send + Sync {
     /// Opens a transaction. It may be carried out with the first statement.
     async fn begin(&mut self, options: &BeginOptions) -> Result<(), DatabaseError>;
     /// Runs one statement to its end and returns how many rows it touched or returned. After an answered

@@ -212,4 +212,3 @@ fn read_password(file: &Path) -> Result<String, ConfigProblem> {
     })?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
-

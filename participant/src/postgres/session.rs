@@ -146,11 +146,9 @@ impl PostgresSession {
         let facts_query = format!("SELECT pg_catalog.pg_current_xact_id(), {FACTS}");
         // The prepared transaction must belong to the agent's own role, or phase 2 may not end it. The
         // savepoint makes PREPARE fail in a failed or missing transaction, where alone it would "succeed".
-        let prepare = format!(
-            "RESET SESSION AUTHORIZATION; SAVEPOINT votum_guard; PREPARE TRANSACTION '{gid}'"
-        );
-        let (facts, prepared) =
-            join(client.simple_query(&facts_query), client.batch_execute(&prepare)).await;
+        let prepare =
+            format!("RESET SESSION AUTHORIZATION; SAVEPOINT votum_guard; PREPARE TRANSACTION '{gid}'");
+        let (facts, prepared) = join(client.simple_query(&facts_query), client.batch_execute(&prepare)).await;
         if let Err(error) = prepared {
             let error = failure(Command::Prepare, &error);
             return match (error.policy, error.aftermath) {
@@ -219,8 +217,9 @@ impl Session for PostgresSession {
             let parameters = parameters.iter().map(|parameter| parameter as &(dyn ToSql + Sync));
             let mut rows = pin!(client.query_raw(&parsed, parameters).await.map_err(failed)?);
             while let Some(row) = rows.as_mut().try_next().await.map_err(failed)? {
-                let row = values::row(&row, statement.raw_binary)
-                    .ok_or_else(|| unexpected(Command::Statement, "a value in a form that is not its type's"))?;
+                let row = values::row(&row, statement.raw_binary).ok_or_else(|| {
+                    unexpected(Command::Statement, "a value in a form that is not its type's")
+                })?;
                 sink.row(row).await;
             }
             Ok(rows.rows_affected().unwrap_or(0))

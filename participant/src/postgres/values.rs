@@ -59,11 +59,7 @@ impl ToSql for Parameter<'_> {
         true
     }
 
-    fn to_sql_checked(
-        &self,
-        ty: &Type,
-        out: &mut BytesMut,
-    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+    fn to_sql_checked(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
         self.to_sql(ty, out)
     }
 
@@ -71,11 +67,7 @@ impl ToSql for Parameter<'_> {
         match &self.0.kind {
             Some(Value::Bytes(_) | Value::Raw(_)) => Format::Binary,
             Some(
-                Value::Null(_)
-                | Value::Boolean(_)
-                | Value::Int64(_)
-                | Value::Float64(_)
-                | Value::Text(_),
+                Value::Null(_) | Value::Boolean(_) | Value::Int64(_) | Value::Float64(_) | Value::Text(_),
             )
             | None => Format::Text,
         }

@@ -1,0 +1,317 @@
+//! The agent: what it is made of, and how requests of clients find their branch.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tonic::Status;
+use votum_proto::exchange::AgentEnd;
+use votum_proto::names::{Gtid, ParticipantName, SessionName};
+use votum_proto::runtime::{BoxFuture, Seams};
+use votum_proto::v1;
+use votum_proto::v1::abort_reason::Kind as Cause;
+use votum_proto::v1::agent_message::Kind as Message;
+
+use crate::branch::{Branch, Ending, Phase, reason};
+use crate::config::AgentConfig;
+use crate::database::{BeginOptions, Database, ServerFacts, Statement};
+use crate::errors::ExecuteError;
+use crate::exchange;
+use crate::host::{Command, Execute, Host};
+use crate::registry::Registry;
+use crate::sessions::Sessions;
+
+/// How many parts of a reply may wait for a slow client before the statement does.
+const REPLY_DEPTH: usize = 32;
+/// How long the sessions that are left at the end of a shutdown's grace may take to roll back.
+const LAST_ROLLBACKS: Duration = Duration::from_secs(5);
+
+/// One agent. Clones are the same agent.
+#[derive(Clone)]
+pub struct Agent {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all tasks of an agent share.
+pub(crate) struct Inner {
+    /// Drawn when it was made: a different value means a restarted agent, whose sessions are gone.
+    pub(crate) instance: u64,
+    pub(crate) config: AgentConfig,
+    pub(crate) seams: Seams,
+    pub(crate) participants: BTreeMap<ParticipantName, Arc<Participant>>,
+    pub(crate) stopping: watch::Sender<bool>,
+    registry: Mutex<Registry>,
+}
+
+/// One database behind the agent.
+pub(crate) struct Participant {
+    pub(crate) database: Arc<dyn Database>,
+    pub(crate) sessions: Arc<Sessions>,
+    /// The system identifier of the first server seen. Another one is another database.
+    identity: OnceLock<u64>,
+    sweep: watch::Sender<u64>,
+}
+
+impl Participant {
+    pub(crate) fn name(&self) -> &ParticipantName {
+        self.database.name()
+    }
+
+    /// Compares a server with the first one seen (R11).
+    pub(crate) fn identify(&self, facts: &ServerFacts) -> Result<(), String> {
+        let known = *self.identity.get_or_init(|| facts.system_identifier);
+        if known == facts.system_identifier {
+            return Ok(());
+        }
+        Err(format!(
+            "the server at this address is another one: its system identifier is {}, and this agent began with \
+             {known}; correct the connection, or restart the agent if the database has been moved there",
+            facts.system_identifier
+        ))
+    }
+
+    /// Has the next sweep begin now.
+    pub(crate) fn sweep_now(&self) {
+        self.sweep.send_modify(|count| *count += 1);
+    }
+
+    /// Resolves when a sweep is wanted at once.
+    pub(crate) fn sweep_wanted(&self) -> BoxFuture<()> {
+        let mut sweep = self.sweep.subscribe();
+        let broke = self.database.next_break();
+        Box::pin(async move {
+            let asked = async {
+                if sweep.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            futures::future::select(std::pin::pin!(asked), broke).await;
+        })
+    }
+}
+
+impl Inner {
+    /// The registry. It is never held across a wait, and whoever panicked with it held left it whole.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a branch's vote to the newest stream.
+    pub(crate) fn send_vote(&self, branch: &Branch) {
+        let standing = branch.standing();
+        let (Some(gid), Some(vote)) = (standing.gid, standing.vote) else { return };
+        self.lock().report(
+            &branch.gtid,
+            Message::Vote(v1::Vote {
+                gtid: branch.gtid.to_string(),
+                participant: branch.participant.to_string(),
+                gid: gid.to_string(),
+                kind: Some(vote),
+            }),
+        );
+    }
+}
+
+impl Agent {
+    /// An agent of `databases`, which are named as participants are.
+    pub fn new(
+        config: AgentConfig,
+        databases: BTreeMap<ParticipantName, Arc<dyn Database>>,
+        seams: Seams,
+    ) -> Self {
+        let participants = databases
+            .into_iter()
+            .map(|(name, database)| {
+                let participant = Participant {
+                    sessions: Sessions::new(Arc::clone(&database), config.sessions, seams.clone()),
+                    database,
+                    identity: OnceLock::new(),
+                    sweep: watch::Sender::new(0),
+                };
+                (name, Arc::new(participant))
+            })
+            .collect();
+        let instance = seams.entropy.bits();
+        Self {
+            inner: Arc::new(Inner {
+                instance,
+                config,
+                seams,
+                participants,
+                stopping: watch::Sender::new(false),
+                registry: Mutex::new(Registry::default()),
+            }),
+        }
+    }
+
+    /// Which life of the agent this is.
+    pub fn instance(&self) -> u64 {
+        self.inner.instance
+    }
+
+    /// Serves one stream of a coordinator until it ends, is superseded or refused, or the agent stops.
+    pub async fn serve_exchange(&self, end: AgentEnd) {
+        exchange::serve(&self.inner, end).await;
+    }
+
+    /// Looks at every database once and logs what would keep it from serving, with the remedy. What cannot
+    /// be reached is logged too; the agent serves all the same, and tries again when it is needed.
+    pub async fn check_databases(&self) {
+        for participant in self.inner.participants.values() {
+            let name = participant.name();
+            match participant.database.check().await {
+                Ok(problems) => {
+                    for problem in problems {
+                        tracing::error!(code = "VOTUM-2102", participant = %name, "{problem}");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(participant = %name, %error, "the database cannot be reached yet");
+                }
+            }
+        }
+    }
+
+    /// Runs one statement of a client; its reply arrives in parts. The work goes on when nobody reads it.
+    ///
+    /// # Errors
+    /// A status with [`v1::ErrorDetail`]. Where the reply began with `Started`, an error used the ordinal up;
+    /// elsewhere nothing has happened.
+    pub fn execute(
+        &self,
+        request: v1::ExecuteRequest,
+    ) -> Result<mpsc::Receiver<Result<v1::ExecuteResponse, Status>>, Status> {
+        let (gtid, participant) = (request.gtid.clone(), request.participant.clone());
+        admit(&self.inner, request).map_err(|error| error.to_status(&gtid, &participant))
+    }
+
+    /// Stops: no new branches, open ones may go on for `grace`, then they are rolled back and all streams
+    /// end. Prepared branches stay as they are.
+    pub async fn shutdown(&self, grace: Duration) {
+        let open: Vec<_> = {
+            let mut registry = self.inner.lock();
+            registry.stopping = true;
+            registry.branches.values().map(Arc::clone).collect()
+        };
+        let clock = &self.inner.seams.clock;
+        let all_quiet = || async {
+            for branch in &open {
+                branch.quiet().await;
+            }
+        };
+        if clock.timeout(grace, all_quiet()).await.is_err() {
+            for branch in &open {
+                branch.end(Ending {
+                    reason: reason(Cause::BranchLost, &branch.participant, "the agent is stopping"),
+                    report: true,
+                });
+            }
+            if clock.timeout(LAST_ROLLBACKS, all_quiet()).await.is_err() {
+                tracing::warn!("some sessions did not roll back in time; the database ends them with us");
+            }
+        }
+        self.inner.stopping.send_replace(true);
+    }
+}
+
+/// Finds the branch of a statement, or opens it.
+fn admit(
+    agent: &Arc<Inner>,
+    request: v1::ExecuteRequest,
+) -> Result<mpsc::Receiver<Result<v1::ExecuteResponse, Status>>, ExecuteError> {
+    let gtid: Gtid = request.gtid.parse().map_err(|error| ExecuteError::Malformed(format!("{error}")))?;
+    let unknown = || ExecuteError::UnknownParticipant(request.participant.clone());
+    let participant = request
+        .participant
+        .parse::<ParticipantName>()
+        .ok()
+        .and_then(|name| agent.participants.get(&name))
+        .ok_or_else(unknown)?;
+    if request.ordinal == 0 {
+        return Err(ExecuteError::Malformed("ordinals count from 1".into()));
+    }
+    if request.parameters.iter().any(|parameter| parameter.kind.is_none()) {
+        return Err(ExecuteError::Malformed("a parameter holds no value: NULL is written null: true".into()));
+    }
+    let options = begin_options(agent, request.options.as_ref())?;
+    let (client, reply) = mpsc::channel(REPLY_DEPTH);
+    let execute = Box::new(Execute {
+        ordinal: request.ordinal,
+        session: request.session.map(SessionName::from),
+        statement: Statement {
+            text: request.statement,
+            parameters: request.parameters,
+            raw_binary: request.raw_binary,
+        },
+        client,
+    });
+    let mut registry = agent.lock();
+    authorize(&registry, &gtid, &request.secret)?;
+    let key = (gtid, participant.name().clone());
+    match registry.branch(&key) {
+        Some(branch) => deliver(&branch, execute)?,
+        None if execute.ordinal != 1 => {
+            return Err(ExecuteError::BranchLost {
+                reason: "the branch has no session here: it was never opened, or ended long ago".into(),
+                retryable: true,
+            });
+        }
+        None if registry.stopping => return Err(ExecuteError::Stopping),
+        None => {
+            registry.sessions_opened += 1;
+            let session = SessionName { agent_instance: agent.instance, counter: registry.sessions_opened };
+            let (branch, commands) = Branch::new(key.0.clone(), key.1.clone(), session);
+            let branch = Arc::new(branch);
+            registry.branches.insert(key, Arc::clone(&branch));
+            drop(registry);
+            Host::new(Arc::clone(agent), Arc::clone(participant), branch, commands, options).spawn(execute);
+        }
+    }
+    Ok(reply)
+}
+
+/// Only the life that speaks to this agent has transactions here (I12), and only who was given a
+/// transaction's secret takes part in it.
+fn authorize(registry: &Registry, gtid: &Gtid, secret: &[u8]) -> Result<(), ExecuteError> {
+    let not_speaking = || ExecuteError::NotSpeaking(gtid.clone());
+    let coordinator = registry.coordinators.get(&gtid.coordinator_id).ok_or_else(not_speaking)?;
+    if coordinator.fence.speaking() != Some(gtid.life) {
+        return Err(not_speaking());
+    }
+    let key = coordinator.key.as_ref().ok_or_else(not_speaking)?;
+    if key.admits(gtid, secret) { Ok(()) } else { Err(ExecuteError::WrongSecret(gtid.clone())) }
+}
+
+/// Hands a statement to a branch that is known.
+fn deliver(branch: &Branch, execute: Box<Execute>) -> Result<(), ExecuteError> {
+    let standing = branch.standing();
+    let lost = |vote: Option<v1::vote::Kind>| match vote {
+        Some(v1::vote::Kind::No(v1::VoteNo { reason: Some(reason) })) => {
+            ExecuteError::BranchLost { reason: reason.message, retryable: reason.retryable }
+        }
+        Some(v1::vote::Kind::No(_) | v1::vote::Kind::Yes(_) | v1::vote::Kind::ReadOnly(_)) | None => {
+            ExecuteError::Preparing
+        }
+    };
+    match standing.phase {
+        Phase::Open => branch.command(Command::Execute(execute)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ExecuteError::TooManyWaiting,
+            mpsc::error::TrySendError::Closed(_) => {
+                ExecuteError::BranchLost { reason: "the branch is ending".into(), retryable: true }
+            }
+        }),
+        Phase::Preparing => Err(ExecuteError::Preparing),
+        Phase::Unsettled | Phase::Settled => Err(lost(standing.vote)),
+    }
+}
+
+fn begin_options(agent: &Inner, options: Option<&v1::BranchOptions>) -> Result<BeginOptions, ExecuteError> {
+    let longest = agent.config.max_branch_timeout();
+    let (isolation, read_only, timeout_ms) =
+        options.map_or((0, false, 0), |options| (options.isolation, options.read_only, options.timeout_ms));
+    let isolation = v1::Isolation::try_from(isolation)
+        .map_err(|_| ExecuteError::Malformed(format!("there is no isolation level {isolation}")))?;
+    let timeout = if timeout_ms == 0 { longest } else { Duration::from_millis(timeout_ms).min(longest) };
+    Ok(BeginOptions { isolation, read_only, timeout })
+}

@@ -1,0 +1,193 @@
+//! One branch as everything but its own task sees it: how it stands, and how it is told to end.
+
+use tokio::sync::{mpsc, watch};
+use votum_proto::names::{Gid, Gtid, ParticipantName, SessionName};
+use votum_proto::v1;
+
+use crate::host::Command;
+
+/// Where a branch is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It takes statements.
+    Open,
+    /// Prepare was asked for; it takes no more statements.
+    Preparing,
+    /// It has voted no, but its PREPARE may still be running in a server process that we lost.
+    Unsettled,
+    /// No session is open any more: prepared, committed as read-only, or rolled back.
+    Settled,
+}
+
+/// How a branch stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    pub(crate) phase: Phase,
+    /// Under which name it was to be prepared.
+    pub(crate) gid: Option<Gid>,
+    /// Once given, it never changes.
+    pub(crate) vote: Option<v1::vote::Kind>,
+    /// The transaction id, where it was prepared by this process and voted yes.
+    pub(crate) prepared: Option<u64>,
+    /// Whether the gid may be prepared although this process did not vote yes.
+    pub(crate) perhaps_prepared: bool,
+}
+
+/// Why a branch is to end.
+#[derive(Debug, Clone)]
+pub(crate) struct Ending {
+    pub(crate) reason: v1::AbortReason,
+    /// Whether the coordinator has to hear of it: not where it gave the order.
+    pub(crate) report: bool,
+}
+
+/// One branch.
+pub(crate) struct Branch {
+    pub(crate) gtid: Gtid,
+    pub(crate) participant: ParticipantName,
+    pub(crate) session: SessionName,
+    standing: watch::Sender<Standing>,
+    end: watch::Sender<Option<Ending>>,
+    commands: mpsc::Sender<Command>,
+}
+
+/// How many commands may wait for one branch.
+const WAITING: usize = 16;
+
+impl Branch {
+    /// A new branch, and what its task reads its commands from.
+    pub(crate) fn new(
+        gtid: Gtid,
+        participant: ParticipantName,
+        session: SessionName,
+    ) -> (Self, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(WAITING);
+        let standing =
+            Standing { phase: Phase::Open, gid: None, vote: None, prepared: None, perhaps_prepared: false };
+        let branch = Self {
+            gtid,
+            participant,
+            session,
+            standing: watch::Sender::new(standing),
+            end: watch::Sender::new(None),
+            commands,
+        };
+        (branch, receiver)
+    }
+
+    /// Stands in for a branch that is not here: its vote is no, for ever.
+    pub(crate) fn absent(
+        gtid: Gtid,
+        participant: ParticipantName,
+        session: SessionName,
+        gid: Gid,
+        reason: v1::AbortReason,
+    ) -> Self {
+        let (branch, _) = Self::new(gtid, participant, session);
+        branch.settle(|standing| {
+            standing.gid = Some(gid);
+            standing.vote = Some(no(reason));
+            standing.perhaps_prepared = true;
+        });
+        branch
+    }
+
+    /// How it stands now.
+    pub(crate) fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
+
+    /// Hands a command to the branch's task.
+    pub(crate) fn command(&self, command: Command) -> Result<(), mpsc::error::TrySendError<Command>> {
+        self.commands.try_send(command)
+    }
+
+    /// Turns an open branch into a preparing one; false when it was not open.
+    pub(crate) fn start_preparing(&self, gid: &Gid) -> bool {
+        self.standing.send_if_modified(|standing| {
+            let open = standing.phase == Phase::Open;
+            if open {
+                standing.phase = Phase::Preparing;
+                standing.gid = Some(gid.clone());
+            }
+            open
+        })
+    }
+
+    /// Notes a vote that leaves the branch unsettled.
+    pub(crate) fn unsettle(&self, reason: v1::AbortReason) {
+        self.standing.send_modify(|standing| {
+            standing.vote = Some(no(reason));
+            standing.phase = Phase::Unsettled;
+            standing.perhaps_prepared = true;
+        });
+    }
+
+    /// Notes that no session is open any more, and what `change` adds.
+    pub(crate) fn settle(&self, change: impl FnOnce(&mut Standing)) {
+        self.standing.send_modify(|standing| {
+            change(standing);
+            standing.phase = Phase::Settled;
+        });
+    }
+
+    /// Asks the branch to end, unless somebody has already. A branch that is prepared stays prepared.
+    pub(crate) fn end(&self, ending: Ending) {
+        self.end.send_if_modified(|asked| {
+            let first = asked.is_none();
+            if first {
+                *asked = Some(ending);
+            }
+            first
+        });
+    }
+
+    /// Waits until it is asked to end.
+    pub(crate) async fn asked_to_end(&self) -> Ending {
+        let mut end = self.end.subscribe();
+        let asked = end.wait_for(Option::is_some).await.ok().and_then(|asked| asked.clone());
+        match asked {
+            Some(ending) => ending,
+            // Cannot be: we hold the sender, and waited for a value.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until nothing runs in its session any more, or nobody can say so.
+    pub(crate) async fn quiet(&self) {
+        let mut standing = self.standing.subscribe();
+        let quiet = |standing: &Standing| match standing.phase {
+            Phase::Open | Phase::Preparing => false,
+            Phase::Unsettled | Phase::Settled => true,
+        };
+        let _ = standing.wait_for(quiet).await;
+    }
+
+    /// Waits until no session is open any more.
+    pub(crate) async fn settled(&self) -> Standing {
+        let mut standing = self.standing.subscribe();
+        // We hold the sender, so that the wait cannot fail.
+        let _ = standing.wait_for(|standing| standing.phase == Phase::Settled).await;
+        self.standing()
+    }
+}
+
+/// A vote against.
+pub(crate) fn no(reason: v1::AbortReason) -> v1::vote::Kind {
+    v1::vote::Kind::No(v1::VoteNo { reason: Some(reason) })
+}
+
+/// A reason for a branch's end.
+pub(crate) fn reason(
+    kind: v1::abort_reason::Kind,
+    participant: &ParticipantName,
+    message: impl Into<String>,
+) -> v1::AbortReason {
+    v1::AbortReason {
+        kind: kind.into(),
+        participant: participant.to_string(),
+        sqlstate: String::new(),
+        message: message.into(),
+        retryable: false,
+    }
+}

@@ -1,0 +1,420 @@
+//! One stream of a coordinator: its hello is judged, older lives are ended, everything is listed; then
+//! orders come in and reports go out until the stream ends.
+
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt as _, join_all, select_all};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use votum_proto::exchange::{AgentEnd, Incoming};
+use votum_proto::names::{CoordinatorId, Epoch, Gid, Gtid, Incarnation, Life, ParticipantName, SessionName};
+use votum_proto::secret::EpochKey;
+use votum_proto::v1;
+use votum_proto::v1::abort_reason::Kind as Cause;
+use votum_proto::v1::agent_message::Kind as Report;
+use votum_proto::v1::coordinator_message::Kind as Order;
+use votum_proto::v1::refusal::Kind as Refused;
+
+use crate::agent::{Inner, Participant};
+use crate::branch::{Branch, Ending, Phase, no, reason};
+use crate::fence::Verdict;
+use crate::host::{Command, PrepareOrder};
+use crate::listing;
+use crate::phase2;
+use crate::registry::{Coordinator, Registry, Stage, Stream};
+
+/// The most messages in one frame.
+const FRAME: usize = 256;
+
+/// A coordinator's hello, read.
+struct Hello {
+    id: CoordinatorId,
+    life: Life,
+    key: EpochKey,
+    witness: Option<v1::Witness>,
+}
+
+/// A stream that was accepted.
+struct Accepted {
+    number: u64,
+    outbox: mpsc::UnboundedReceiver<v1::AgentMessage>,
+}
+
+/// Serves one stream to its end.
+pub(crate) async fn serve(agent: &Arc<Inner>, end: AgentEnd) {
+    let AgentEnd { outgoing, mut incoming } = end;
+    let frame = |message| v1::AgentFrame { messages: vec![v1::AgentMessage { kind: Some(message) }] };
+    let hello = match incoming.next().await {
+        Some(Ok(first)) => read_hello(first),
+        Some(Err(_)) | None => return,
+    };
+    let greeted = match hello {
+        Ok(hello) => greet(agent, &hello).await.map(|accepted| (hello, accepted)),
+        Err(why) => Err(refusal(agent, Refused::Malformed, why, None)),
+    };
+    let (hello, (answer, accepted)) = match greeted {
+        Ok(greeted) => greeted,
+        Err(refusal) => {
+            tracing::warn!(detail = refusal.detail, "a coordinator's hello was refused");
+            let _ = outgoing.send(frame(Report::Refusal(refusal))).await;
+            return;
+        }
+    };
+    tracing::info!(coordinator = %hello.id, life = %hello.life, "a coordinator's stream stands");
+    if outgoing.send(frame(Report::Hello(answer))).await.is_ok() {
+        run(agent, &hello, accepted, incoming, &outgoing).await;
+    } else {
+        leave(agent, &hello, accepted.number);
+    }
+    tracing::info!(coordinator = %hello.id, life = %hello.life, "a coordinator's stream has ended");
+}
+
+/// Reads, writes and sweeps until the first of the three ends.
+async fn run(
+    agent: &Arc<Inner>,
+    hello: &Hello,
+    accepted: Accepted,
+    incoming: Incoming<v1::CoordinatorFrame>,
+    outgoing: &mpsc::Sender<v1::AgentFrame>,
+) {
+    let Accepted { number, outbox } = accepted;
+    let mut stopping = agent.stopping.subscribe();
+    let mut parts: Vec<BoxFuture<'_, ()>> = vec![
+        write(outbox, outgoing).boxed(),
+        read(agent, hello, number, incoming).boxed(),
+        async move {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        }
+        .boxed(),
+    ];
+    for participant in agent.participants.values() {
+        parts.push(listing::sweep(agent, participant, &hello.id, number).boxed());
+    }
+    // Polls in this order, so that what is said to the coordinator goes out first.
+    select_all(parts).await;
+    leave(agent, hello, number);
+}
+
+/// Forgets the stream, unless a newer one has taken its place.
+fn leave(agent: &Inner, hello: &Hello, number: u64) {
+    let mut registry = agent.lock();
+    if let Some(coordinator) = registry.coordinators.get_mut(&hello.id)
+        && coordinator.stream.as_ref().is_some_and(|stream| stream.number == number)
+    {
+        coordinator.stream = None;
+    }
+}
+
+async fn write(
+    mut outbox: mpsc::UnboundedReceiver<v1::AgentMessage>,
+    outgoing: &mpsc::Sender<v1::AgentFrame>,
+) {
+    while let Some(first) = outbox.recv().await {
+        let mut messages = vec![first];
+        while messages.len() < FRAME
+            && let Ok(next) = outbox.try_recv()
+        {
+            messages.push(next);
+        }
+        if outgoing.send(v1::AgentFrame { messages }).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read(agent: &Arc<Inner>, hello: &Hello, number: u64, mut incoming: Incoming<v1::CoordinatorFrame>) {
+    while let Some(Ok(frame)) = incoming.next().await {
+        let mut registry = agent.lock();
+        let Some(coordinator) = registry.coordinators.get_mut(&hello.id) else { return };
+        // A stream that was superseded or fenced off has no effect any more (I12).
+        let newest = coordinator.stream.as_ref().is_some_and(|stream| stream.number == number);
+        if !newest || coordinator.fence.speaking() != Some(hello.life) {
+            return;
+        }
+        if let Some(witness) = frame.witness {
+            coordinator.note_witness(witness);
+        }
+        for message in frame.messages {
+            if let Err(why) = obey(agent, &mut registry, hello, message) {
+                tracing::warn!(coordinator = %hello.id, %why, "a message of the coordinator was ignored");
+            }
+        }
+    }
+}
+
+fn read_hello(frame: v1::CoordinatorFrame) -> Result<Hello, String> {
+    let [v1::CoordinatorMessage { kind: Some(Order::Hello(hello)) }] = frame.messages.as_slice() else {
+        return Err("the first frame must carry a hello, and nothing else".into());
+    };
+    let id: CoordinatorId = hello.coordinator_id.parse().map_err(|error| format!("{error}"))?;
+    let incarnation = Incarnation::from_low_bits(hello.incarnation);
+    if incarnation.get() != hello.incarnation {
+        return Err("an incarnation has 24 bits".into());
+    }
+    let key = EpochKey::from_bytes(&hello.epoch_key).ok_or("an epoch key has 32 bytes")?;
+    Ok(Hello { id, life: Life { epoch: Epoch(hello.epoch), incarnation }, key, witness: frame.witness })
+}
+
+fn refusal(
+    agent: &Inner,
+    kind: Refused,
+    detail: impl Into<String>,
+    witness: Option<v1::Witness>,
+) -> v1::Refusal {
+    v1::Refusal {
+        kind: kind.into(),
+        detail: detail.into(),
+        hello: Some(v1::AgentHello { instance: agent.instance, witness, listings: Vec::new() }),
+    }
+}
+
+/// Judges a hello; ends what older lives left; lists everything; makes this stream the newest.
+async fn greet(agent: &Arc<Inner>, hello: &Hello) -> Result<(v1::AgentHello, Accepted), v1::Refusal> {
+    let allowed = &agent.config.coordinators;
+    if !allowed.is_empty() && !allowed.contains(&hello.id) {
+        let why = format!("coordinator_id {} is not among those that this agent serves", hello.id);
+        return Err(refusal(agent, Refused::NotAllowed, why, None));
+    }
+    let witness = {
+        let mut registry = agent.lock();
+        let coordinator = registry.coordinators.entry(hello.id.clone()).or_default();
+        let remembered = coordinator.witness;
+        let verdict = coordinator.fence.judge(hello.life);
+        if let Some(refusal) = refused(agent, hello, verdict, remembered) {
+            if coordinator.fence.speaking().is_none() {
+                coordinator.stream = None;
+                end_older(&mut registry, &hello.id, None);
+            }
+            return Err(refusal);
+        }
+        coordinator.key = Some(hello.key);
+        if let Some(witness) = hello.witness {
+            coordinator.note_witness(witness);
+        }
+        remembered
+    };
+    take_over(agent, hello).await;
+    let drafts =
+        join_all(agent.participants.values().map(|participant| listing::draft(agent, participant, 0, false)))
+            .await;
+    let mut registry = agent.lock();
+    // What is open and busy is read in the same step that makes this stream the newest: whatever changes
+    // after it is reported on this stream.
+    let listings = drafts
+        .into_iter()
+        .zip(agent.participants.values())
+        .map(|(draft, participant)| draft.finish(&mut registry, participant, &hello.id))
+        .collect();
+    let coordinator = registry.coordinators.entry(hello.id.clone()).or_default();
+    if coordinator.fence.speaking() != Some(hello.life) {
+        let why = "a newer life of this coordinator_id spoke in the meantime";
+        return Err(refusal(agent, Refused::OlderEpoch, why, coordinator.witness));
+    }
+    coordinator.streams += 1;
+    let number = coordinator.streams;
+    let (sender, outbox) = mpsc::unbounded_channel();
+    coordinator.stream = Some(Stream { number, outbox: sender });
+    let answer = v1::AgentHello { instance: agent.instance, witness, listings };
+    Ok((answer, Accepted { number, outbox }))
+}
+
+fn refused(
+    agent: &Inner,
+    hello: &Hello,
+    verdict: Verdict,
+    witness: Option<v1::Witness>,
+) -> Option<v1::Refusal> {
+    let Hello { id, life, .. } = hello;
+    match verdict {
+        Verdict::Same | Verdict::Newer => None,
+        Verdict::Older { newest } => {
+            let why = format!("life {newest} of coordinator_id {id} has spoken here; {life} is older");
+            Some(refusal(agent, Refused::OlderEpoch, why, witness))
+        }
+        Verdict::Copied { other } => {
+            let why = format!(
+                "lives {other} and {life} of coordinator_id {id} have both spoken here: its log was copied, and \
+                 neither is believed; stop both, and start the true one again"
+            );
+            Some(refusal(agent, Refused::TwoIncarnations, why, witness))
+        }
+    }
+}
+
+/// Asks everything of other lives than `life` to end. Returns what it asked.
+fn end_older(
+    registry: &mut Registry,
+    id: &CoordinatorId,
+    life: Option<Life>,
+) -> (Vec<Arc<Branch>>, Vec<Arc<crate::registry::OrderControl>>) {
+    let branches: Vec<_> = registry
+        .branches
+        .values()
+        .filter(|branch| branch.gtid.coordinator_id == *id && Some(branch.gtid.life) != life)
+        .map(Arc::clone)
+        .collect();
+    for branch in &branches {
+        branch.end(Ending {
+            reason: reason(Cause::BranchLost, &branch.participant, "the coordinator began a new life"),
+            report: false,
+        });
+    }
+    let mut orders = Vec::new();
+    for (_, slot) in registry.orders.iter_mut().filter(|((gtid, _), _)| gtid.coordinator_id == *id) {
+        slot.queued.retain(|(by, _)| Some(*by) == life);
+        if Some(slot.life) != life {
+            slot.control.stop.send_replace(true);
+            orders.push(Arc::clone(&slot.control));
+        }
+    }
+    (branches, orders)
+}
+
+/// Waits until nothing of an older life acts here any more, except a backend that is in COMMIT PREPARED or
+/// ROLLBACK PREPARED: its gid is busy until it has finished. Also where the same life spoke before: its
+/// first stream may have broken while this was under way.
+async fn take_over(agent: &Inner, hello: &Hello) {
+    let (branches, orders) = end_older(&mut agent.lock(), &hello.id, Some(hello.life));
+    for branch in branches {
+        branch.quiet().await;
+    }
+    for control in orders {
+        let mut stage = control.stage.subscribe();
+        let _ = stage.wait_for(|stage| *stage != Stage::Interruptible).await;
+    }
+}
+
+/// What every order names.
+struct Target {
+    participant: Arc<Participant>,
+    gtid: Gtid,
+    gid: Option<Gid>,
+}
+
+fn target(agent: &Inner, hello: &Hello, gtid: &str, participant: &str, gid: &str) -> Result<Target, String> {
+    let text = |error: votum_proto::names::NameError| error.to_string();
+    let gtid: Gtid = gtid.parse().map_err(text)?;
+    if gtid.coordinator_id != hello.id {
+        return Err(format!("{gtid} is another coordinator's transaction"));
+    }
+    let participant = find_participant(agent, participant)?;
+    let gid: Option<Gid> = if gid.is_empty() { None } else { Some(gid.parse().map_err(text)?) };
+    if gid.as_ref().is_some_and(|gid| gid.gtid != gtid) {
+        return Err(format!("the gid does not belong to {gtid}"));
+    }
+    Ok(Target { participant, gtid, gid })
+}
+
+fn find_participant(agent: &Inner, name: &str) -> Result<Arc<Participant>, String> {
+    name.parse::<ParticipantName>()
+        .ok()
+        .and_then(|name| agent.participants.get(&name))
+        .map(Arc::clone)
+        .ok_or_else(|| format!("this agent serves no participant named {name:?}"))
+}
+
+/// Takes in one message; the work itself runs in tasks of its own.
+fn obey(
+    agent: &Arc<Inner>,
+    registry: &mut Registry,
+    hello: &Hello,
+    message: v1::CoordinatorMessage,
+) -> Result<(), String> {
+    match message.kind.ok_or("a message of a kind that this agent does not know")? {
+        Order::Hello(_) => Err("a second hello on one stream".into()),
+        Order::Prepare(order) => prepare(agent, registry, hello, order),
+        Order::Commit(order) => {
+            let Target { participant, gtid, gid } =
+                target(agent, hello, &order.gtid, &order.participant, &order.gid)?;
+            let gid = gid.ok_or("an order to commit names a gid")?;
+            let key = (gtid, participant.name().clone());
+            let order = phase2::Order::Commit { gid, xid8: order.xid8, compare_first: order.compare_first };
+            phase2::admit(agent, registry, &participant, key, hello.life, order);
+            Ok(())
+        }
+        Order::Rollback(order) => {
+            let Target { participant, gtid, gid } =
+                target(agent, hello, &order.gtid, &order.participant, &order.gid)?;
+            let key = (gtid, participant.name().clone());
+            let order = phase2::Order::Rollback { gid, xid8: order.xid8, listed_xid: order.listed_xid };
+            phase2::admit(agent, registry, &participant, key, hello.life, order);
+            Ok(())
+        }
+        Order::EndSession(order) => {
+            let Target { participant, gtid, .. } = target(agent, hello, &order.gtid, &order.participant, "")?;
+            if let Some(branch) = registry.branch(&(gtid, participant.name().clone())) {
+                branch.end(Ending {
+                    reason: reason(Cause::RolledBack, &branch.participant, "the transaction has ended"),
+                    report: false,
+                });
+            }
+            Ok(())
+        }
+        Order::List(ask) => {
+            let participant = find_participant(agent, &ask.participant)?;
+            listing::answer(agent, &participant, hello.id.clone(), &ask);
+            Ok(())
+        }
+        Order::VerifyAttached(_) => Err("attached branches are not offered by this agent".into()),
+    }
+}
+
+/// Prepares a branch once, over all streams; repeats its vote after that.
+fn prepare(
+    agent: &Arc<Inner>,
+    registry: &mut Registry,
+    hello: &Hello,
+    order: v1::Prepare,
+) -> Result<(), String> {
+    let Target { participant, gtid, gid } =
+        target(agent, hello, &order.gtid, &order.participant, &order.gid)?;
+    let gid = gid.ok_or("an order to prepare names a gid")?;
+    let key = (gtid.clone(), participant.name().clone());
+    let session = order.session.map(SessionName::from);
+    let Some(branch) = registry.branch(&key) else {
+        let why = reason(Cause::BranchLost, &key.1, "the branch's session is not open at this agent");
+        let unnamed = SessionName { agent_instance: agent.instance, counter: 0 };
+        let branch = Arc::new(Branch::absent(gtid, key.1.clone(), unnamed, gid.clone(), why));
+        report_vote(registry.coordinators.get(&hello.id), &branch, &gid, branch.standing().vote);
+        registry.branches.insert(key, Arc::clone(&branch));
+        registry.retire(&branch);
+        return Ok(());
+    };
+    let standing = branch.standing();
+    if let Some(vote) = standing.vote {
+        let other = standing.gid.as_ref().is_some_and(|known| *known != gid);
+        let vote = if other {
+            no(reason(Cause::BranchLost, &key.1, "the branch has voted under another gid"))
+        } else {
+            vote
+        };
+        report_vote(registry.coordinators.get(&hello.id), &branch, &gid, Some(vote));
+        return Ok(());
+    }
+    match standing.phase {
+        Phase::Open if branch.start_preparing(&gid) => {
+            registry.busy(&key.1, &gid);
+            let command = Command::Prepare(PrepareOrder { gid, session, last_ordinal: order.last_ordinal });
+            if branch.command(command).is_err() {
+                branch.end(Ending {
+                    reason: reason(Cause::BranchLost, &key.1, "statements were still waiting at Commit"),
+                    report: false,
+                });
+            }
+            Ok(())
+        }
+        // Its vote comes when it is known, on the newest stream.
+        Phase::Open | Phase::Preparing | Phase::Unsettled | Phase::Settled => Ok(()),
+    }
+}
+
+fn report_vote(coordinator: Option<&Coordinator>, branch: &Branch, gid: &Gid, vote: Option<v1::vote::Kind>) {
+    if let Some(coordinator) = coordinator {
+        coordinator.report(Report::Vote(v1::Vote {
+            gtid: branch.gtid.to_string(),
+            participant: branch.participant.to_string(),
+            gid: gid.to_string(),
+            kind: vote,
+        }));
+    }
+}

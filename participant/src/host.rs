@@ -1,0 +1,556 @@
+//! The task of one hosted branch: the only one that touches its session. Statements come one by one through
+//! its queue; an order to end it, its timeout and the loss of its connection come from the side and stop
+//! whatever it is doing.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::Instrument as _;
+use votum_proto::names::{Gid, SessionName};
+use votum_proto::runtime::{Backoff, Monotonic};
+use votum_proto::v1;
+use votum_proto::v1::abort_reason::Kind as Cause;
+use votum_proto::v1::agent_message::Kind as Message;
+use votum_proto::v1::vote::Kind as Vote;
+
+use crate::agent::{Inner, Participant};
+use crate::branch::{Branch, Ending, no, reason};
+use crate::control;
+use crate::crash::{self, CrashPoint};
+use crate::database::{BackendId, BeginOptions, DatabaseError, Preparation, Statement};
+use crate::errors::ExecuteError;
+use crate::reply::{Client, Kept, Reply};
+use crate::sessions::{Leased, NoSession};
+
+/// How long a cancel request, or the rollback after it, may take before the connection is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a cancel request is repeated while PREPARE does not end: one may come too early or get lost.
+const CANCEL_AGAIN: Duration = Duration::from_secs(1);
+
+/// What a branch is asked to do.
+pub(crate) enum Command {
+    /// Run a statement.
+    Execute(Box<Execute>),
+    /// Prepare, and vote.
+    Prepare(PrepareOrder),
+}
+
+/// A client's statement.
+pub(crate) struct Execute {
+    pub(crate) ordinal: u64,
+    pub(crate) session: Option<SessionName>,
+    pub(crate) statement: Statement,
+    pub(crate) client: Client,
+}
+
+/// The coordinator's order to prepare.
+pub(crate) struct PrepareOrder {
+    pub(crate) gid: Gid,
+    pub(crate) session: Option<SessionName>,
+    pub(crate) last_ordinal: u64,
+}
+
+/// One hosted branch, as its own task holds it.
+pub(crate) struct Host {
+    pub(crate) agent: Arc<Inner>,
+    pub(crate) participant: Arc<Participant>,
+    pub(crate) branch: Arc<Branch>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) options: BeginOptions,
+    pub(crate) deadline: Monotonic,
+    session: Option<Leased>,
+    /// A cancel request was sent: one that is late must not hit another branch.
+    cancelled: bool,
+    last: u64,
+    kept: Option<Kept>,
+}
+
+/// What an idle branch wakes up for.
+enum Wake {
+    Command(Command),
+    End(Ending),
+}
+
+impl Host {
+    pub(crate) fn new(
+        agent: Arc<Inner>,
+        participant: Arc<Participant>,
+        branch: Arc<Branch>,
+        commands: mpsc::Receiver<Command>,
+        options: BeginOptions,
+    ) -> Self {
+        let deadline = agent.seams.clock.now().after(options.timeout);
+        Self {
+            agent,
+            participant,
+            branch,
+            commands,
+            options,
+            deadline,
+            session: None,
+            cancelled: false,
+            last: 0,
+            kept: None,
+        }
+    }
+
+    /// Lives from the first statement to the end of the session.
+    pub(crate) fn spawn(mut self, first: Box<Execute>) {
+        let span =
+            tracing::info_span!("branch", gtid = %self.branch.gtid, participant = %self.branch.participant);
+        let seams = self.agent.seams.clone();
+        seams.spawn(async move { self.live(first).await }.instrument(span));
+    }
+
+    async fn live(&mut self, first: Box<Execute>) {
+        if let Err(error) = self.open().await {
+            self.never_opened(&first.client, &error);
+            return;
+        }
+        let mut command = Command::Execute(first);
+        loop {
+            let step = match command {
+                Command::Execute(execute) => self.execute(*execute).await,
+                Command::Prepare(order) => return self.prepare(order).await,
+            };
+            let wake = match step {
+                Ok(()) => self.wait().await,
+                Err(ending) => Wake::End(ending),
+            };
+            command = match wake {
+                Wake::Command(command) => command,
+                Wake::End(ending) => return self.end(ending).await,
+            };
+        }
+    }
+
+    #[allow(clippy::disallowed_macros)] // biased
+    async fn open(&mut self) -> Result<(), ExecuteError> {
+        let name = self.participant.name();
+        let limit = self.agent.config.session_queue();
+        let leased = tokio::select! {
+            biased;
+            leased = self.participant.sessions.lease(limit) => leased,
+            ending = interruption(&self.agent, &self.branch, self.deadline) => {
+                return Err(ExecuteError::BranchLost { reason: ending.reason.message, retryable: true });
+            }
+        };
+        let mut leased = leased.map_err(|error| match error {
+            NoSession::AllInUse => ExecuteError::NoSession(name.clone()),
+            NoSession::Unreachable(error) => {
+                ExecuteError::Unreachable { participant: name.clone(), error: Box::new(error) }
+            }
+        })?;
+        self.agent.lock().report(
+            &self.branch.gtid,
+            Message::Enlisted(v1::Enlisted {
+                gtid: self.branch.gtid.to_string(),
+                participant: self.branch.participant.to_string(),
+                session: Some(self.branch.session.into()),
+            }),
+        );
+        crash::here(CrashPoint::BeforeBegin);
+        let begun = leased.session.begin(&self.options).await;
+        self.session = Some(leased);
+        begun.map_err(ExecuteError::of_statement)
+    }
+
+    /// Turns everybody away: nothing of this branch has happened, and its first statement may be sent again.
+    fn never_opened(&mut self, first: &Client, error: &ExecuteError) {
+        tracing::warn!(%error, "the branch could not be opened");
+        self.commands.close();
+        let lost = reason(Cause::BranchLost, &self.branch.participant, error.to_string());
+        {
+            // In one step with the removal: a message that comes later finds no branch, or a new one.
+            let mut registry = self.agent.lock();
+            self.branch.settle(|standing| standing.vote = Some(no(lost)));
+            registry.remove(&self.branch);
+        }
+        if self.branch.standing().gid.is_some() {
+            self.agent.send_vote(&self.branch);
+        }
+        self.refuse(first, error);
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Execute(execute) => self.refuse(&execute.client, error),
+                Command::Prepare(_) => {}
+            }
+        }
+    }
+
+    fn refuse(&self, client: &Client, error: &ExecuteError) {
+        let status = error.to_status(&self.branch.gtid.to_string(), self.branch.participant.as_str());
+        let _ = client.try_send(Err(status));
+    }
+
+    #[allow(clippy::disallowed_macros)] // biased
+    async fn wait(&mut self) -> Wake {
+        let lost = match &self.session {
+            Some(leased) => leased.session.lost(),
+            None => Box::pin(std::future::pending()),
+        };
+        let participant = &self.branch.participant;
+        tokio::select! {
+            biased;
+            ending = interruption(&self.agent, &self.branch, self.deadline) => Wake::End(ending),
+            () = lost => Wake::End(Ending {
+                reason: retryable(reason(
+                    Cause::BranchLost,
+                    participant,
+                    "the connection to the database broke, or the database ended the session",
+                )),
+                report: true,
+            }),
+            command = self.commands.recv() => match command {
+                Some(command) => Wake::Command(command),
+                // The registry holds the other end as long as the branch lives.
+                None => std::future::pending().await,
+            },
+        }
+    }
+
+    /// Takes one statement in. An error ends the branch.
+    async fn execute(&mut self, execute: Execute) -> Result<(), Ending> {
+        let Execute { ordinal, session, statement, client } = execute;
+        if session.is_some_and(|session| session != self.branch.session)
+            || (session.is_none() && ordinal != 1)
+        {
+            self.refuse(&client, &ExecuteError::OtherSession(self.branch.session));
+            return Ok(());
+        }
+        if ordinal == self.last && ordinal != 0 {
+            return self.repeat(ordinal, &statement, &client).await;
+        }
+        if ordinal != self.last + 1 {
+            return self.broken_order(&client, &ExecuteError::Ordinal { found: ordinal, last: self.last });
+        }
+        self.last = ordinal;
+        let reply = Reply::new(client, self.branch.session, self.agent.config.stored_reply_bytes);
+        if let Some(refused) = control::refuse(&statement.text) {
+            let status = self.status(&ExecuteError::Refused(refused));
+            self.kept = Some(reply.fail(status, statement).await);
+            return Ok(());
+        }
+        self.run(statement, reply).await
+    }
+
+    async fn repeat(&self, ordinal: u64, statement: &Statement, client: &Client) -> Result<(), Ending> {
+        match &self.kept {
+            Some(kept) if kept.statement != *statement => {
+                self.broken_order(client, &ExecuteError::OrdinalReused(ordinal))
+            }
+            Some(kept) if kept.replay(client).await => Ok(()),
+            Some(_) | None => self.broken_order(client, &ExecuteError::ReplyNotKept(ordinal)),
+        }
+    }
+
+    fn broken_order(&self, client: &Client, error: &ExecuteError) -> Result<(), Ending> {
+        self.refuse(client, error);
+        Err(Ending {
+            reason: reason(Cause::BranchLost, &self.branch.participant, error.to_string()),
+            report: true,
+        })
+    }
+
+    fn status(&self, error: &ExecuteError) -> tonic::Status {
+        error.to_status(&self.branch.gtid.to_string(), self.branch.participant.as_str())
+    }
+
+    #[allow(clippy::disallowed_macros)] // biased
+    async fn run(&mut self, statement: Statement, mut reply: Reply) -> Result<(), Ending> {
+        let Some(leased) = &mut self.session else { return Ok(()) };
+        let canceller = leased.session.canceller();
+        let ran = tokio::select! {
+            biased;
+            ran = leased.session.run(&statement, &mut reply) => Ok(ran),
+            ending = interruption(&self.agent, &self.branch, self.deadline) => Err(ending),
+        };
+        match ran {
+            Ok(Ok(rows)) => {
+                if self.last == 1 {
+                    crash::here(CrashPoint::AfterBegin);
+                }
+                crash::here(CrashPoint::StatementRun);
+                self.kept = Some(reply.finish(rows, statement).await);
+                Ok(())
+            }
+            Ok(Err(error)) => self.failed(error, statement, reply).await,
+            Err(ending) => {
+                self.cancelled = true;
+                // A statement that is not cancelled runs into the rollback's deadline.
+                if let Ok(Err(error)) = self.agent.seams.clock.timeout(PATIENCE, canceller.cancel()).await {
+                    tracing::warn!(%error, "the running statement could not be cancelled");
+                }
+                reply.abandon(self.status(&ExecuteError::BranchLost {
+                    reason: ending.reason.message.clone(),
+                    retryable: ending.reason.retryable,
+                }));
+                Err(ending)
+            }
+        }
+    }
+
+    async fn failed(
+        &mut self,
+        error: DatabaseError,
+        statement: Statement,
+        reply: Reply,
+    ) -> Result<(), Ending> {
+        let error = ExecuteError::of_statement(error);
+        let status = self.status(&error);
+        match error {
+            ExecuteError::BranchLost { reason: why, retryable } => {
+                reply.abandon(status);
+                let mut reason = reason(Cause::BranchLost, &self.branch.participant, why);
+                reason.retryable = retryable;
+                self.cancelled |= !retryable;
+                Err(Ending { reason, report: true })
+            }
+            _ => {
+                // As in PostgreSQL: the transaction has failed until a ROLLBACK TO, and PREPARE would be
+                // refused; the branch stays.
+                self.kept = Some(reply.fail(status, statement).await);
+                Ok(())
+            }
+        }
+    }
+
+    async fn prepare(&mut self, order: PrepareOrder) {
+        let participant = self.branch.participant.clone();
+        let participant = &participant;
+        if order.session != Some(self.branch.session) || order.last_ordinal != self.last {
+            let found = order.session.map_or_else(|| "none".to_owned(), |session| session.to_string());
+            let message = format!(
+                "Commit names session {found} after {} statements, but session {} has run {}",
+                order.last_ordinal, self.branch.session, self.last
+            );
+            let reason = reason(Cause::BranchLost, participant, message);
+            return self.end(Ending { reason, report: false }).await;
+        }
+        crash::here(CrashPoint::BeforePrepare);
+        let Some(mut leased) = self.session.take() else { return };
+        let preparation = self.prepare_session(&mut leased, &order.gid).await;
+        crash::here(CrashPoint::AfterPrepare);
+        match preparation {
+            Preparation::Prepared { xid8, facts } => match self.participant.identify(&facts) {
+                Ok(()) => {
+                    let yes = Vote::Yes(v1::VoteYes {
+                        xid8,
+                        system_identifier: facts.system_identifier,
+                        timeline: facts.timeline,
+                        marker: false,
+                    });
+                    self.vote(yes, |standing| standing.prepared = Some(xid8));
+                    self.release(leased);
+                }
+                Err(why) => {
+                    let reason = reason(Cause::VotedNo, participant, why);
+                    self.vote(no(reason), |standing| standing.perhaps_prepared = true);
+                }
+            },
+            Preparation::ReadOnly => {
+                self.vote(Vote::ReadOnly(v1::VoteReadOnly {}), |_| {});
+                self.release(leased);
+            }
+            Preparation::Refused(error) => {
+                self.session = Some(leased);
+                let reason = self.refusal(Cause::VotedNo, &error);
+                self.end(Ending { reason, report: false }).await;
+            }
+            Preparation::Unsound(error) => {
+                // Once, at once: nobody has heard of it. Where this fails the sweep shows it, and the
+                // coordinator, who hears no, has it rolled back.
+                if let Err(error) = self.participant.database.rollback_prepared(&order.gid).await {
+                    tracing::warn!(%error, gid = %order.gid, "a branch that voted no is still prepared");
+                }
+                let reason = self.refusal(Cause::VotedNo, &error);
+                self.vote(no(reason), |standing| standing.perhaps_prepared = true);
+            }
+            Preparation::Unknown(error) => {
+                let backend = leased.session.backend();
+                drop(leased);
+                let reason = self.refusal(Cause::BranchLost, &error);
+                tracing::warn!(%error, "the connection broke during PREPARE");
+                self.branch.unsettle(reason);
+                self.agent.send_vote(&self.branch);
+                self.end_backend(&backend).await;
+                self.close();
+            }
+        }
+    }
+
+    /// Prepares; once somebody wants the branch to end, cancels until PREPARE has ended one way or the other.
+    #[allow(clippy::disallowed_macros)] // biased
+    async fn prepare_session(&mut self, leased: &mut Leased, gid: &Gid) -> Preparation {
+        let canceller = leased.session.canceller();
+        let mut preparing = pin!(leased.session.prepare(gid));
+        tokio::select! {
+            biased;
+            done = &mut preparing => return done,
+            _ = self.branch.asked_to_end() => {}
+        }
+        self.cancelled = true;
+        let clock = &self.agent.seams.clock;
+        loop {
+            let cancelling = async {
+                let _ = clock.timeout(PATIENCE, canceller.cancel()).await;
+                clock.sleep(CANCEL_AGAIN).await;
+            };
+            tokio::select! {
+                biased;
+                done = &mut preparing => return done,
+                () = cancelling => {}
+            }
+        }
+    }
+
+    fn refusal(&self, cause: Cause, error: &DatabaseError) -> v1::AbortReason {
+        v1::AbortReason {
+            sqlstate: error.sqlstate.clone(),
+            retryable: error.retryable,
+            ..reason(cause, &self.branch.participant, error.to_string())
+        }
+    }
+
+    /// Settles the branch with its vote, and gives the vote.
+    fn vote(&self, vote: Vote, change: impl FnOnce(&mut crate::branch::Standing)) {
+        match &vote {
+            Vote::Yes(yes) => tracing::debug!(xid8 = yes.xid8, "votes yes"),
+            Vote::ReadOnly(_) => tracing::debug!("votes read-only"),
+            Vote::No(no) => tracing::info!(reason = ?no.reason.as_ref().map(|r| &r.message), "votes no"),
+        }
+        let prepared = {
+            let mut registry = self.agent.lock();
+            self.branch.settle(|standing| {
+                standing.vote = Some(vote);
+                change(standing);
+            });
+            let prepared = self.branch.standing().prepared.is_some();
+            if !prepared {
+                registry.retire(&self.branch);
+            }
+            prepared
+        };
+        tracing::trace!(prepared, "settled");
+        self.agent.send_vote(&self.branch);
+        crash::here(CrashPoint::VoteSent);
+    }
+
+    /// Gives back a session whose transaction has ended well.
+    fn release(&self, leased: Leased) {
+        if !self.cancelled {
+            leased.give_back();
+        }
+    }
+
+    /// Ends an unprepared branch.
+    async fn end(&mut self, ending: Ending) {
+        tracing::info!(reason = %ending.reason.message, "the branch ends");
+        if let Some(leased) = self.session.take() {
+            self.roll_back(leased).await;
+        }
+        let preparing = self.branch.standing().gid.is_some();
+        {
+            let mut registry = self.agent.lock();
+            let vote = no(ending.reason.clone());
+            self.branch.settle(|standing| standing.vote = Some(vote));
+            registry.retire(&self.branch);
+            if ending.report && !preparing {
+                registry.report(
+                    &self.branch.gtid,
+                    Message::SessionLost(v1::SessionLost {
+                        gtid: self.branch.gtid.to_string(),
+                        participant: self.branch.participant.to_string(),
+                        session: Some(self.branch.session.into()),
+                        reason: Some(ending.reason.clone()),
+                    }),
+                );
+            }
+        }
+        if preparing {
+            self.agent.send_vote(&self.branch);
+            crash::here(CrashPoint::VoteSent);
+        }
+        self.turn_away(&ending);
+    }
+
+    /// Answers what was queued behind the end.
+    fn turn_away(&mut self, ending: &Ending) {
+        self.commands.close();
+        let error = ExecuteError::BranchLost {
+            reason: ending.reason.message.clone(),
+            retryable: ending.reason.retryable,
+        };
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Execute(execute) => self.refuse(&execute.client, &error),
+                Command::Prepare(_) => self.agent.send_vote(&self.branch),
+            }
+        }
+    }
+
+    /// Rolls back, so that its locks are free before anybody hears of the end.
+    async fn roll_back(&self, mut leased: Leased) {
+        if !leased.session.is_lost() {
+            let rolling_back = leased.session.roll_back();
+            match self.agent.seams.clock.timeout(PATIENCE, rolling_back).await {
+                Ok(Ok(())) => return self.release(leased),
+                Ok(Err(error)) => tracing::warn!(%error, "the session's rollback failed"),
+                Err(_) => tracing::warn!("the session does not answer: its server process is ended"),
+            }
+        }
+        // The server notices a lost connection late, while it waits for a lock for example.
+        let backend = leased.session.backend();
+        drop(leased);
+        let (agent, participant) = (Arc::clone(&self.agent), Arc::clone(&self.participant));
+        self.agent
+            .seams
+            .spawn(async move { end_backend(&agent, &participant, &backend, 8).await }.in_current_span());
+    }
+
+    /// Ends the server process of a connection that broke during PREPARE, however long that takes: until it
+    /// is gone, nobody knows whether the gid will turn up.
+    async fn end_backend(&self, backend: &BackendId) {
+        end_backend(&self.agent, &self.participant, backend, u32::MAX).await;
+    }
+
+    /// Settles a branch whose server process is gone.
+    fn close(&self) {
+        let mut registry = self.agent.lock();
+        self.branch.settle(|_| {});
+        registry.retire(&self.branch);
+        drop(registry);
+        self.participant.sweep_now();
+    }
+}
+
+/// Resolves when the branch is to end: by order, or because its time is over.
+#[allow(clippy::disallowed_macros)] // biased
+async fn interruption(agent: &Inner, branch: &Branch, deadline: Monotonic) -> Ending {
+    tokio::select! {
+        biased;
+        ending = branch.asked_to_end() => ending,
+        () = agent.seams.clock.sleep_until(deadline) => Ending {
+            reason: reason(Cause::Timeout, &branch.participant, "the branch's timeout has passed"),
+            report: true,
+        },
+    }
+}
+
+fn retryable(reason: v1::AbortReason) -> v1::AbortReason {
+    v1::AbortReason { retryable: true, ..reason }
+}
+
+async fn end_backend(agent: &Inner, participant: &Participant, backend: &BackendId, attempts: u32) {
+    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
+    for _ in 0..attempts {
+        match participant.database.end_backend(backend).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => tracing::debug!(%error, pid = backend.pid, "cannot end a server process yet"),
+        }
+        agent.seams.clock.sleep(backoff.delay(&*agent.seams.entropy)).await;
+    }
+}

@@ -1,0 +1,82 @@
+//! The connections on which branches live: a limit, a queue with a deadline, and a clean session for each.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use votum_proto::runtime::Seams;
+
+use crate::database::{Database, DatabaseError, Session};
+
+/// The sessions of one participant.
+pub(crate) struct Sessions {
+    database: Arc<dyn Database>,
+    places: Arc<Semaphore>,
+    idle: Mutex<Vec<Box<dyn Session>>>,
+    seams: Seams,
+}
+
+/// Why no session was had.
+#[derive(Debug)]
+pub(crate) enum NoSession {
+    /// All were in use until the deadline.
+    AllInUse,
+    /// The database did not let us in.
+    Unreachable(DatabaseError),
+}
+
+impl Sessions {
+    pub(crate) fn new(database: Arc<dyn Database>, limit: usize, seams: Seams) -> Arc<Self> {
+        Arc::new(Self {
+            database,
+            places: Arc::new(Semaphore::new(limit)),
+            idle: Mutex::new(Vec::new()),
+            seams,
+        })
+    }
+
+    /// A session for one branch, after waiting at most `limit` for one to be free.
+    pub(crate) async fn lease(self: &Arc<Self>, limit: Duration) -> Result<Leased, NoSession> {
+        let waiting = Arc::clone(&self.places).acquire_owned();
+        let place = match self.seams.clock.timeout(limit, waiting).await {
+            Ok(Ok(place)) => place,
+            Ok(Err(_)) | Err(_) => return Err(NoSession::AllInUse),
+        };
+        let session = match self.idle_session() {
+            Some(session) => session,
+            None => self.database.open_session().await.map_err(NoSession::Unreachable)?,
+        };
+        Ok(Leased { session, place, home: Arc::clone(self) })
+    }
+
+    fn idle_session(&self) -> Option<Box<dyn Session>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(session) = idle.pop() {
+            if !session.is_lost() {
+                return Some(session);
+            }
+        }
+        None
+    }
+}
+
+/// A session lent to one branch.
+pub(crate) struct Leased {
+    pub(crate) session: Box<dyn Session>,
+    place: OwnedSemaphorePermit,
+    home: Arc<Sessions>,
+}
+
+impl Leased {
+    /// Returns a session on which no transaction is open. It is reset before another branch gets it.
+    pub(crate) fn give_back(self) {
+        let Self { mut session, place, home } = self;
+        let seams = home.seams.clone();
+        seams.spawn(async move {
+            if session.reset().await.is_ok() {
+                home.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+            }
+            drop(place);
+        });
+    }
+}
