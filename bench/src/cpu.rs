@@ -1,0 +1,108 @@
+//! How much processor time each part of an installation has used, as Linux counts it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+/// One tick of the times in /proc: 1/100 s to programs, on every Linux.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Whose time it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Group {
+    /// The load itself.
+    Client,
+    /// The coordinator.
+    Coordinator,
+    /// All agents.
+    Agents,
+    /// All database servers, with all their processes.
+    PostgreSql,
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Coordinator => "coordinator",
+            Self::Agents => "agents",
+            Self::PostgreSql => "PostgreSQL",
+        })
+    }
+}
+
+impl Serialize for Group {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Processor time by group.
+pub(crate) type Used = BTreeMap<Group, Duration>;
+
+/// What `processes` and their children have used so far. Empty where there is no /proc. A child that ends
+/// takes its time with it until its parent has waited for it.
+pub(crate) fn used(processes: &[(Group, u32)]) -> Used {
+    let mut used = Used::new();
+    for (pid, stat) in all() {
+        let group = processes.iter().find(|(_, known)| *known == pid || *known == stat.parent);
+        // Our own children are the installation's processes, which are known by themselves.
+        let group = group.filter(|(group, known)| *group != Group::Client || *known == pid);
+        if let Some((group, _)) = group {
+            let time =
+                if processes.iter().any(|(_, known)| *known == pid) { stat.with_ended } else { stat.own };
+            *used.entry(*group).or_default() += time;
+        }
+    }
+    used
+}
+
+/// What was used between two looks.
+pub(crate) fn between(before: &Used, after: &Used) -> Used {
+    let since = |group: &Group| before.get(group).copied().unwrap_or_default();
+    after.iter().map(|(group, used)| (*group, used.saturating_sub(since(group)))).collect()
+}
+
+struct Stat {
+    parent: u32,
+    own: Duration,
+    /// With the time of children that were waited for.
+    with_ended: Duration,
+}
+
+fn all() -> Vec<(u32, Stat)> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    // A process may end between the listing and the look.
+    pids.filter_map(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some((pid, parse(&stat)?))
+    })
+    .collect()
+}
+
+/// Reads /proc/PID/stat. The second field is the program's name, which may hold anything but ends with the
+/// last parenthesis.
+fn parse(stat: &str) -> Option<Stat> {
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let ticks = |field: usize| fields.get(field)?.parse::<u32>().ok();
+    let own = ticks(11)? + ticks(12)?;
+    let ended = ticks(13)? + ticks(14)?;
+    Some(Stat { parent: ticks(1)?, own: TICK * own, with_ended: TICK * (own + ended) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_read_whatever_its_name_holds() {
+        let stat = "17 (a ) 9 (b) S 4 17 17 0 -1 4194560 1 0 0 0 30 12 5 6 20 0 1 0 33 0 0";
+        let Stat { parent, own, with_ended } = parse(stat).unwrap();
+        assert_eq!((parent, own), (4, Duration::from_millis(420)));
+        assert_eq!(with_ended, Duration::from_millis(530));
+        assert!(parse("17 (cut").is_none());
+    }
+}
