@@ -33,6 +33,13 @@ demo: setup ## Watch money move between two PostgreSQL servers while the coordin
 	@$(MAKE) --no-print-directory keep-crash-points
 	@$(if $(KEEP),,tests/scripts/to-the-end) $(TARGET)/debug/demo $(if $(KEEP),--keep)
 
+.PHONY: bench
+bench: setup ## Measure Votum against a client without a coordinator (about six minutes)
+	$(call step,building the programs as they are released)
+	cargo build --release -p votum-coordinator -p votum-participant -p votum-bench
+	$(call step,measuring)
+	@tests/scripts/to-the-end $(TARGET)/release/votum-bench --json $(TARGET)/bench.json $(BENCH)
+
 .PHONY: test
 test: setup format lint docs binaries run-tests ## Everything that must hold before a change is accepted
 	$(call step,all passed)
