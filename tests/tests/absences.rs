@@ -120,6 +120,22 @@ fn the_protocol_imports_nothing_from_above() {
 }
 
 #[test]
+fn every_select_is_biased() {
+    let all = ["proto/src", "coordinator/src", "participant/src", "client/src"];
+    let mut unbiased = Vec::new();
+    for file in all.into_iter().flat_map(sources) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in lines.windows(2) {
+            if pair[0].contains("select! {") && pair[1].trim() != "biased;" {
+                unbiased.push(format!("{}: {}", file.display(), pair[0].trim()));
+            }
+        }
+    }
+    none(&unbiased);
+}
+
+#[test]
 fn no_file_has_grown_past_one_subject() {
     let long: Vec<String> = [
         "proto/src",

@@ -1,14 +1,14 @@
-//! What agents say: hellos, listings, enlistments, votes, and how branches ended.
+//! What agents say: hellos, enlistments, votes, and how branches ended. Listings: `listings`.
 
 use votum_proto::names::{Gid, Gtid, ParticipantName};
 use votum_proto::v1;
 use votum_proto::v1::agent_message::Kind;
 
-use super::alarms::{FORGED, IMPOSTOR, PHASE_TWO, QUARANTINED, REFUSED, STALE, UNHEARD};
-use super::{AgentSettings, Driver, Link, LocalId, LogState, Participant, Pending, wire};
+use super::alarms::{PHASE_TWO, REFUSED, STALE};
+use super::{AgentSettings, Driver, Link, LocalId, Participant, Pending, wire};
 use crate::protocol::event::{Event, Report, Vote};
-use crate::protocol::record::{Heuristic, HeuristicKind, Record};
-use crate::protocol::recovery::{self, Action, Row, Verdict};
+use crate::protocol::record::Record;
+use crate::protocol::recovery;
 use crate::transport::{AgentIndex, Generation, LinkEvent};
 
 impl Driver {
@@ -40,7 +40,7 @@ impl Driver {
     pub(super) fn on_link(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Up { agent, generation, hello } => self.agent_up(agent, generation, hello),
-            LinkEvent::Refused { agent, refusal } => self.agent_refused(agent, refusal),
+            LinkEvent::Refused { agent, refusal } => self.agent_refused(agent, &refusal),
             LinkEvent::Frame { agent, generation, messages } => {
                 if self.links.get(agent).is_some_and(|link| link.generation == Some(generation)) {
                     for message in messages {
@@ -125,7 +125,7 @@ impl Driver {
         }
     }
 
-    fn agent_refused(&mut self, agent: AgentIndex, refusal: v1::Refusal) {
+    fn agent_refused(&mut self, agent: AgentIndex, refusal: &v1::Refusal) {
         if let Some(hello) = &refusal.hello {
             self.judge_hello(agent, hello);
         }
@@ -156,7 +156,7 @@ impl Driver {
         match message.kind {
             Some(Kind::Enlisted(enlisted)) => self.on_enlisted(&enlisted),
             Some(Kind::Vote(vote)) => self.on_vote(agent, vote),
-            Some(Kind::BranchEnd(end)) => self.on_branch_end(end),
+            Some(Kind::BranchEnd(end)) => self.on_branch_end(&end),
             Some(Kind::SessionLost(lost)) => self.on_session_lost(lost),
             Some(Kind::Listing(listing)) => {
                 if let Some(proof) = listing.prepared.iter().find_map(|row| self.stale_by_gid(&row.gid)) {
@@ -204,7 +204,7 @@ impl Driver {
     fn on_session_lost(&mut self, lost: v1::SessionLost) {
         let Some((gtid, participant)) = parse(&lost.gtid, &lost.participant) else { return };
         let Some(session) = lost.session else { return };
-        let reason = wire::abort_reason(lost.reason.unwrap_or_default());
+        let reason = wire::abort_reason(&lost.reason.unwrap_or_default());
         self.step(LocalId::from(&gtid), Event::SessionLost { participant, session: session.into(), reason });
     }
 
@@ -220,7 +220,7 @@ impl Driver {
         }
     }
 
-    fn on_branch_end(&mut self, end: v1::BranchEnd) {
+    fn on_branch_end(&mut self, end: &v1::BranchEnd) {
         let Some((gtid, participant)) = parse(&end.gtid, &end.participant) else { return };
         let Some(kind) = end.kind else { return };
         let report = wire::report(kind);
@@ -248,172 +248,6 @@ impl Driver {
                 "a branch that had ended was prepared again and has been committed again");
             self.persist(Record::Heuristic(heuristic), false, Pending::Note);
         }
-    }
-
-    /// Every participant is asked for a listing: after the log was counted, when absence begins to count.
-    pub(super) fn ask_for_listings(&mut self) {
-        let participants: Vec<ParticipantName> = self.participants.keys().cloned().collect();
-        for participant in participants {
-            self.send(&participant, wire::list(&participant, 0, false));
-        }
-    }
-
-    fn listing_failed(&mut self, participant: &ParticipantName, why: &str) {
-        if let Some(known) = self.participants.get_mut(participant) {
-            why.clone_into(&mut known.failure);
-        }
-        self.alarms.raise(
-            UNHEARD,
-            "",
-            participant.as_str(),
-            &format!("nothing can be concluded about {participant}: {why}"),
-        );
-    }
-
-    pub(super) fn on_listing(&mut self, agent: AgentIndex, listing: v1::Listing) {
-        let Ok(participant) = listing.participant.parse::<ParticipantName>() else { return };
-        if self.participants.get(&participant).is_none_or(|known| known.agent != agent) {
-            return;
-        }
-        // R11: an incomplete listing, or a standby's, proves nothing.
-        let failure = if !listing.failure.is_empty() {
-            Some(listing.failure.clone())
-        } else if listing.in_recovery {
-            Some("the server is a standby (in recovery)".to_owned())
-        } else {
-            None
-        };
-        match failure {
-            Some(why) => self.listing_failed(&participant, &why),
-            None => self.act_on_listing(&participant, &listing),
-        }
-        if listing.request != 0 {
-            self.in_doubt_listing(participant, listing);
-        }
-    }
-
-    fn act_on_listing(&mut self, participant: &ParticipantName, listing: &v1::Listing) {
-        self.alarms.clear(UNHEARD, "", participant.as_str());
-        self.count_in_doubt(participant, listing);
-        self.log.listed(participant.clone());
-        let mut left: Vec<String> = Vec::new();
-        for row in &listing.prepared {
-            let Ok(gid) = row.gid.parse::<Gid>() else { continue };
-            let owner = Some(super::knowledge::Owner::of(row, listing));
-            if self.judge_row(participant, &gid, row.xid, owner) {
-                left.push(row.gid.clone());
-            }
-        }
-        for code in [QUARANTINED, FORGED, IMPOSTOR] {
-            self.alarms.keep_only(code, participant.as_str(), &left);
-        }
-        if let Some(known) = self.participants.get_mut(participant) {
-            known.quarantined.retain(|gid, _| left.contains(gid));
-        }
-        for session in &listing.sessions {
-            self.on_open_session(participant, session);
-        }
-        self.settlement.heard(participant);
-        self.settlement_progress();
-    }
-
-    fn count_in_doubt(&mut self, participant: &ParticipantName, listing: &v1::Listing) {
-        let ours = |row: &&v1::PreparedTransaction| {
-            row.gid.parse::<Gid>().is_ok_and(|gid| gid.gtid.coordinator_id == self.coordinator_id)
-        };
-        let rows: Vec<&v1::PreparedTransaction> = listing.prepared.iter().filter(ours).collect();
-        let in_doubt = rows.len() + listing.busy.len();
-        let oldest = rows.iter().map(|row| row.age_ms).max().unwrap_or(0);
-        if let Some(known) = self.participants.get_mut(participant) {
-            known.heard = true;
-            known.failure.clear();
-            known.in_doubt = in_doubt as u64;
-            known.oldest_in_doubt_ms = oldest;
-        }
-    }
-
-    fn on_open_session(&mut self, participant: &ParticipantName, open: &v1::OpenSession) {
-        let (Ok(gtid), Some(session)) = (open.gtid.parse::<Gtid>(), open.session) else { return };
-        let id = LocalId::from(&gtid);
-        let undecided = self.live.get(&id).is_some_and(|live| live.transaction.is_undecided());
-        if undecided {
-            self.step(id, Event::Enlisted { participant: participant.clone(), session: session.into() });
-        } else {
-            // R0
-            self.send(participant, wire::end_session(&gtid, participant));
-        }
-    }
-
-    /// Judges one prepared branch by the recovery table and acts; true when it is left for a person.
-    fn judge_row(
-        &mut self,
-        participant: &ParticipantName,
-        gid: &Gid,
-        xid: u32,
-        owner: Option<super::knowledge::Owner>,
-    ) -> bool {
-        let says = self.log_says(participant, gid, xid, owner.as_ref());
-        let Verdict { row, action } = recovery::judge_prepared(gid.branch, xid, &says);
-        tracing::debug!(gtid = %gid.gtid, %participant, %gid, %row, ?action, "judged");
-        match action {
-            Action::Leave => false,
-            Action::LeaveAndAlarm(why) => {
-                self.leave(row, participant, gid, xid, &why);
-                true
-            }
-            Action::Quarantine => {
-                let why = "its record may have been dropped after retention; an operator has to decide \
-                           (votumctl resolve)";
-                self.leave(row, participant, gid, xid, why);
-                true
-            }
-            Action::Commit { xid8, mends } => {
-                if mends {
-                    self.mending.insert(gid.to_string(), mended(participant, gid, xid8));
-                }
-                self.send(participant, wire::commit_branch(participant, gid, xid8, xid, true));
-                false
-            }
-            Action::Rollback { alarm } => {
-                if let Some(why) = &alarm {
-                    self.alarms.raise(IMPOSTOR, &gid.to_string(), participant.as_str(), why);
-                }
-                self.settlement.rolls_back(gid.to_string());
-                let order = wire::rollback_branch(&gid.gtid, participant, Some(gid), 0, xid);
-                self.send(participant, order);
-                alarm.is_some()
-            }
-        }
-    }
-
-    fn leave(&mut self, row: Row, participant: &ParticipantName, gid: &Gid, xid: u32, why: &str) {
-        // A moment of every start, not an alarm: the branch is judged again when the log is counted.
-        if row == Row::R8 && matches!(self.log_state, LogState::Counting) {
-            return;
-        }
-        let code = if row == Row::R12 { FORGED } else { QUARANTINED };
-        self.alarms.raise(
-            code,
-            &gid.to_string(),
-            participant.as_str(),
-            &format!("{gid} is left as it is ({row}): {why}"),
-        );
-        if code == QUARANTINED
-            && let Some(known) = self.participants.get_mut(participant)
-        {
-            known.quarantined.insert(gid.to_string(), xid);
-        }
-    }
-}
-
-fn mended(participant: &ParticipantName, gid: &Gid, xid8: u64) -> Heuristic {
-    Heuristic {
-        gtid: gid.gtid.clone(),
-        branch: gid.branch,
-        participant: participant.clone(),
-        xid8,
-        kind: HeuristicKind::Mended,
-        detail: "it had ended, was prepared again (a failover undid it), and was committed again".into(),
     }
 }
 

@@ -62,15 +62,15 @@ impl Driver {
     }
 
     /// A listing that was asked for.
-    pub(super) fn in_doubt_listing(&mut self, participant: ParticipantName, listing: v1::Listing) {
+    pub(super) fn in_doubt_listing(&mut self, participant: &ParticipantName, listing: v1::Listing) {
         let request = listing.request;
         if !self.in_doubt.contains_key(&request) {
             return;
         }
         let failed = !listing.failure.is_empty();
-        let (ours, foreign) = if failed { Default::default() } else { self.join(&participant, &listing) };
+        let (ours, foreign) = if failed { Default::default() } else { self.join(participant, &listing) };
         let Some(asked) = self.in_doubt.get_mut(&request) else { return };
-        asked.waiting.remove(&participant);
+        asked.waiting.remove(participant);
         if failed {
             let unheard = v1::Unheard { participant: participant.to_string(), reason: listing.failure };
             asked.response.unheard.push(unheard);

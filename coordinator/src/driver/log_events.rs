@@ -44,7 +44,7 @@ impl Driver {
         while self.pending.front().is_some_and(|(token, _)| *token <= through) {
             let Some((_, pending)) = self.pending.pop_front() else { return };
             match pending {
-                Pending::Transaction(id, record) => self.step(id, Event::Durable(record)),
+                Pending::Transaction(id, record) => self.step(id, Event::Durable(*record)),
                 Pending::Lease(until) => {
                     self.leased_until = self.leased_until.max(until);
                     self.lives.leased(until);

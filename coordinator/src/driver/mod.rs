@@ -8,44 +8,49 @@
 //! | file | what happens there |
 //! |---|---|
 //! | `request` | what the servers ask, and what they are answered |
+//! | `inbox` | what the loop takes, and in which order |
 //! | `turn` | effects are carried out, the turn's output is flushed |
 //! | `clients` | Begin, Commit, Rollback |
 //! | `lookup` | what became of a transaction |
-//! | `agents` | hellos, listings, votes, acknowledgements |
+//! | `agents` | hellos, votes, acknowledgements |
+//! | `listings` | what is prepared and open at a participant, judged and acted on |
 //! | `knowledge` | what the log says of a gid, in the recovery table's terms |
 //! | `log_events` | what the log says: durable, counted, doubtful |
 //! | `operator`, `resolve` | what votumctl asks |
 //! | `in_doubt` | listings on request, joined with the log |
 //! | `settlement` | how a restart settles what it found |
+//! | `state` | what the driver keeps |
 //! | `alarms`, `timers`, `wire` | as their names say |
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
-use votum_proto::names::{CoordinatorId, Gtid, Life, ParticipantName};
-use votum_proto::runtime::{Backoff, Monotonic, Seams};
+use tokio::sync::mpsc;
+use votum_proto::names::{CoordinatorId, Life, ParticipantName};
+use votum_proto::runtime::{Monotonic, Seams};
 use votum_proto::secret::{EpochKey, IdentityKey};
 use votum_proto::v1;
 
-use crate::log::{DecisionLog, Entry, History, KnownLife, LogEvent, Opened, Token};
+use crate::log::{DecisionLog, KnownLife, Opened, Token};
 use crate::protocol::lives::{LifeSeen, Lives};
-use crate::protocol::record::{KeyRecord, Record};
-use crate::protocol::transaction::Transaction;
-use crate::transport::{AgentIndex, DurablePosition, Generation, LinkEvent, LinkHandle};
+use crate::protocol::record::KeyRecord;
+use crate::transport::{DurablePosition, LinkEvent, LinkHandle};
 
 mod agents;
 mod alarms;
 mod clients;
 mod in_doubt;
+mod inbox;
 mod knowledge;
+mod listings;
 mod log_events;
 pub mod lookup;
 pub mod operator;
 pub mod request;
 mod resolve;
 mod settlement;
+mod state;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -53,16 +58,14 @@ mod turn;
 mod wire;
 
 use alarms::Alarms;
-use request::{Answer, DriverHandle, Outcome, Request, Wait};
+use inbox::{Inbox, Input};
+use request::{Answer, DriverHandle, Request};
 use settlement::Settlement;
+use state::{Drain, Link, Live, LocalId, LogState, Output, Participant, Pending, Recent, Waiter};
 use timers::{Timer, Timers};
 
 /// How many requests may wait for the driver before callers have to.
 const REQUEST_QUEUE: usize = 4096;
-/// How many inputs of one kind a turn takes at most, so that no kind waits for ever.
-const PER_TURN: usize = 512;
-/// How many outcomes of retired transactions are remembered, for clients that ask twice.
-const RECENT: usize = 16_384;
 
 /// What the driver is told at its start.
 #[derive(Debug, Clone)]
@@ -135,123 +138,12 @@ pub fn start(
     };
     driver.meet(agents);
     driver.recover(&owed);
-    seams.spawn(driver.run(inbox, link_events, events));
+    seams.spawn(driver.run(Inbox { requests: inbox, links: link_events, log: events }));
     DriverHandle::new(requests)
 }
 
 fn seen(known: &KnownLife) -> LifeSeen {
     LifeSeen { life: known.begun.life, leased_until: known.leased_until, last_position: known.last_position }
-}
-
-/// A transaction's name within this log: cheap to copy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct LocalId {
-    life: Life,
-    seq: u64,
-}
-
-impl From<&Gtid> for LocalId {
-    fn from(gtid: &Gtid) -> Self {
-        Self { life: gtid.life, seq: gtid.seq }
-    }
-}
-
-/// A transaction in memory, and who waits for it.
-struct Live {
-    transaction: Transaction,
-    waiters: Vec<Waiter>,
-    deadline: Option<Monotonic>,
-    begun: Monotonic,
-    /// Trouble that agents report of its branches, for people.
-    trouble: BTreeMap<ParticipantName, String>,
-    /// How long to wait before asking again how a branch ended.
-    ask_again: Backoff,
-    /// How many SendPrepare or SendCommit orders went out: for crash points.
-    orders_sent: usize,
-}
-
-/// A client that waits for the outcome.
-struct Waiter {
-    wait: Wait,
-    answer: Answer<Outcome>,
-}
-
-/// What is known of one agent's link.
-struct Link {
-    handle: LinkHandle,
-    address: String,
-    participants: Vec<ParticipantName>,
-    /// The stream that stands.
-    generation: Option<Generation>,
-    /// The agent's life, while a stream stands.
-    instance: u64,
-    /// Why no stream stands.
-    down: String,
-}
-
-/// What is known of one participant.
-struct Participant {
-    agent: AgentIndex,
-    /// A complete listing has come in this epoch.
-    heard: bool,
-    /// Why the last listing was not complete; empty when it was.
-    failure: String,
-    in_doubt: u64,
-    oldest_in_doubt_ms: u64,
-    /// Branches that wait for a person, by gid, with the transaction id that was listed.
-    quarantined: BTreeMap<String, u32>,
-}
-
-/// What absence of a record is worth.
-enum LogState {
-    Counting,
-    Ready(Arc<dyn History>),
-    Unreadable(String),
-    Doubtful(String),
-}
-
-/// What an entry given to the log stands for, until it is durable.
-enum Pending {
-    Transaction(LocalId, Record),
-    Lease(u64),
-    Resolution(Box<resolve::Resolution>),
-    /// For people only.
-    Note,
-}
-
-/// What a turn has gathered so far.
-#[derive(Default)]
-struct Output {
-    entries: Vec<Entry>,
-    /// By agent.
-    messages: BTreeMap<AgentIndex, Vec<v1::CoordinatorMessage>>,
-}
-
-/// The outcomes of the transactions that left memory last.
-#[derive(Default)]
-struct Recent {
-    order: VecDeque<LocalId>,
-    outcomes: BTreeMap<LocalId, Outcome>,
-}
-
-impl Recent {
-    fn note(&mut self, id: LocalId, outcome: Outcome) {
-        if self.outcomes.insert(id, outcome).is_none() {
-            self.order.push_back(id);
-        }
-        if self.order.len() > RECENT
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.outcomes.remove(&oldest);
-        }
-    }
-}
-
-/// A stop that was asked for.
-struct Drain {
-    deadline: Monotonic,
-    closing: bool,
-    answers: Vec<oneshot::Sender<()>>,
 }
 
 /// See the module.
@@ -298,31 +190,16 @@ struct Driver {
     frozen: bool,
 }
 
-/// One input of the loop.
-enum Input {
-    Log(LogEvent),
-    Link(LinkEvent),
-    Timer,
-    Request(Request),
-    /// Every sender of that kind is gone.
-    Stop,
-}
-
 impl Driver {
-    async fn run(
-        mut self,
-        mut requests: mpsc::Receiver<Request>,
-        mut links: mpsc::UnboundedReceiver<LinkEvent>,
-        mut log: mpsc::UnboundedReceiver<LogEvent>,
-    ) {
+    async fn run(mut self, mut inbox: Inbox) {
         self.flush();
         loop {
-            let input = self.next_input(&mut requests, &mut links, &mut log).await;
-            if let Input::Stop = input {
-                return;
+            let timer = self.timers.next().map(|at| self.seams.clock.sleep_until(at));
+            let Some(input) = inbox.next(timer).await else { return };
+            let mut closed = self.take(input);
+            for input in inbox.waiting() {
+                closed |= self.take(input);
             }
-            let closed = self.take(input);
-            let closed = closed | self.take_waiting(&mut requests, &mut links, &mut log);
             self.fire_timers();
             self.flush();
             if self.frozen {
@@ -335,51 +212,6 @@ impl Driver {
         }
     }
 
-    async fn next_input(
-        &self,
-        requests: &mut mpsc::Receiver<Request>,
-        links: &mut mpsc::UnboundedReceiver<LinkEvent>,
-        log: &mut mpsc::UnboundedReceiver<LogEvent>,
-    ) -> Input {
-        let timer = self.timers.next().map_or_else(
-            || -> votum_proto::runtime::BoxFuture<()> { Box::pin(std::future::pending()) },
-            |at| self.seams.clock.sleep_until(at),
-        );
-        #[allow(clippy::disallowed_macros)] // biased: the order is part of the protocol's determinism
-        {
-            tokio::select! {
-                biased;
-                event = log.recv() => event.map_or(Input::Stop, Input::Log),
-                Some(event) = links.recv() => Input::Link(event),
-                () = timer => Input::Timer,
-                request = requests.recv() => request.map_or(Input::Stop, Input::Request),
-            }
-        }
-    }
-
-    /// Takes what else is waiting, so that one flush serves many; true once the log is closed.
-    fn take_waiting(
-        &mut self,
-        requests: &mut mpsc::Receiver<Request>,
-        links: &mut mpsc::UnboundedReceiver<LinkEvent>,
-        log: &mut mpsc::UnboundedReceiver<LogEvent>,
-    ) -> bool {
-        let mut closed = false;
-        for _ in 0..PER_TURN {
-            let Ok(event) = log.try_recv() else { break };
-            closed |= self.take(Input::Log(event));
-        }
-        for _ in 0..PER_TURN {
-            let Ok(event) = links.try_recv() else { break };
-            closed |= self.take(Input::Link(event));
-        }
-        for _ in 0..PER_TURN {
-            let Ok(request) = requests.try_recv() else { break };
-            closed |= self.take(Input::Request(request));
-        }
-        closed
-    }
-
     /// One input; true once the log is closed after a drain.
     fn take(&mut self, input: Input) -> bool {
         if self.frozen {
@@ -389,7 +221,7 @@ impl Driver {
             Input::Log(event) => return self.on_log(event),
             Input::Link(event) => self.on_link(event),
             Input::Request(request) => self.on_request(request),
-            Input::Timer | Input::Stop => {}
+            Input::Timer => {}
         }
         false
     }

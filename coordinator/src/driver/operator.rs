@@ -79,7 +79,7 @@ impl Driver {
         let mut transactions: Vec<v1::TransactionSummary> =
             self.live.values().rev().map(|live| self.live_summary(live)).filter(keep).take(limit).collect();
         if let LogState::Ready(history) = &self.log_state {
-            let newest = history.newest(limit.saturating_mul(4)).map_err(unreadable)?;
+            let newest = history.newest(limit.saturating_mul(4)).map_err(|e| unreadable(&e))?;
             for gtid in newest {
                 if transactions.len() >= limit {
                     break;
@@ -87,7 +87,8 @@ impl Driver {
                 if self.live.contains_key(&LocalId::from(&gtid)) {
                     continue;
                 }
-                let summary = recorded_summary(&gtid, &history.transaction(&gtid).map_err(unreadable)?);
+                let summary =
+                    recorded_summary(&gtid, &history.transaction(&gtid).map_err(|e| unreadable(&e))?);
                 if keep(&summary) {
                     transactions.push(summary);
                 }
@@ -127,7 +128,7 @@ impl Driver {
     }
 }
 
-fn unreadable(error: crate::log::HistoryError) -> RequestError {
+fn unreadable(error: &crate::log::HistoryError) -> RequestError {
     RequestError::Unavailable(error.to_string())
 }
 

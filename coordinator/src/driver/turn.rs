@@ -40,7 +40,7 @@ impl Driver {
         match effect {
             Effect::Persist { record, forced } => {
                 Self::crash_before(&record);
-                self.persist(record.clone(), forced, Pending::Transaction(id, record));
+                self.persist(record.clone(), forced, Pending::Transaction(id, Box::new(record)));
             }
             Effect::SendPrepare { participant, gid, session, last_ordinal } => {
                 self.crash_at_order(id, CrashPoint::BeforeFirstPrepare, 0);

@@ -90,7 +90,7 @@ pub(super) fn vote(kind: v1::vote::Kind) -> Vote {
             marker: yes.marker,
         }),
         v1::vote::Kind::ReadOnly(v1::VoteReadOnly {}) => Vote::ReadOnly,
-        v1::vote::Kind::No(no) => Vote::No(abort_reason(no.reason.unwrap_or_default())),
+        v1::vote::Kind::No(no) => Vote::No(abort_reason(&no.reason.unwrap_or_default())),
     }
 }
 
@@ -121,7 +121,7 @@ fn xid_status(status: v1::gone::XidStatus) -> XidStatus {
 }
 
 /// A reason as an agent gives it, cut to what a record holds.
-pub(super) fn abort_reason(reason: v1::AbortReason) -> AbortReason {
+pub(super) fn abort_reason(reason: &v1::AbortReason) -> AbortReason {
     let kind = match reason.kind() {
         v1::abort_reason::Kind::RolledBack => AbortKind::RolledBack,
         v1::abort_reason::Kind::Timeout => AbortKind::Timeout,

@@ -17,7 +17,9 @@ use super::super::{AgentSettings, Settings, start};
 use crate::log::{
     DecisionLog, Entry, History, HistoryError, KnownLife, LogEvent, Opened, TransactionHistory,
 };
-use crate::protocol::record::{Carried, Decision, EpochBegun, Heuristic, Identity, KeyRecord, Record, Resolved};
+use crate::protocol::record::{
+    Carried, Decision, EpochBegun, Heuristic, Identity, KeyRecord, Record, Resolved,
+};
 use crate::transport::{DurablePosition, Generation, LinkEvent, LinkHandle};
 
 pub(super) const AGENT: u64 = 77;
@@ -86,12 +88,10 @@ impl History for MemoryHistory {
     }
     fn by_key(&self, client: &str, key: &str) -> Result<Option<(Gtid, KeyRecord)>, HistoryError> {
         let records = self.records.lock().unwrap();
-        Ok(records.iter().find_map(|record| match record {
-            Record::Decided(decided) if decided.decision == Decision::Commit => {
-                let known = decided.key.clone().filter(|k| k.client == client && k.key == key)?;
-                Some((decided.gtid.clone(), known))
-            }
-            _ => None,
+        Ok(records.iter().find_map(|record| {
+            let Record::Decided(decided) = record else { return None };
+            let known = decided.key.clone().filter(|k| k.client == client && k.key == key)?;
+            (decided.decision == Decision::Commit).then(|| (decided.gtid.clone(), known))
         }))
     }
     fn newest(&self, _: usize) -> Result<Vec<Gtid>, HistoryError> {

@@ -1,0 +1,180 @@
+//! Listings: what is prepared and open at a participant, judged row by row by the recovery table.
+
+use votum_proto::names::{Gid, Gtid, ParticipantName};
+use votum_proto::v1;
+
+use super::alarms::{FORGED, IMPOSTOR, QUARANTINED, UNHEARD};
+use super::knowledge::Owner;
+use super::{Driver, LocalId, LogState, wire};
+use crate::protocol::event::Event;
+use crate::protocol::record::{Heuristic, HeuristicKind};
+use crate::protocol::recovery::{self, Action, Row, Verdict};
+use crate::transport::AgentIndex;
+
+impl Driver {
+    /// Every participant is asked for a listing: after the log was counted, when absence begins to count.
+    pub(super) fn ask_for_listings(&mut self) {
+        let participants: Vec<ParticipantName> = self.participants.keys().cloned().collect();
+        for participant in participants {
+            self.send(&participant, wire::list(&participant, 0, false));
+        }
+    }
+
+    pub(super) fn listing_failed(&mut self, participant: &ParticipantName, why: &str) {
+        if let Some(known) = self.participants.get_mut(participant) {
+            why.clone_into(&mut known.failure);
+        }
+        self.alarms.raise(
+            UNHEARD,
+            "",
+            participant.as_str(),
+            &format!("nothing can be concluded about {participant}: {why}"),
+        );
+    }
+
+    pub(super) fn on_listing(&mut self, agent: AgentIndex, listing: v1::Listing) {
+        let Ok(participant) = listing.participant.parse::<ParticipantName>() else { return };
+        if self.participants.get(&participant).is_none_or(|known| known.agent != agent) {
+            return;
+        }
+        // R11: an incomplete listing, or a standby's, proves nothing.
+        let failure = if !listing.failure.is_empty() {
+            Some(listing.failure.clone())
+        } else if listing.in_recovery {
+            Some("the server is a standby (in recovery)".to_owned())
+        } else {
+            None
+        };
+        match failure {
+            Some(why) => self.listing_failed(&participant, &why),
+            None => self.act_on_listing(&participant, &listing),
+        }
+        if listing.request != 0 {
+            self.in_doubt_listing(&participant, listing);
+        }
+    }
+
+    fn act_on_listing(&mut self, participant: &ParticipantName, listing: &v1::Listing) {
+        self.alarms.clear(UNHEARD, "", participant.as_str());
+        self.count_in_doubt(participant, listing);
+        self.log.listed(participant.clone());
+        let mut left: Vec<String> = Vec::new();
+        for row in &listing.prepared {
+            let Ok(gid) = row.gid.parse::<Gid>() else { continue };
+            let owner = Owner::of(row, listing);
+            if self.judge_row(participant, &gid, row.xid, Some(&owner)) {
+                left.push(row.gid.clone());
+            }
+        }
+        for code in [QUARANTINED, FORGED, IMPOSTOR] {
+            self.alarms.keep_only(code, participant.as_str(), &left);
+        }
+        if let Some(known) = self.participants.get_mut(participant) {
+            known.quarantined.retain(|gid, _| left.contains(gid));
+        }
+        for session in &listing.sessions {
+            self.on_open_session(participant, session);
+        }
+        self.settlement.heard(participant);
+        self.settlement_progress();
+    }
+
+    fn count_in_doubt(&mut self, participant: &ParticipantName, listing: &v1::Listing) {
+        let ours = |row: &&v1::PreparedTransaction| {
+            row.gid.parse::<Gid>().is_ok_and(|gid| gid.gtid.coordinator_id == self.coordinator_id)
+        };
+        let rows: Vec<&v1::PreparedTransaction> = listing.prepared.iter().filter(ours).collect();
+        let in_doubt = rows.len() + listing.busy.len();
+        let oldest = rows.iter().map(|row| row.age_ms).max().unwrap_or(0);
+        if let Some(known) = self.participants.get_mut(participant) {
+            known.heard = true;
+            known.failure.clear();
+            known.in_doubt = in_doubt as u64;
+            known.oldest_in_doubt_ms = oldest;
+        }
+    }
+
+    fn on_open_session(&mut self, participant: &ParticipantName, open: &v1::OpenSession) {
+        let (Ok(gtid), Some(session)) = (open.gtid.parse::<Gtid>(), open.session) else { return };
+        let id = LocalId::from(&gtid);
+        let undecided = self.live.get(&id).is_some_and(|live| live.transaction.is_undecided());
+        if undecided {
+            self.step(id, Event::Enlisted { participant: participant.clone(), session: session.into() });
+        } else {
+            // R0
+            self.send(participant, wire::end_session(&gtid, participant));
+        }
+    }
+
+    /// Judges one prepared branch by the recovery table and acts; true when it is left for a person.
+    pub(super) fn judge_row(
+        &mut self,
+        participant: &ParticipantName,
+        gid: &Gid,
+        xid: u32,
+        owner: Option<&Owner>,
+    ) -> bool {
+        let says = self.log_says(participant, gid, xid, owner);
+        let Verdict { row, action } = recovery::judge_prepared(gid.branch, xid, &says);
+        tracing::debug!(gtid = %gid.gtid, %participant, %gid, %row, ?action, "judged");
+        match action {
+            Action::Leave => false,
+            Action::LeaveAndAlarm(why) => {
+                self.leave(row, participant, gid, xid, &why);
+                true
+            }
+            Action::Quarantine => {
+                let why = "its record may have been dropped after retention; an operator has to decide \
+                           (votumctl resolve)";
+                self.leave(row, participant, gid, xid, why);
+                true
+            }
+            Action::Commit { xid8, mends } => {
+                if mends {
+                    self.mending.insert(gid.to_string(), mended(participant, gid, xid8));
+                }
+                self.send(participant, wire::commit_branch(participant, gid, xid8, xid, true));
+                false
+            }
+            Action::Rollback { alarm } => {
+                if let Some(why) = &alarm {
+                    self.alarms.raise(IMPOSTOR, &gid.to_string(), participant.as_str(), why);
+                }
+                self.settlement.rolls_back(gid.to_string());
+                let order = wire::rollback_branch(&gid.gtid, participant, Some(gid), 0, xid);
+                self.send(participant, order);
+                alarm.is_some()
+            }
+        }
+    }
+
+    fn leave(&mut self, row: Row, participant: &ParticipantName, gid: &Gid, xid: u32, why: &str) {
+        // A moment of every start, not an alarm: the branch is judged again when the log is counted.
+        if row == Row::R8 && matches!(self.log_state, LogState::Counting) {
+            return;
+        }
+        let code = if row == Row::R12 { FORGED } else { QUARANTINED };
+        self.alarms.raise(
+            code,
+            &gid.to_string(),
+            participant.as_str(),
+            &format!("{gid} is left as it is ({row}): {why}"),
+        );
+        if code == QUARANTINED
+            && let Some(known) = self.participants.get_mut(participant)
+        {
+            known.quarantined.insert(gid.to_string(), xid);
+        }
+    }
+}
+
+fn mended(participant: &ParticipantName, gid: &Gid, xid8: u64) -> Heuristic {
+    Heuristic {
+        gtid: gid.gtid.clone(),
+        branch: gid.branch,
+        participant: participant.clone(),
+        xid8,
+        kind: HeuristicKind::Mended,
+        detail: "it had ended, was prepared again (a failover undid it), and was committed again".into(),
+    }
+}

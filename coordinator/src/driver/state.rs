@@ -1,0 +1,130 @@
+//! What the driver keeps of transactions, agents, participants and the log.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use votum_proto::names::{Gtid, Life, ParticipantName};
+use votum_proto::runtime::{Backoff, Monotonic};
+use votum_proto::v1;
+
+use super::request::{Answer, Outcome, Wait};
+use super::resolve;
+use crate::log::{Entry, History};
+use crate::protocol::record::Record;
+use crate::protocol::transaction::Transaction;
+use crate::transport::{AgentIndex, Generation, LinkHandle};
+
+/// How many outcomes of retired transactions are remembered, for clients that ask twice.
+const RECENT: usize = 16_384;
+
+/// A transaction's name within this log: cheap to copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LocalId {
+    pub(super) life: Life,
+    pub(super) seq: u64,
+}
+
+impl From<&Gtid> for LocalId {
+    fn from(gtid: &Gtid) -> Self {
+        Self { life: gtid.life, seq: gtid.seq }
+    }
+}
+
+/// A transaction in memory, and who waits for it.
+pub(super) struct Live {
+    pub(super) transaction: Transaction,
+    pub(super) waiters: Vec<Waiter>,
+    pub(super) deadline: Option<Monotonic>,
+    pub(super) begun: Monotonic,
+    /// Trouble that agents report of its branches, for people.
+    pub(super) trouble: BTreeMap<ParticipantName, String>,
+    /// How long to wait before asking again how a branch ended.
+    pub(super) ask_again: Backoff,
+    /// How many SendPrepare or SendCommit orders went out: for crash points.
+    pub(super) orders_sent: usize,
+}
+
+/// A client that waits for the outcome.
+pub(super) struct Waiter {
+    pub(super) wait: Wait,
+    pub(super) answer: Answer<Outcome>,
+}
+
+/// What is known of one agent's link.
+pub(super) struct Link {
+    pub(super) handle: LinkHandle,
+    pub(super) address: String,
+    pub(super) participants: Vec<ParticipantName>,
+    /// The stream that stands.
+    pub(super) generation: Option<Generation>,
+    /// The agent's life, while a stream stands.
+    pub(super) instance: u64,
+    /// Why no stream stands.
+    pub(super) down: String,
+}
+
+/// What is known of one participant.
+pub(super) struct Participant {
+    pub(super) agent: AgentIndex,
+    /// A complete listing has come in this epoch.
+    pub(super) heard: bool,
+    /// Why the last listing was not complete; empty when it was.
+    pub(super) failure: String,
+    pub(super) in_doubt: u64,
+    pub(super) oldest_in_doubt_ms: u64,
+    /// Branches that wait for a person, by gid, with the transaction id that was listed.
+    pub(super) quarantined: BTreeMap<String, u32>,
+}
+
+/// What absence of a record is worth.
+pub(super) enum LogState {
+    Counting,
+    Ready(Arc<dyn History>),
+    Unreadable(String),
+    Doubtful(String),
+}
+
+/// What an entry given to the log stands for, until it is durable.
+pub(super) enum Pending {
+    Transaction(LocalId, Box<Record>),
+    Lease(u64),
+    Resolution(Box<resolve::Resolution>),
+    /// For people only.
+    Note,
+}
+
+/// What a turn has gathered so far.
+#[derive(Default)]
+pub(super) struct Output {
+    pub(super) entries: Vec<Entry>,
+    /// By agent.
+    pub(super) messages: BTreeMap<AgentIndex, Vec<v1::CoordinatorMessage>>,
+}
+
+/// The outcomes of the transactions that left memory last.
+#[derive(Default)]
+pub(super) struct Recent {
+    pub(super) order: VecDeque<LocalId>,
+    pub(super) outcomes: BTreeMap<LocalId, Outcome>,
+}
+
+impl Recent {
+    pub(super) fn note(&mut self, id: LocalId, outcome: Outcome) {
+        if self.outcomes.insert(id, outcome).is_none() {
+            self.order.push_back(id);
+        }
+        if self.order.len() > RECENT
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.outcomes.remove(&oldest);
+        }
+    }
+}
+
+/// A stop that was asked for.
+pub(super) struct Drain {
+    pub(super) deadline: Monotonic,
+    pub(super) closing: bool,
+    pub(super) answers: Vec<oneshot::Sender<()>>,
+}
