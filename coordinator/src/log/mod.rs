@@ -4,7 +4,35 @@
 //! waits. One thread writes. A journal of two halves is what is forced; a store holds the history that
 //! outlives the journal. See `docs/log.md` for the format on disk and what each file is trusted with.
 
+pub mod archive;
+mod batch;
+pub mod codec;
+pub mod config;
+pub mod count;
+pub mod discipline;
+pub mod disk;
+mod files;
+mod half;
+pub mod history;
+pub mod image;
+mod journal;
+pub mod judge;
+pub mod memory;
+pub mod refusal;
+mod retention;
+mod sled_store;
+mod start;
+pub mod store;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
+
+pub use self::config::{LogConfig, OnFailure};
+pub use self::refusal::{Refusal, RefusalKind};
+pub use self::start::{initialize, open};
 
 use votum_proto::names::{Gtid, Life, ParticipantName};
 

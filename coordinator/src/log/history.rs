@@ -1,0 +1,192 @@
+//! Reading the history, from any thread, while the writer goes on.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use votum_proto::names::{CoordinatorId, Gtid, ParticipantName};
+
+use super::archive::{Archive, Times};
+use super::codec;
+use super::store::{Store, StoreError, gtid_of, key, open_record, u64_be};
+use super::{History, HistoryError, LogPosition, TransactionHistory};
+use crate::protocol::record::{Decision, Heuristic, HeuristicKind, KeyRecord, Record};
+
+/// A reading end of the history.
+pub struct Reader<S> {
+    store: Arc<S>,
+    coordinator_id: CoordinatorId,
+    times: Arc<Times>,
+}
+
+impl<S: Store> Archive<S> {
+    /// A reading end.
+    pub fn reader(&self) -> Reader<S> {
+        Reader {
+            store: Arc::clone(&self.store),
+            coordinator_id: self.coordinator_id.clone(),
+            times: Arc::clone(&self.times),
+        }
+    }
+}
+
+impl<S: Store> Reader<S> {
+    /// A reading end of a store that nobody writes to.
+    pub fn of(store: Arc<S>, coordinator_id: CoordinatorId) -> Self {
+        Self { store, coordinator_id, times: Arc::default() }
+    }
+
+    /// The record at `position`, with its running time; `None` when it is not there.
+    pub(super) fn record(&self, position: LogPosition) -> Result<Option<(u64, Record)>, StoreError> {
+        let Some(value) = self.store.get(&key::record(position))? else { return Ok(None) };
+        let (running_ms, bytes) = open_record(position, &value).ok_or_else(|| {
+            StoreError(format!("the record at position {position} is not what was written"))
+        })?;
+        let record = codec::decode(bytes)
+            .map_err(|error| StoreError(format!("the record at position {position}: {error}")))?;
+        Ok(Some((running_ms, record)))
+    }
+
+    pub(super) fn positions(&self, gtid: &Gtid) -> Result<Vec<LogPosition>, StoreError> {
+        let (from, to) = key::all_of_transaction(key::TRANSACTIONS, gtid);
+        let pairs = self.store.scan(&from, &to, usize::MAX)?;
+        Ok(pairs.iter().filter_map(|(key, _)| u64_be(key, 21)).collect())
+    }
+
+    pub(super) fn load(&self, gtid: &Gtid) -> Result<TransactionHistory, StoreError> {
+        let mut history = TransactionHistory::default();
+        for position in self.positions(gtid)? {
+            match self.record(position)? {
+                Some((running_ms, record)) => history.add(position, running_ms, record),
+                None => self.dropped_meanwhile(gtid, position)?,
+            }
+        }
+        Ok(history)
+    }
+
+    /// The writer takes the way to a record away before the record. If the way is still there, it is lost.
+    fn dropped_meanwhile(&self, gtid: &Gtid, position: LogPosition) -> Result<(), StoreError> {
+        match self.store.get(&key::of_transaction(key::TRANSACTIONS, gtid, position))? {
+            None => Ok(()),
+            Some(_) => Err(StoreError(format!("the record at position {position}, of {gtid}, is not there"))),
+        }
+    }
+
+    fn key_bearer(&self, client: &str, key: &str) -> Result<Option<(Gtid, KeyRecord)>, StoreError> {
+        let Some(value) = self.store.get(&key::idempotency(client, key))? else { return Ok(None) };
+        let position = u64_be(&value, 0)
+            .ok_or_else(|| StoreError(format!("the entry of key {key:?} is not of its form")))?;
+        match self.record(position)? {
+            Some((_, Record::Decided(decided))) if decided.decision == Decision::Commit => {
+                Ok(decided.key.map(|key| (decided.gtid, key)))
+            }
+            // Retention took the record just now.
+            None => Ok(None),
+            Some(_) => Err(StoreError(format!("position {position}, of key {key:?}, holds no such commit"))),
+        }
+    }
+
+    fn newest_gtids(&self, limit: usize) -> Result<Vec<Gtid>, StoreError> {
+        let (from, mut to) = key::table(key::TRANSACTIONS);
+        let mut newest: Vec<Gtid> = Vec::new();
+        while newest.len() < limit {
+            let pairs = self.store.scan_back(&from, &to, 4 * limit.min(1024))?;
+            let Some((last, _)) = pairs.last() else { break };
+            to.clone_from(last);
+            for (key, _) in &pairs {
+                if let Some(gtid) = key.get(1..).and_then(|bytes| gtid_of(&self.coordinator_id, bytes))
+                    && newest.last() != Some(&gtid)
+                    && newest.len() < limit
+                {
+                    newest.push(gtid);
+                }
+            }
+        }
+        Ok(newest)
+    }
+
+    fn gtid_at(&self, key: &[u8]) -> Result<Option<Gtid>, StoreError> {
+        let Some(value) = self.store.get(key)? else { return Ok(None) };
+        match gtid_of(&self.coordinator_id, &value) {
+            Some(gtid) => Ok(Some(gtid)),
+            None => Err(StoreError("a mark or the horizon is not of its form".into())),
+        }
+    }
+
+    fn open_heuristics(&self) -> Result<Vec<Heuristic>, StoreError> {
+        let (from, to) = key::table(key::HEURISTICS);
+        let mut open = Vec::new();
+        let mut last: Option<Gtid> = None;
+        for (key, _) in self.store.scan(&from, &to, usize::MAX)? {
+            let gtid = key.get(1..).and_then(|bytes| gtid_of(&self.coordinator_id, bytes));
+            if gtid.is_some() && gtid != last {
+                if let Some(gtid) = &gtid {
+                    open.extend(unacknowledged(&self.load(gtid)?).cloned());
+                }
+                last = gtid;
+            }
+        }
+        Ok(open)
+    }
+}
+
+/// The heuristics of a transaction that nobody has acknowledged: a branch that was mended, or that a person
+/// settled afterwards, is off the list.
+pub(super) fn unacknowledged(history: &TransactionHistory) -> impl Iterator<Item = &Heuristic> {
+    history.records.iter().enumerate().filter_map(|(at, (_, _, record))| {
+        let Record::Heuristic(heuristic) = record else { return None };
+        let later = history.records.iter().skip(at + 1).any(|(_, _, later)| supersedes(later, heuristic));
+        (heuristic.kind != HeuristicKind::Mended && !later).then_some(heuristic)
+    })
+}
+
+fn supersedes(later: &Record, heuristic: &Heuristic) -> bool {
+    match later {
+        Record::Heuristic(later) => later.branch == heuristic.branch,
+        Record::Resolved(resolved) => resolved.gid.branch == heuristic.branch,
+        Record::Identity(_)
+        | Record::Epoch(_)
+        | Record::Lease { .. }
+        | Record::Begun(_)
+        | Record::Decided(_)
+        | Record::Delegated(_)
+        | Record::Ended { .. }
+        | Record::Carried(_) => false,
+    }
+}
+
+impl<S: Store> History for Reader<S> {
+    fn transaction(&self, gtid: &Gtid) -> Result<TransactionHistory, HistoryError> {
+        Ok(self.load(gtid)?)
+    }
+
+    fn by_key(&self, client: &str, key: &str) -> Result<Option<(Gtid, KeyRecord)>, HistoryError> {
+        Ok(self.key_bearer(client, key)?)
+    }
+
+    fn newest(&self, limit: usize) -> Result<Vec<Gtid>, HistoryError> {
+        Ok(self.newest_gtids(limit)?)
+    }
+
+    fn mark(&self, participant: &ParticipantName) -> Result<Option<Gtid>, HistoryError> {
+        Ok(self.gtid_at(&key::mark(participant))?)
+    }
+
+    fn horizon(&self) -> Result<Option<Gtid>, HistoryError> {
+        Ok(self.gtid_at(key::HORIZON)?)
+    }
+
+    fn heuristics(&self) -> Result<Vec<Heuristic>, HistoryError> {
+        Ok(self.open_heuristics()?)
+    }
+
+    fn reach_ms(&self) -> u64 {
+        let dropped_until = self.times.dropped_until.load(Ordering::Relaxed);
+        self.times.running.load(Ordering::Relaxed).saturating_sub(dropped_until)
+    }
+}
+
+impl From<StoreError> for HistoryError {
+    fn from(error: StoreError) -> Self {
+        Self(error.0)
+    }
+}

@@ -1,0 +1,218 @@
+//! Retention: which records may go, and how they go.
+//!
+//! A transaction's records are dropped together, when it has ended, its retention is over, and every
+//! participant that it names has since given a complete listing, so that nothing of it can be prepared any
+//! more. Marks and horizon are on disk before anything goes: a reader who finds nothing there knows why.
+
+use std::collections::BTreeMap;
+
+use votum_proto::names::{Gtid, Life, ParticipantName};
+
+use super::archive::Archive;
+use super::history::{Reader, unacknowledged};
+use super::store::{Store, StoreError, key, open_record, u64_be};
+use super::{LogPosition, TransactionHistory, codec};
+use crate::protocol::record::{Decision, Record};
+
+/// What a slice of retention goes by. Times are running times in milliseconds.
+#[derive(Debug)]
+pub(super) struct Terms<'a> {
+    /// Now.
+    pub(super) now_ms: u64,
+    /// How long an ended transaction is remembered.
+    pub(super) retention_ms: u64,
+    /// How many bytes are remembered; beyond, age does not protect.
+    pub(super) retention_bytes: u64,
+    /// The life that goes on: its transactions may still be alive without a decision.
+    pub(super) life: Life,
+    /// When each participant gave its last complete listing.
+    pub(super) listed: &'a BTreeMap<ParticipantName, u64>,
+    /// How many records are looked at.
+    pub(super) slice: usize,
+}
+
+/// A transaction that may go.
+struct Dropping {
+    gtid: Gtid,
+    history: TransactionHistory,
+    ended_ms: u64,
+}
+
+/// What one slice did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Slice {
+    /// How many transactions were dropped.
+    pub(super) dropped: usize,
+    /// Whether this pass has more to look at.
+    pub(super) more: bool,
+}
+
+impl<S: Store> Archive<S> {
+    /// Looks at some records, oldest first, and drops what may go.
+    ///
+    /// # Errors
+    /// As the store has it.
+    pub(super) fn retain(&mut self, terms: &Terms<'_>) -> Result<Slice, StoreError> {
+        let (_, to) = key::table(key::RECORDS);
+        let page = self.store.scan(&key::record(self.cursor), &to, terms.slice)?;
+        let mut more = page.len() == terms.slice;
+        let mut dropping: BTreeMap<Gtid, Dropping> = BTreeMap::new();
+        let mut alone = Vec::new();
+        let reader = self.reader();
+        for (key, value) in &page {
+            let position =
+                u64_be(key, 1).ok_or_else(|| StoreError("the key of a record is not of its form".into()))?;
+            let (running_ms, bytes) = open_record(position, value)
+                .ok_or_else(|| StoreError(format!("the record at position {position} is damaged")))?;
+            if !self.is_over(running_ms, terms) {
+                more = false;
+                break;
+            }
+            self.cursor = position.saturating_add(1);
+            let record = codec::decode(bytes)
+                .map_err(|error| StoreError(format!("the record at position {position}: {error}")))?;
+            match record.gtid() {
+                Some(gtid) if dropping.contains_key(gtid) => {}
+                Some(gtid) => {
+                    if let Some(found) = self.droppable(&reader, gtid, terms)? {
+                        dropping.insert(gtid.clone(), found);
+                    }
+                }
+                // Lives and leases have entries of their own, kept for ever. Identity says whose store it is.
+                None if !matches!(record, Record::Identity(_)) => alone.push((position, value.len())),
+                None => {}
+            }
+        }
+        if !more {
+            self.cursor = 0;
+        }
+        let slice = Slice { dropped: dropping.len(), more };
+        let dropping: Vec<Dropping> = dropping.into_values().collect();
+        self.drop_all(&dropping, &alone)?;
+        Ok(slice)
+    }
+
+    /// Whether what was written, or ended, at `at_ms` is no longer protected by its age.
+    fn is_over(&self, at_ms: u64, terms: &Terms<'_>) -> bool {
+        self.bytes > terms.retention_bytes || at_ms.saturating_add(terms.retention_ms) <= terms.now_ms
+    }
+
+    fn droppable(
+        &self,
+        reader: &Reader<S>,
+        gtid: &Gtid,
+        terms: &Terms<'_>,
+    ) -> Result<Option<Dropping>, StoreError> {
+        let history = reader.load(gtid)?;
+        let Some(ended_ms) = ended_at(&history, gtid.life == terms.life, terms) else { return Ok(None) };
+        let listed_since = participants(&history)
+            .all(|participant| terms.listed.get(participant).is_some_and(|listed| *listed > ended_ms));
+        let may_go =
+            self.is_over(ended_ms, terms) && listed_since && unacknowledged(&history).next().is_none();
+        Ok(may_go.then(|| Dropping { gtid: gtid.clone(), history, ended_ms }))
+    }
+
+    /// Marks first, on disk; then everything that leads to the records; then the records.
+    fn drop_all(&mut self, dropping: &[Dropping], alone: &[(LogPosition, usize)]) -> Result<(), StoreError> {
+        if dropping.is_empty() && alone.is_empty() {
+            return Ok(());
+        }
+        for transaction in dropping {
+            let gtid = key::gtid(&transaction.gtid);
+            for participant in participants(&transaction.history) {
+                self.raise(&key::mark(participant), &gtid)?;
+            }
+            self.raise(key::HORIZON, &gtid)?;
+        }
+        if let Some(until) = dropping.iter().map(|transaction| transaction.ended_ms).max() {
+            self.raise(key::DROPPED_UNTIL, &until.to_be_bytes())?;
+            let raised = self.store.get(key::DROPPED_UNTIL)?.and_then(|value| u64_be(&value, 0));
+            self.set_dropped_until(raised.unwrap_or(until));
+        }
+        self.store.make_durable()?;
+        for transaction in dropping {
+            for (position, _, record) in &transaction.history.records {
+                self.add_gap(*position)?;
+                self.forget(*position, record)?;
+            }
+        }
+        for (position, length) in alone {
+            self.add_gap(*position)?;
+            self.store.remove(&key::record(*position))?;
+            self.bytes = self.bytes.saturating_sub(*length as u64);
+        }
+        Ok(())
+    }
+
+    /// Sets `key` to `value` unless it stands higher.
+    fn raise(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        match self.store.get(key)? {
+            Some(stands) if stands.as_slice() >= value => Ok(()),
+            Some(_) | None => self.store.put(key, value),
+        }
+    }
+
+    /// Takes away what leads to a record, then the record.
+    fn forget(&mut self, position: LogPosition, record: &Record) -> Result<(), StoreError> {
+        if let Some(gtid) = record.gtid() {
+            self.store.remove(&key::of_transaction(key::TRANSACTIONS, gtid, position))?;
+            self.store.remove(&key::of_transaction(key::HEURISTICS, gtid, position))?;
+        }
+        if let Record::Decided(decided) = record
+            && let Some(named) = &decided.key
+        {
+            // The key may have been used again since.
+            let key = key::idempotency(&named.client, &named.key);
+            if self.store.get(&key)?.as_deref() == Some(position.to_be_bytes().as_slice()) {
+                self.store.remove(&key)?;
+            }
+        }
+        if let Some(value) = self.store.get(&key::record(position))? {
+            self.store.remove(&key::record(position))?;
+            self.bytes = self.bytes.saturating_sub(value.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// A crash came between a gap and the record that it stands for.
+    pub(super) fn finish_drop(&mut self, position: LogPosition, value: &[u8]) -> Result<(), StoreError> {
+        let record = open_record(position, value).and_then(|(_, bytes)| codec::decode(bytes).ok());
+        // `forget` takes the bytes off, which were not added for a record in a gap.
+        self.bytes += value.len() as u64;
+        match record {
+            Some(record) => self.forget(position, &record),
+            None => Err(StoreError(format!("the record at position {position} is not what was written"))),
+        }
+    }
+}
+
+/// When a transaction ended, as far as retention goes; `None` while it has not.
+fn ended_at(history: &TransactionHistory, lives: bool, terms: &Terms<'_>) -> Option<u64> {
+    let of = |wanted: fn(&Record) -> bool| {
+        history.records.iter().filter(|(_, _, record)| wanted(record)).map(|(_, ms, _)| *ms).max()
+    };
+    if history.ended {
+        return of(|record| matches!(record, Record::Ended { .. }));
+    }
+    match (&history.decided, &history.delegated) {
+        (Some(decided), _) => match decided.decision {
+            Decision::Commit => None,
+            Decision::Abort(_) => of(|record| matches!(record, Record::Decided(_))),
+        },
+        (None, Some(_)) => None,
+        (None, None) => {
+            let written = of(|_| true)?;
+            let may_be_alive = lives && written.saturating_add(terms.retention_ms) > terms.now_ms;
+            (!may_be_alive).then_some(written)
+        }
+    }
+}
+
+/// Everyone whom a transaction's records name.
+fn participants(history: &TransactionHistory) -> impl Iterator<Item = &ParticipantName> {
+    let decided = history.decided.iter().chain(history.delegated.iter());
+    decided
+        .flat_map(|decided| decided.branches.iter().map(|branch| &branch.participant))
+        .chain(history.heuristics.iter().map(|heuristic| &heuristic.participant))
+        .chain(history.resolved.iter().map(|resolved| &resolved.participant))
+}

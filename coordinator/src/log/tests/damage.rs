@@ -1,0 +1,180 @@
+//! Damage to the journal: refused, or harmless; never another history.
+
+use super::world::*;
+use crate::log::RefusalKind;
+use crate::log::disk::Half;
+use crate::protocol::record::*;
+
+/// A world whose journal has changed halves and was closed in order; and the decisions it owes.
+fn lived(changes: bool) -> (World, Vec<u64>) {
+    let mut world = World::new();
+    world.limits.half_bytes = HALF;
+    let mut core = world.start().unwrap();
+    let life = core.life();
+    let most = if changes { 120 } else { 25 };
+    for seq in 1..=most {
+        let gtid = gtid(life, seq);
+        core.append(10, vec![forced(2 * seq, Record::Decided(commit(&gtid)))]).unwrap();
+        if seq % 20 != 0 {
+            core.append(10, vec![buffered(2 * seq + 1, Record::Ended { gtid })]).unwrap();
+        }
+        settle(&mut core, 10).unwrap();
+    }
+    core.finish(5_000).unwrap();
+    (world, (1..=most).filter(|seq| seq % 20 == 0).collect())
+}
+
+fn owed(core: &TestCore) -> Vec<u64> {
+    core.image().owed().filter_map(|owed| Some(owed.decided.as_ref()?.gtid.seq)).collect()
+}
+
+fn flip_everywhere(changes: bool) {
+    let (world, expected) = lived(changes);
+    let mut refused = 0;
+    for half in Half::BOTH {
+        let bytes = world.disk.bytes(half);
+        for offset in (0..bytes.len()).step_by(64).flat_map(|at| [at, at + 21, at + 40, at + 62]) {
+            let mut damaged = world.copy();
+            let mut flipped = bytes.clone();
+            flipped[offset] ^= 0x10;
+            damaged.disk.set_bytes(half, flipped);
+            match damaged.begin() {
+                Ok(started) => {
+                    let found = owed(&started.core);
+                    assert_eq!(found, expected, "byte {offset} of {half:?} changed what is owed");
+                }
+                Err(refusal) => {
+                    assert_eq!(refusal.kind, RefusalKind::Damaged, "{refusal}");
+                    assert!(refusal.to_string().contains("journal-"), "{refusal}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > 100, "only {refused} refusals");
+}
+
+#[test]
+fn a_flipped_bit_in_a_young_journal_is_refused_or_harmless() {
+    flip_everywhere(false);
+}
+
+#[test]
+fn a_flipped_bit_in_a_journal_that_changed_halves_is_refused_or_harmless() {
+    flip_everywhere(true);
+}
+
+#[test]
+fn a_truncated_half_is_refused_whatever_is_left_of_it() {
+    let (world, _) = lived(true);
+    for half in Half::BOTH {
+        let bytes = world.disk.bytes(half);
+        for length in [0, 1, 64, 4096, bytes.len() / 2, bytes.len() - 1] {
+            let mut truncated = world.copy();
+            truncated.disk.set_bytes(half, bytes[..length].to_vec());
+            let refusal = truncated.begin().err().unwrap_or_else(|| panic!("{half:?} of {length} accepted"));
+            assert!(matches!(refusal.kind, RefusalKind::Truncated | RefusalKind::Damaged), "{refusal}");
+        }
+    }
+}
+
+#[test]
+fn a_half_that_was_zeroed_is_refused_or_harmless() {
+    let (world, expected) = lived(true);
+    let mut refused = 0;
+    for half in Half::BOTH {
+        let mut zeroed = world.copy();
+        zeroed.disk.set_bytes(half, vec![0; world.disk.bytes(half).len()]);
+        match zeroed.begin() {
+            Ok(started) => assert_eq!(owed(&started.core), expected),
+            Err(_) => refused += 1,
+        }
+    }
+    assert_eq!(refused, 1, "the newest half must be missed");
+}
+
+#[test]
+fn a_half_from_another_time_is_refused_or_harmless() {
+    let (mut world, expected) = lived(true);
+    let then = world.copy();
+    let mut core = world.start().unwrap();
+    let life = core.life();
+    for seq in 1..=200 {
+        let gtid = gtid(life, seq);
+        core.append(10, vec![forced(seq, Record::Decided(abort(&gtid)))]).unwrap();
+        settle(&mut core, 10).unwrap();
+    }
+    drop(core);
+    for half in Half::BOTH {
+        let mut mixed = world.copy();
+        mixed.disk.set_bytes(half, then.disk.bytes(half));
+        match mixed.begin() {
+            Ok(started) => assert_eq!(owed(&started.core), expected),
+            Err(refusal) => assert!(
+                matches!(refusal.kind, RefusalKind::HalvesDisagree | RefusalKind::Damaged),
+                "{refusal}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn the_log_of_another_coordinator_is_refused_before_anything_is_written() {
+    let (world, _) = lived(false);
+    let before = world.disk.bytes(Half::A);
+    let birth = crate::log::discipline::Birth {
+        incarnation: votum_proto::names::Incarnation::from_low_bits(1),
+        lease: 1,
+        epoch_above: 0,
+    };
+    let other = "other".parse().unwrap();
+    let refusal = TestCore::start(world.disk.clone(), limits(), &other, birth).err().unwrap();
+    assert_eq!(refusal.kind, RefusalKind::OtherCoordinator);
+    assert_eq!(world.disk.bytes(Half::A), before);
+}
+
+#[test]
+fn a_record_of_an_unknown_kind_is_refused_with_its_position() {
+    let mut world = World::new();
+    let identity = crate::log::codec::encode(&Record::Identity(identity())).unwrap();
+    world.disk.set_bytes(Half::A, Vec::new());
+    world.disk.set_bytes(Half::B, Vec::new());
+    crate::log::journal::Journal::format(world.disk.clone(), HALF, &[identity, vec![1, 77, 0]]).unwrap();
+    let refusal = world.begin().err().unwrap();
+    assert_eq!(refusal.kind, RefusalKind::UnknownFormat);
+    assert!(refusal.to_string().contains("position 2"), "{refusal}");
+}
+
+#[test]
+fn a_store_that_lost_records_which_the_journal_no_longer_holds_is_not_counted() {
+    let (mut world, _) = lived(true);
+    let started = world.begin().unwrap();
+    let count = |store: &crate::log::memory::MemoryStore| {
+        crate::log::count::count(std::sync::Arc::new(store.copy()), started.core.identity(), &started.kept)
+    };
+    assert!(count(&world.store).is_ok());
+    use crate::log::store::{Store as _, key};
+    let holed = world.store.copy();
+    holed.remove(&key::record(7)).unwrap();
+    let error = count(&holed).err().unwrap();
+    assert!(error.to_string().contains("position 7"), "{error}");
+    // What the journal still holds is filled.
+    let tail = world.store.copy();
+    for kept in &started.kept {
+        tail.remove(&key::record(kept.position)).unwrap();
+    }
+    assert!(count(&tail).is_ok());
+    // Ahead of the journal: the journal lost something.
+    let ahead = world.store.copy();
+    let value = crate::log::store::record_value(1 << 40, 0, &[1, 7, 4]);
+    ahead.put(&key::record(1 << 40), &value).unwrap();
+    assert!(count(&ahead).is_err());
+    // Damaged.
+    let flipped = world.store.copy();
+    let mut value = flipped.get(&key::record(9)).unwrap().unwrap();
+    value[14] ^= 1;
+    flipped.put(&key::record(9), &value).unwrap();
+    assert!(count(&flipped).is_err());
+    // Another log's.
+    assert!(count(&crate::log::memory::MemoryStore::new()).is_err());
+}

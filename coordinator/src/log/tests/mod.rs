@@ -1,0 +1,8 @@
+//! The log, tested on a disk that forgets and on real files.
+
+mod codec;
+mod crashes;
+mod damage;
+mod files;
+mod retention;
+mod world;
