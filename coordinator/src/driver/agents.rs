@@ -150,6 +150,7 @@ impl Driver {
         }
         link.down = why;
         self.out.messages.remove(&agent);
+        self.drain_progress();
     }
 
     fn on_agent_message(&mut self, agent: AgentIndex, message: v1::AgentMessage) {

@@ -13,7 +13,7 @@ use super::{Drain, Driver, Live, LocalId, LogState, Pending, Waiter};
 use crate::crash::{self, CrashPoint};
 use crate::protocol::event::{Effect, Event};
 use crate::protocol::record::{self, AbortKind, AbortReason, MAX_TEXT, Record, cut};
-use crate::protocol::transaction::Transaction;
+use crate::protocol::transaction::{BranchView, Transaction};
 
 /// A branch whose end cannot be told yet is asked about again between these delays.
 const ASK_AGAIN_FIRST: Duration = Duration::from_millis(50);
@@ -264,10 +264,17 @@ impl Driver {
         self.close_log();
     }
 
+    /// Closes the log once nothing is left that could still get on: what is owed to a participant that is
+    /// away waits for the next start just as well.
     pub(super) fn drain_progress(&mut self) {
-        if self.drain.is_some() && self.live.is_empty() {
+        if self.drain.is_some() && !self.live.values().any(|live| self.may_get_on(live)) {
             self.close_log();
         }
+    }
+
+    fn may_get_on(&self, live: &Live) -> bool {
+        let reachable = |view: &BranchView| self.unreachable(&view.participant).is_none();
+        live.transaction.is_undecided() || live.transaction.branches().iter().any(reachable)
     }
 
     fn close_log(&mut self) {

@@ -55,7 +55,10 @@ impl Driver {
     }
 
     pub(super) fn unreachable(&self, participant: &ParticipantName) -> Option<String> {
-        let link = self.links.get(self.participants.get(participant)?.agent)?;
+        let Some(known) = self.participants.get(participant) else {
+            return Some(format!("participant {participant} is not configured"));
+        };
+        let link = self.links.get(known.agent)?;
         link.generation
             .is_none()
             .then(|| format!("its agent at {} is unreachable: {}", link.address, link.down))

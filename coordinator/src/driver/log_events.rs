@@ -1,6 +1,6 @@
 //! What the log says: how far it is on disk, that its history is counted, that it failed.
 
-use super::alarms::{LOG_DOUBTFUL, LOG_UNREADABLE};
+use super::alarms::{LOG_DOUBTFUL, LOG_UNREADABLE, UNHEARD};
 use super::request::Outcome;
 use super::{Driver, LocalId, LogState, Pending, seen};
 use crate::log::{KnownLife, LogEvent, TransactionHistory};
@@ -94,6 +94,23 @@ impl Driver {
         self.log_state = LogState::Doubtful(why);
     }
 
+    /// A commit that is owed to a participant which the configuration no longer names is kept for ever, and
+    /// shown until it is named again.
+    fn alarm_for_removed_participants(&mut self, history: &TransactionHistory) {
+        let Some(decided) = &history.decided else { return };
+        for branch in &decided.branches {
+            if !self.participants.contains_key(&branch.participant) {
+                self.alarms.raise(
+                    UNHEARD,
+                    &decided.gtid.to_string(),
+                    branch.participant.as_str(),
+                    "a commit is owed to this participant, and the configuration no longer names it: name it \
+                     again, until the commit is delivered",
+                );
+            }
+        }
+    }
+
     /// Takes over what the journal says is owed, before any agent is heard.
     pub(super) fn recover(&mut self, owed: &[TransactionHistory]) {
         for history in owed {
@@ -107,6 +124,7 @@ impl Driver {
             let live = self.new_live(transaction);
             self.live.insert(id, live);
             self.settlement.owes(id);
+            self.alarm_for_removed_participants(history);
             self.carry_out(id, effects);
         }
         if !owed.is_empty() {
