@@ -27,16 +27,16 @@ fn config(directory: &Path) -> LogConfig {
 }
 
 /// A log in a temporary folder.
-struct Place(tempfile::TempDir);
+pub(super) struct Place(tempfile::TempDir);
 
 impl Place {
-    fn initialized() -> Self {
+    pub(super) fn initialized() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         initialize(&config(&place.path()), &acme(), &*Seams::production().entropy).unwrap();
         place
     }
 
-    fn path(&self) -> std::path::PathBuf {
+    pub(super) fn path(&self) -> std::path::PathBuf {
         self.0.path().join("log")
     }
 
@@ -44,18 +44,18 @@ impl Place {
         open(config(&self.path()), &acme(), Seams::production())
     }
 
-    fn open(&self) -> Running {
+    pub(super) fn open(&self) -> Running {
         Running::new(self.try_open().unwrap())
     }
 
-    fn file(&self, name: &str) -> std::path::PathBuf {
+    pub(super) fn file(&self, name: &str) -> std::path::PathBuf {
         self.path().join(name)
     }
 }
 
 /// An opened log, with what it has said.
-struct Running {
-    opened: Opened,
+pub(super) struct Running {
+    pub(super) opened: Opened,
     durable: Token,
     counted: Option<(Arc<dyn History>, Vec<KnownLife>)>,
     unreadable: Option<String>,
@@ -86,18 +86,18 @@ impl Running {
         }
     }
 
-    fn history(&mut self) -> Arc<dyn History> {
+    pub(super) fn history(&mut self) -> Arc<dyn History> {
         self.until("the store is counted", |running| running.counted.is_some());
         Arc::clone(&self.counted.as_ref().unwrap().0)
     }
 
-    fn append(&mut self, entries: Vec<Entry>) {
+    pub(super) fn append(&mut self, entries: Vec<Entry>) {
         let last = entries.last().unwrap().token;
         self.opened.log.append(entries);
         self.until("an entry is forced", |running| running.durable >= last || running.doubtful.is_some());
     }
 
-    fn close(mut self) {
+    pub(super) fn close(mut self) {
         self.opened.log.close();
         self.until("the log closes", |running| running.closed);
     }

@@ -4,5 +4,6 @@ mod codec;
 mod crashes;
 mod damage;
 mod files;
+mod offline;
 mod retention;
 mod world;
