@@ -10,7 +10,7 @@ use votum_proto::names::{CoordinatorId, ParticipantName};
 use votum_proto::service::config::{Check, ConfigErrors, load};
 use votum_proto::service::logging::Logging;
 
-const MIN_HALF: u64 = 64 << 10;
+use crate::log::config::{LogConfig, MIN_HALF, OnFailure};
 
 /// Variables `VOTUM_COORDINATOR__KEY` and `VOTUM_COORDINATOR__SECTION__KEY` override the file.
 pub const ENV_PREFIX: &str = "VOTUM_COORDINATOR";
@@ -120,31 +120,53 @@ impl Limits {
     }
 }
 
-/// What the log takes when the configuration does not say.
+/// What the log itself takes when the configuration does not say.
 mod defaults {
+    use super::{LogConfig, in_ms};
+
+    fn log() -> LogConfig {
+        LogConfig::new("")
+    }
     pub(super) fn half_bytes() -> u64 {
-        16 << 20
+        log().half_bytes
     }
     pub(super) fn retention_hours() -> u64 {
-        24
+        log().retention.as_secs() / 3600
     }
     pub(super) fn retention_bytes() -> u64 {
-        1 << 30
+        log().retention_bytes
     }
     pub(super) fn lease() -> u64 {
-        8192
+        log().lease
     }
     pub(super) fn watchdog_ms() -> u64 {
-        20_000
+        in_ms(log().watchdog)
     }
     pub(super) fn cache_bytes() -> u64 {
-        16 << 20
+        log().cache_bytes
     }
 }
 
 /// A duration in whole milliseconds, as configuration and wire write it.
 pub(crate) fn in_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl LogSection {
+    /// The section in the log's own terms. A write that fails or hangs ends the process: a restart reads the
+    /// disk, and knows.
+    pub fn log_config(&self) -> LogConfig {
+        LogConfig {
+            half_bytes: self.half_bytes,
+            retention: Duration::from_secs(self.retention_hours.saturating_mul(3600)),
+            retention_bytes: self.retention_bytes,
+            lease: self.lease,
+            watchdog: Duration::from_millis(self.watchdog_ms),
+            cache_bytes: self.cache_bytes,
+            on_failure: OnFailure::ExitProcess,
+            ..LogConfig::new(&self.directory)
+        }
+    }
 }
 
 impl Config {

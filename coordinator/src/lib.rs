@@ -5,5 +5,6 @@ pub mod crash;
 pub mod driver;
 pub mod log;
 pub mod protocol;
+pub mod run;
 pub mod server;
 pub mod transport;

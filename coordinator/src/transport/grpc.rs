@@ -65,3 +65,73 @@ fn chain(error: &dyn std::error::Error) -> String {
     texts.dedup();
     texts.join(": ")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::sync::Arc;
+
+    use tonic::transport::Server;
+    use tonic::{Request, Response, Streaming};
+    use votum_proto::names::{Epoch, Incarnation, Life};
+    use votum_proto::runtime::Seams;
+    use votum_proto::service::listen::listen;
+    use votum_proto::v1;
+    use votum_proto::v1::agent_message::Kind as FromAgent;
+    use votum_proto::v1::agent_server::{Agent, AgentServer};
+
+    use super::super::link::start_link;
+    use super::super::{DurablePosition, LinkEvent};
+    use super::*;
+
+    /// Reads the hello before it answers the call at all, then ends the stream with an error.
+    struct LateAgent;
+
+    #[tonic::async_trait]
+    impl Agent for LateAgent {
+        type ExchangeStream = Pin<Box<dyn futures::Stream<Item = Result<v1::AgentFrame, Status>> + Send>>;
+
+        async fn exchange(
+            &self,
+            request: Request<Streaming<v1::CoordinatorFrame>>,
+        ) -> Result<Response<Self::ExchangeStream>, Status> {
+            let mut frames = request.into_inner();
+            let first = frames.message().await?.ok_or_else(|| Status::invalid_argument("no hello"))?;
+            let witness = first.witness;
+            let hello = v1::AgentHello { witness, ..Default::default() };
+            let message = v1::AgentMessage { kind: Some(FromAgent::Hello(hello)) };
+            let said = [Ok(v1::AgentFrame { messages: vec![message] }), Err(Status::aborted("enough"))];
+            Ok(Response::new(Box::pin(tokio_stream::iter(said))))
+        }
+    }
+
+    #[tokio::test]
+    async fn an_agent_may_read_the_hello_before_it_answers_the_call() {
+        let seams = Seams::production();
+        let local: Address = "127.0.0.1:0".parse().unwrap();
+        let listening = listen(&local, seams.clock.clone()).await.unwrap();
+        let dialer = Arc::new(GrpcDialer::new(listening.local().clone()));
+        let serving =
+            Server::builder().add_service(AgentServer::new(LateAgent)).serve_with_incoming(listening);
+        seams.spawn(async move {
+            let _ = serving.await;
+        });
+        let life = Life { epoch: Epoch(7), incarnation: Incarnation::from_low_bits(1) };
+        let (events, mut told) = mpsc::unbounded_channel();
+        let durable = DurablePosition::default();
+        durable.advance(5);
+        let hello = v1::CoordinatorHello::default();
+        let _link = start_link(3, dialer, hello, durable, life, events, &seams);
+        let Some(LinkEvent::Up { agent: 3, hello, .. }) = told.recv().await else { panic!("not up") };
+        assert_eq!(hello.witness.map(|witness| witness.position), Some(5));
+        let Some(LinkEvent::Down { why, .. }) = told.recv().await else { panic!("not down") };
+        assert!(why.contains("enough"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_not_there_is_reported_with_the_cause() {
+        let dialer = GrpcDialer::new("unix:/nonexistent/agent.sock".parse().unwrap());
+        let why = dialer.dial().await.err().unwrap();
+        assert!(why.contains("No such file"), "{why}");
+    }
+}

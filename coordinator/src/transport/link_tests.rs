@@ -283,20 +283,8 @@ async fn an_idle_stream_repeats_the_witness() {
     let mut world = World::new();
     let (mut agent, _) = world.up().await;
     world.durable.advance(99);
-    let clock = world.clock.clone();
-    let beating = async {
-        loop {
-            clock.advance(Duration::from_millis(100));
-            tokio::task::yield_now().await;
-        }
-    };
-    let frame = {
-        let heard = std::pin::pin!(agent.frame());
-        match futures::future::select(heard, std::pin::pin!(beating)).await {
-            futures::future::Either::Left((frame, _)) => frame,
-            futures::future::Either::Right((never, _)) => never,
-        }
-    };
+    let mut next = Box::pin(async move { agent.frame().await });
+    let frame = world.until("a frame", |_| futures::FutureExt::now_or_never(&mut next)).await;
     assert!(frame.messages.is_empty());
     assert_eq!(frame.witness.unwrap().position, 99);
 }

@@ -1,0 +1,135 @@
+//! The coordinator's process.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use votum_coordinator::config::Config;
+use votum_coordinator::log;
+use votum_coordinator::run::{RunError, run};
+use votum_proto::runtime::Seams;
+use votum_proto::service::shutdown::Shutdown;
+
+/// It was told to stop, and has; or the command did what was asked.
+const DONE: u8 = 0;
+/// It could not start, or could not go on.
+const FAILED: u8 = 1;
+/// The configuration, or the command line, is wrong.
+const MISCONFIGURED: u8 = 2;
+/// The log refuses to be opened: starting again does not help.
+const LOG_REFUSED: u8 = 3;
+
+/// Makes a change in several PostgreSQL databases one transaction: all of it happens, or none.
+#[derive(Debug, Parser)]
+#[command(name = "votum-coordinator", version, after_long_help = AFTER_HELP)]
+struct Cli {
+    /// The configuration. Variables VOTUM_COORDINATOR__KEY and VOTUM_COORDINATOR__SECTION__KEY override it.
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "FILE",
+        env = "VOTUM_COORDINATOR_CONFIG",
+        default_value = "/etc/votum/coordinator.toml"
+    )]
+    config: PathBuf,
+    /// Say everything that is wrong with the configuration, and run nothing.
+    #[arg(long)]
+    check_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make the log's directory and an empty log in it: once for each coordinator. A directory that holds
+    /// anything is refused.
+    Init,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  votum-coordinator --config /etc/votum/coordinator.toml --check-config
+  votum-coordinator --config /etc/votum/coordinator.toml init
+  votum-coordinator --config /etc/votum/coordinator.toml
+
+The smallest configuration:
+  coordinator_id = \"acme\"
+  listen = \"127.0.0.1:7400\"
+  [log]
+  directory = \"/var/lib/votum/log\"
+  [[participants]]
+  name = \"bank-a\"
+  agent = \"127.0.0.1:7401\"
+
+SIGTERM or SIGINT: takes no new transactions, waits up to limits.drain_ms for those that
+are being decided, and stops. A second one ends the process at once, which loses nothing
+that was decided.
+
+Exit codes:
+  0    stopped as it was told to, or the command is done
+  1    could not start, or could not go on: start it again
+  2    the configuration or the command line is wrong
+  3    the log refuses to be opened: a person has to look, the message says at what
+  70   a write to the log failed or hung: start it again, and see to the disk
+  130, 143  ended at once by a second SIGINT or SIGTERM";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // The log holds the key that all transactions' secrets are made from: no file of ours is for others.
+    rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o077));
+    ExitCode::from(match Config::load(&cli.config) {
+        Err(errors) => {
+            eprintln!("{errors}");
+            MISCONFIGURED
+        }
+        Ok(_) if cli.check_config => {
+            println!("configuration is fine");
+            DONE
+        }
+        Ok(config) => match cli.command {
+            Some(Command::Init) => initialize(&config),
+            None => serve(config).await,
+        },
+    })
+}
+
+fn initialize(config: &Config) -> u8 {
+    let directory = config.log.directory.display();
+    match log::initialize(&config.log.log_config(), &config.coordinator_id, &*Seams::production().entropy) {
+        Ok(()) => {
+            println!("the log of coordinator {} was made in {directory}", config.coordinator_id);
+            DONE
+        }
+        Err(refusal) => {
+            eprintln!("{refusal}");
+            LOG_REFUSED
+        }
+    }
+}
+
+async fn serve(config: Config) -> u8 {
+    if let Err(error) = config.logging.init() {
+        eprintln!("{error}");
+        return MISCONFIGURED;
+    }
+    let seams = Seams::production();
+    let shutdown = match Shutdown::on_signals(&seams) {
+        Ok(shutdown) => shutdown,
+        Err(error) => {
+            tracing::error!(%error, "signals cannot be handled: the process could not be stopped in order");
+            return FAILED;
+        }
+    };
+    match run(config, shutdown, seams).await {
+        Ok(()) => DONE,
+        Err(error) => {
+            tracing::error!("{error}");
+            match error {
+                RunError::Log(_) => LOG_REFUSED,
+                RunError::Listen { .. } | RunError::Server(_) | RunError::DriverStopped => FAILED,
+            }
+        }
+    }
+}
