@@ -46,6 +46,9 @@ pub struct AgentConfig {
     /// The most of a reply that is kept for a client that asks again, in bytes.
     #[serde(default = "default_stored_reply_bytes")]
     pub stored_reply_bytes: usize,
+    /// How long open branches may go on once the agent was told to stop, in milliseconds.
+    #[serde(default = "default_drain_ms")]
+    pub drain_ms: u64,
     /// The databases that it serves.
     #[serde(default)]
     pub participants: Vec<ParticipantConfig>,
@@ -110,6 +113,9 @@ fn default_sweep_ms() -> u64 {
 fn default_max_branch_timeout_ms() -> u64 {
     600_000
 }
+fn default_drain_ms() -> u64 {
+    5_000
+}
 fn default_stored_reply_bytes() -> usize {
     256 * 1024
 }
@@ -128,6 +134,7 @@ impl AgentConfig {
             sweep_ms: default_sweep_ms(),
             max_branch_timeout_ms: default_max_branch_timeout_ms(),
             stored_reply_bytes: default_stored_reply_bytes(),
+            drain_ms: default_drain_ms(),
             participants,
             logging: Logging::default(),
         }

@@ -61,14 +61,27 @@ impl CrashPoint {
     }
 }
 
-/// Kills this process with SIGKILL if `point` was chosen; nothing, without the feature.
+/// Kills this process with SIGKILL if `point` was chosen: by its name the first time that the process comes
+/// by, as `NAME@N` the Nth time. Nothing, without the feature.
 #[inline]
 pub fn here(point: CrashPoint) {
     #[cfg(feature = "crash-points")]
-    if std::env::var("VOTUM_CRASH_POINT").is_ok_and(|name| name == point.name()) {
+    if chosen(point) {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         std::process::abort();
     }
     #[cfg(not(feature = "crash-points"))]
     let _ = point;
+}
+
+#[cfg(feature = "crash-points")]
+fn chosen(point: CrashPoint) -> bool {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static PASSED: AtomicU64 = AtomicU64::new(0);
+    let Ok(choice) = std::env::var("VOTUM_CRASH_POINT") else { return false };
+    let (name, nth) = match choice.split_once('@') {
+        Some((name, nth)) => (name, nth.parse().unwrap_or(1)),
+        None => (choice.as_str(), 1),
+    };
+    name == point.name() && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == nth
 }

@@ -328,7 +328,12 @@ fn obey(
                 target(agent, hello, &order.gtid, &order.participant, &order.gid)?;
             let gid = gid.ok_or("an order to commit names a gid")?;
             let key = (gtid, participant.name().clone());
-            let order = phase2::Order::Commit { gid, xid8: order.xid8, compare_first: order.compare_first };
+            let order = phase2::Order::Commit {
+                gid,
+                xid8: order.xid8,
+                listed_xid: order.listed_xid,
+                compare_first: order.compare_first,
+            };
             phase2::admit(agent, registry, &participant, key, hello.life, order);
             Ok(())
         }

@@ -21,7 +21,10 @@ mod phase2;
 pub mod postgres;
 mod registry;
 mod reply;
+mod run;
+pub mod server;
 mod sessions;
 
 pub use agent::Agent;
 pub use config::{AgentConfig, ConfigProblem, ParticipantConfig, Tls};
+pub use run::{RunError, databases, run};

@@ -34,6 +34,8 @@ pub(crate) enum Order {
         gid: Gid,
         /// 0: not known, not compared.
         xid8: u64,
+        /// The low half of the transaction id that a listing showed; 0: not known, not compared.
+        listed_xid: u32,
         compare_first: bool,
     },
     /// End the session, or roll back what is prepared.
@@ -60,9 +62,9 @@ impl Order {
     fn same_as(&self, other: &Self) -> bool {
         match (self, other) {
             (
-                Self::Commit { gid, xid8, compare_first: _ },
-                Self::Commit { gid: other_gid, xid8: other_xid8, compare_first: _ },
-            ) => gid == other_gid && xid8 == other_xid8,
+                Self::Commit { gid, xid8, listed_xid, compare_first: _ },
+                Self::Commit { gid: other_gid, xid8: other_xid8, listed_xid: other_listed, compare_first: _ },
+            ) => (gid, xid8, listed_xid) == (other_gid, other_xid8, other_listed),
             (Self::Rollback { .. }, Self::Rollback { .. }) => self == other,
             (Self::Commit { .. }, Self::Rollback { .. }) | (Self::Rollback { .. }, Self::Commit { .. }) => {
                 false
@@ -190,26 +192,26 @@ impl<'a> Attempts<'a> {
 
     async fn carry_out(mut self, order: &Order) -> Option<End> {
         let end = match order {
-            Order::Commit { gid, xid8, compare_first } => self.commit(gid, *xid8, *compare_first).await,
+            Order::Commit { gid, xid8, listed_xid, compare_first } => {
+                self.commit(gid, Expected { xid8: *xid8, listed_xid: *listed_xid }, *compare_first).await
+            }
             Order::Rollback { gid, xid8, listed_xid } => {
-                self.roll_back(gid.as_ref(), *xid8, *listed_xid).await
+                self.roll_back(gid.as_ref(), Expected { xid8: *xid8, listed_xid: *listed_xid }).await
             }
         };
         end.ok()
     }
 
-    async fn commit(&mut self, gid: &Gid, xid8: u64, compare_first: bool) -> Result<End, Stopped> {
+    async fn commit(&mut self, gid: &Gid, expected: Expected, compare_first: bool) -> Result<End, Stopped> {
         crash::here(CrashPoint::BeforeCommitPrepared);
-        let ours = self.prepared_here(gid).is_some_and(|prepared| prepared == xid8);
+        let ours = self.prepared_here(gid).is_some_and(|prepared| prepared == expected.xid8);
         let mut compare = compare_first || !ours;
         loop {
             if compare {
                 let found = self.find(gid).await?;
                 match found.xid {
-                    None => return self.gone(xid8, &found).await,
-                    Some(xid) if xid8 != 0 && xid != low_half(xid8) => {
-                        return Ok(End::OtherXid(v1::OtherXid { xid }));
-                    }
+                    None => return self.gone(expected.xid8, &found).await,
+                    Some(xid) if !expected.fits(xid) => return Ok(End::OtherXid(v1::OtherXid { xid })),
                     Some(_) => {}
                 }
             }
@@ -225,7 +227,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    async fn roll_back(&mut self, gid: Option<&Gid>, xid8: u64, listed_xid: u32) -> Result<End, Stopped> {
+    async fn roll_back(&mut self, gid: Option<&Gid>, expected: Expected) -> Result<End, Stopped> {
         let never = Ok(End::NeverPrepared(v1::NeverPrepared {}));
         let branch = self.task.agent.lock().branch(&self.task.key);
         let mut prepared = None;
@@ -242,15 +244,13 @@ impl<'a> Attempts<'a> {
         }
         let Some(gid) = gid else { return never };
         crash::here(CrashPoint::BeforeRollbackPrepared);
-        let expected =
-            |xid: u32| (xid8 == 0 || xid == low_half(xid8)) && (listed_xid == 0 || xid == listed_xid);
-        let mut compare = !prepared.is_some_and(|known| expected(low_half(known)));
+        let mut compare = !prepared.is_some_and(|known| expected.fits(low_half(known)));
         loop {
             if compare {
                 let found = self.find(gid).await?;
                 match found.xid {
-                    None => return self.gone(xid8, &found).await,
-                    Some(xid) if !expected(xid) => return Ok(End::OtherXid(v1::OtherXid { xid })),
+                    None => return self.gone(expected.xid8, &found).await,
+                    Some(xid) if !expected.fits(xid) => return Ok(End::OtherXid(v1::OtherXid { xid })),
                     Some(_) => {}
                 }
             }
@@ -403,6 +403,19 @@ impl<'a> Attempts<'a> {
         }
         let delay = self.backoff.delay(&*self.task.agent.seams.entropy);
         self.unless_stopped(self.task.agent.seams.clock.sleep(delay)).await
+    }
+}
+
+/// Which prepared transaction an order means; 0 stands for "not known", which fits any.
+#[derive(Clone, Copy)]
+struct Expected {
+    xid8: u64,
+    listed_xid: u32,
+}
+
+impl Expected {
+    fn fits(self, xid: u32) -> bool {
+        (self.xid8 == 0 || xid == low_half(self.xid8)) && (self.listed_xid == 0 || xid == self.listed_xid)
     }
 }
 

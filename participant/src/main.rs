@@ -1,0 +1,81 @@
+//! `votum-participant`: the agent beside one or several PostgreSQL databases.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use votum_participant::{AgentConfig, databases, run};
+use votum_proto::runtime::Seams;
+use votum_proto::service::config::load;
+use votum_proto::service::shutdown::Shutdown;
+
+/// The configuration or the command line is wrong.
+const WRONG: u8 = 2;
+
+const EXAMPLE: &str = r#"Example configuration:
+
+  listen = "127.0.0.1:7411"            # or unix:/run/votum/bank-a.sock
+
+  [[participants]]
+  name = "bank-a"                      # the name in the coordinator's configuration
+  connection = "host=db.example port=5432 user=votum dbname=bank"
+  password_file = "/etc/votum/bank-a.password"
+  tls = "verify-full"                  # disable (the default), require, verify-full
+
+The database needs max_prepared_transactions > 0. Every key can be overridden from the
+environment: VOTUM_PARTICIPANT__LISTEN=… for listen, VOTUM_LOG=debug for the log's filter.
+
+Exit codes: 0 stopped when asked to, 1 could not start or go on, 2 wrong configuration."#;
+
+/// Runs clients' statements in branches of distributed transactions, prepares them, and carries out what the
+/// coordinator decides.
+#[derive(Debug, Parser)]
+#[command(name = "votum-participant", version, about, after_help = EXAMPLE)]
+struct Arguments {
+    /// The configuration, in TOML.
+    #[arg(long, short, value_name = "FILE", env = "VOTUM_PARTICIPANT_CONFIG")]
+    config: PathBuf,
+    /// Reads the configuration, reports every mistake at once, and starts nothing.
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config: AgentConfig = match load(&arguments.config, "VOTUM_PARTICIPANT") {
+        Ok(config) => config,
+        Err(errors) => return fail(WRONG, &errors),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &format!("no threads to run on: {error}")),
+    };
+    runtime.block_on(async {
+        let seams = Seams::production();
+        if arguments.check_config {
+            return match databases(&config, &seams) {
+                Ok(_) => {
+                    println!("{} is correct", arguments.config.display());
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail(WRONG, &error),
+            };
+        }
+        if let Err(error) = config.logging.init() {
+            return fail(WRONG, &error);
+        }
+        let shutdown = match Shutdown::on_signals(&seams) {
+            Ok(shutdown) => shutdown,
+            Err(error) => return fail(1, &format!("signals cannot be handled: {error}")),
+        };
+        match run(config, shutdown, seams).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(1, &error),
+        }
+    })
+}
+
+fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("votum-participant: {error}");
+    ExitCode::from(code)
+}
