@@ -1,5 +1,7 @@
 //! The coordinator as a real process: made, started, asked, told to stop.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // all of this file is tests
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;

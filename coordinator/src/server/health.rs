@@ -8,7 +8,7 @@ use std::time::Duration;
 use tonic::server::NamedService;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
-use votum_proto::runtime::Seams;
+use votum_proto::runtime::{Backoff, Seams};
 use votum_proto::service::shutdown::Shutdown;
 use votum_proto::v1::coordinator_server::CoordinatorServer;
 use votum_proto::v1::operator_server::OperatorServer;
@@ -17,8 +17,9 @@ use super::coordinator::CoordinatorService;
 use super::operator::OperatorService;
 use crate::driver::request::{DriverHandle, Request};
 
-/// How often the driver is asked, until it takes new transactions.
-const POLL: Duration = Duration::from_millis(50);
+/// How often the driver is asked, until it takes new transactions: seldom, where it does not for long.
+const FIRST_POLL: Duration = Duration::from_millis(20);
+const SELDOM: Duration = Duration::from_secs(1);
 /// The driver's word for a log that was counted.
 const READY: &str = "ready";
 
@@ -43,6 +44,7 @@ pub async fn not_serving(reporter: &HealthReporter) {
 /// Reports each service as serving when it is; returns when all are, or the process is told to stop.
 pub async fn watch(reporter: HealthReporter, driver: DriverHandle, shutdown: Shutdown, seams: Seams) {
     let mut answers = false;
+    let mut pause = Backoff::new(FIRST_POLL, SELDOM);
     while let Ok(status) = driver.ask(Request::Status).await {
         if shutdown.is_requested() {
             return;
@@ -56,6 +58,6 @@ pub async fn watch(reporter: HealthReporter, driver: DriverHandle, shutdown: Shu
             reporter.set_service_status(COORDINATOR, ServingStatus::Serving).await;
             return;
         }
-        seams.clock.sleep(POLL).await;
+        seams.clock.sleep(pause.delay(&*seams.entropy)).await;
     }
 }

@@ -299,3 +299,15 @@ async fn a_link_that_nobody_holds_ends_its_stream_and_dials_no_more() {
     world.until("the end of the link", |world| world.events.is_closed().then_some(())).await;
     assert!(world.dialled.try_recv().is_err());
 }
+
+#[tokio::test]
+async fn a_link_that_nobody_holds_ends_also_while_no_stream_stands() {
+    let mut world = World::new();
+    let mut agent = world.agent().await;
+    agent.say(vec![FromAgent::Refusal(v1::Refusal::default())]).await;
+    assert!(matches!(world.event().await, LinkEvent::Refused { .. }));
+    let before = world.clock.now();
+    world.link = None;
+    world.until("the end of the link", |world| world.events.is_closed().then_some(())).await;
+    assert!(world.clock.now().since(before) < Duration::from_secs(1), "it waited for the next dialling");
+}
