@@ -2,8 +2,7 @@
 //! change, what the store is given. One owner drives it, by [`Core::append`] and [`Core::turn`]; a thread in
 //! production, a loop in a simulation. It has no clock: every call is told the time.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::VecDeque;
 
 use votum_proto::names::{CoordinatorId, Epoch, Incarnation, Life, ParticipantName};
 
@@ -14,7 +13,7 @@ use super::image::Image;
 use super::journal::{self, Journal};
 use super::judge::{Kept, Recovered};
 use super::refusal::{Refusal, RefusalKind};
-use super::retention::Terms;
+use super::shelves::Shelves;
 use super::store::{Store, StoreError};
 use super::{Entry, LogEvent, LogPosition, Token, codec};
 use crate::crash::{self, CrashPoint};
@@ -37,16 +36,6 @@ struct Waiting {
     since: Millis,
 }
 
-/// The store, on its way and after.
-enum Shelf<S> {
-    /// It is being opened and counted, or given what was written meanwhile.
-    Opening,
-    /// It is there.
-    Open(Archive<S>),
-    /// It cannot be read in this life.
-    Unreadable,
-}
-
 /// The discipline, over some disk and some store.
 pub struct Core<D, S> {
     limits: Limits,
@@ -56,13 +45,8 @@ pub struct Core<D, S> {
     life: Life,
     running_before: u64,
     waiting: VecDeque<Waiting>,
-    shelf: Shelf<S>,
-    backlog: VecDeque<Kept>,
-    counted: bool,
-    listed: BTreeMap<ParticipantName, u64>,
+    shelves: Shelves<S>,
     last_write: Millis,
-    last_slice: Millis,
-    slice_credit: usize,
     failed: Option<Failure>,
 }
 
@@ -116,19 +100,14 @@ impl<D: Disk, S: Store> Core<D, S> {
             life,
             running_before: running_ms,
             waiting: VecDeque::new(),
-            shelf: Shelf::Opening,
-            backlog: VecDeque::new(),
-            counted: false,
-            listed: BTreeMap::new(),
+            shelves: Shelves::new(),
             last_write: 0,
-            last_slice: 0,
-            slice_credit: 0,
             failed: None,
         };
         core.journal.begin_life(life).map_err(|error| super::judge::io(&error))?;
         core.begin_life(lease)
             .map_err(|failure| Refusal::new(RefusalKind::Io, core.journal.path(), failure.0))?;
-        kept.extend(core.backlog.drain(..));
+        kept.extend(core.shelves.take_backlog());
         Ok(Started { core, kept, warnings })
     }
 
@@ -180,7 +159,8 @@ impl<D: Disk, S: Store> Core<D, S> {
 
     /// Notes a complete listing.
     pub fn listed(&mut self, now: Millis, participant: ParticipantName) {
-        self.listed.insert(participant, self.running(now));
+        let running_ms = self.running(now);
+        self.shelves.listed(participant, running_ms);
     }
 
     /// When [`Core::turn`] has something to do: now or earlier means at once; `None`: when something comes.
@@ -188,13 +168,13 @@ impl<D: Disk, S: Store> Core<D, S> {
         if self.failed.is_some() {
             return None;
         }
-        if self.is_catching_up() || self.waiting.iter().any(|waiting| waiting.forced) || self.is_full() {
+        let forced = self.waiting.iter().any(|waiting| waiting.forced);
+        if forced || self.is_full() || self.shelves.is_catching_up() {
             return Some(0);
         }
         let buffered = self.waiting.front().map(|first| first.since + self.limits.buffered_ms);
         let seal = (!self.journal.is_sealed()).then_some(self.last_write + self.limits.seal_ms);
-        let slice = self.is_ready().then_some(self.last_slice + SLICE_EVERY);
-        [buffered, seal, slice].into_iter().flatten().min()
+        [buffered, seal, self.shelves.slice_due()].into_iter().flatten().min()
     }
 
     fn is_full(&self) -> bool {
@@ -219,8 +199,10 @@ impl<D: Disk, S: Store> Core<D, S> {
             self.seal(now)?;
         }
         self.feed_store(now)?;
-        self.retain(now)?;
-        events.extend(self.tell_counted()?);
+        let retained = self.shelves.retain(now, self.running(now), self.life, &self.limits);
+        self.stored(retained)?;
+        let counted = self.shelves.tell_counted(self.position());
+        events.extend(self.stored(counted)?);
         Ok(events)
     }
 
@@ -244,30 +226,25 @@ impl<D: Disk, S: Store> Core<D, S> {
             self.seal(now)?;
         }
         self.feed_store(now)?;
-        if let Shelf::Open(archive) = &self.shelf {
-            let durable = archive.make_durable();
-            self.stored(durable)?;
-        }
+        let durable = self.shelves.make_durable();
+        self.stored(durable)?;
         let position = self.position();
         Ok(through.map(|through| LogEvent::Durable { through, position }).into_iter().collect())
     }
 
     /// Lets go of the store's files.
     pub fn close(&mut self) {
-        if let Shelf::Open(archive) = std::mem::replace(&mut self.shelf, Shelf::Unreadable) {
-            archive.close();
-        }
+        self.shelves.close();
     }
 
     /// The store was opened and counted up to the start of this life.
     pub fn store_opened(&mut self, archive: Archive<S>) {
-        self.shelf = Shelf::Open(archive);
+        self.shelves.opened(archive);
     }
 
     /// The store cannot be read: the journal goes on alone.
     pub fn store_unreadable(&mut self, why: String) -> LogEvent {
-        self.shelf = Shelf::Unreadable;
-        self.backlog.clear();
+        self.shelves.unreadable();
         LogEvent::Unreadable { why }
     }
 
@@ -301,7 +278,7 @@ impl<D: Disk, S: Store> Core<D, S> {
             self.image.apply(position, running_ms, &waiting.record);
             decided |= is_commit(&waiting.record);
             ended |= matches!(waiting.record, Record::Ended { .. });
-            self.shelve(Kept { position, running_ms, bytes, record: waiting.record });
+            self.shelves.owe(Kept { position, running_ms, bytes, record: waiting.record });
         }
         if decided {
             crash::here(CrashPoint::DecisionForced);
@@ -329,13 +306,14 @@ impl<D: Disk, S: Store> Core<D, S> {
         if self.journal.fits(body_len) {
             return Ok(());
         }
-        if self.is_ready() {
+        if self.shelves.is_ready() {
             self.change_half(now)?;
         }
         if self.journal.fits(body_len) {
             return Ok(());
         }
-        if self.journal.size() > self.limits.half_bytes.saturating_mul(self.limits.growth) && !self.is_ready()
+        if self.journal.size() > self.limits.half_bytes.saturating_mul(self.limits.growth)
+            && !self.shelves.is_ready()
         {
             let size = self.journal.size();
             return Err(self.fail(format!(
@@ -348,8 +326,7 @@ impl<D: Disk, S: Store> Core<D, S> {
 
     /// Everything in this half is made durable in the store; only then is the other half overwritten.
     fn change_half(&mut self, now: Millis) -> Result<(), Failure> {
-        let Shelf::Open(archive) = &self.shelf else { return Ok(()) };
-        let durable = archive.make_durable();
+        let durable = self.shelves.make_durable();
         self.stored(durable)?;
         let running_ms = self.running(now);
         let first_position = self.journal.next_position();
@@ -362,78 +339,17 @@ impl<D: Disk, S: Store> Core<D, S> {
         let changed = self.journal.change(&encoded, running_ms, self.limits.half_bytes);
         self.done(changed)?;
         for ((position, record), bytes) in (first_position..).zip(carried).zip(encoded) {
-            self.shelve(Kept { position, running_ms, bytes, record });
+            self.shelves.owe(Kept { position, running_ms, bytes, record });
         }
         // None of it may wait: the store is ready only while it is owed nothing.
-        self.feed_store_up_to(now, usize::MAX)
-    }
-
-    fn shelve(&mut self, kept: Kept) {
-        match self.shelf {
-            Shelf::Opening | Shelf::Open(_) => self.backlog.push_back(kept),
-            Shelf::Unreadable => {}
-        }
+        let fed = self.shelves.feed(running_ms, usize::MAX);
+        self.stored(fed)
     }
 
     /// Gives the store what it is owed: all of it once it was counted, some of it before.
     fn feed_store(&mut self, now: Millis) -> Result<(), Failure> {
-        let most = if self.counted { usize::MAX } else { self.limits.catch_up };
-        self.feed_store_up_to(now, most)
-    }
-
-    fn feed_store_up_to(&mut self, now: Millis, most: usize) -> Result<(), Failure> {
-        let running_ms = self.running(now);
-        let Shelf::Open(archive) = &mut self.shelf else { return Ok(()) };
-        archive.set_running(running_ms);
-        let mut put = Ok(());
-        for kept in self.backlog.drain(..most.min(self.backlog.len())) {
-            put = put.and_then(|()| archive.put(kept.position, kept.running_ms, &kept.bytes, &kept.record));
-            self.slice_credit += 2;
-        }
-        self.stored(put)
-    }
-
-    fn tell_counted(&mut self) -> Result<Option<LogEvent>, Failure> {
-        let Shelf::Open(archive) = &self.shelf else { return Ok(None) };
-        if self.counted || !self.backlog.is_empty() {
-            return Ok(None);
-        }
-        let history = Arc::new(archive.reader());
-        let lives = archive.lives(self.position());
-        let lives = self.stored(lives)?;
-        self.counted = true;
-        Ok(Some(LogEvent::Counted { history, lives }))
-    }
-
-    /// A slice of retention, when enough was written since the last one, or when it is time.
-    fn retain(&mut self, now: Millis) -> Result<(), Failure> {
-        let due = self.slice_credit >= self.limits.slice || now >= self.last_slice + SLICE_EVERY;
-        if !due || !self.is_ready() {
-            return Ok(());
-        }
-        let terms = Terms {
-            now_ms: self.running(now),
-            retention_ms: self.limits.retention_ms,
-            retention_bytes: self.limits.retention_bytes,
-            life: self.life,
-            listed: &self.listed,
-            slice: self.limits.slice,
-        };
-        let Shelf::Open(archive) = &mut self.shelf else { return Ok(()) };
-        let slice = archive.retain(&terms);
-        self.stored(slice)?;
-        self.slice_credit = 0;
-        self.last_slice = now;
-        Ok(())
-    }
-
-    fn is_catching_up(&self) -> bool {
-        matches!(self.shelf, Shelf::Open(_)) && (!self.backlog.is_empty() || !self.counted)
-    }
-
-    /// The store is there and holds everything that the journal does.
-    fn is_ready(&self) -> bool {
-        matches!(self.shelf, Shelf::Open(_)) && self.backlog.is_empty()
+        let fed = self.shelves.feed(self.running(now), self.limits.catch_up);
+        self.stored(fed)
     }
 
     fn running(&self, now: Millis) -> u64 {
@@ -458,9 +374,6 @@ impl<D: Disk, S: Store> Core<D, S> {
         result.map_err(|error| self.fail(format!("the log's store failed: {error}")))
     }
 }
-
-/// How often retention looks at something when nothing is written, in milliseconds.
-const SLICE_EVERY: Millis = 1000;
 
 /// What the newest half says, folded; and whose log it is.
 pub(super) fn fold<D: Disk>(

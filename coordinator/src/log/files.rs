@@ -125,24 +125,24 @@ pub(super) fn lock(directory: &Path) -> Result<File, Refusal> {
     }
 }
 
-/// Forces every file under `directory`, and lets the system forget what it has cached of them: after an error
-/// the page cache shows what the disk does not hold.
-pub(super) fn force_and_forget(directory: &Path) -> Result<(), Refusal> {
-    for path in entries(directory)? {
-        if path.is_dir() {
-            force_and_forget(&path)?;
-        } else {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(&path)
-                .map_err(|error| refused(&path, "opening", &error))?;
-            file.sync_all().map_err(|error| refused(&path, "forcing", &error))?;
-            // A file system without a page cache has nothing to forget.
-            let _ = fadvise(&file, 0, None, Advice::DontNeed);
+/// Forces a file, or every file in a folder, and lets the system forget what it has cached of it: after an
+/// error the page cache shows what the disk does not hold.
+pub(super) fn force_and_forget(path: &Path) -> Result<(), Refusal> {
+    if path.is_dir() {
+        for inner in entries(path)? {
+            force_and_forget(&inner)?;
         }
+        return force_directory(path);
     }
-    force_directory(directory)
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|error| refused(path, "opening", &error))?;
+    file.sync_all().map_err(|error| refused(path, "forcing", &error))?;
+    // A file system without a page cache has nothing to forget.
+    let _ = fadvise(&file, 0, None, Advice::DontNeed);
+    Ok(())
 }
 
 /// Forces the names in `directory`.

@@ -37,6 +37,21 @@ fn lay(bytes: &mut Vec<u8>, offset: usize, written: &[u8]) {
     }
 }
 
+/// Lays every second sector of the file's, beginning with the first one that `written` touches or not.
+fn lay_sectors(bytes: &mut Vec<u8>, offset: usize, written: &[u8], first: bool) {
+    const SECTOR: usize = 512;
+    let mut at = 0;
+    let mut reaches = first;
+    while let Some(rest) = written.get(at..).filter(|rest| !rest.is_empty()) {
+        let length = (SECTOR - (offset + at) % SECTOR).min(rest.len());
+        if reaches {
+            lay(bytes, offset + at, rest.get(..length).unwrap_or(rest));
+        }
+        reaches = !reaches;
+        at += length;
+    }
+}
+
 /// What happens to the operation that is due to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -44,6 +59,9 @@ pub enum Fault {
     PowerLost,
     /// The power goes during it: so many bytes of the last write reached the disk.
     Torn(usize),
+    /// The power goes during it: of the last write, every second sector of 512 bytes reached the disk, the
+    /// first one or not.
+    Holes(bool),
     /// The process dies after it was handed to the system; everything written survives.
     Killed,
     /// The operation fails and the process goes on.
@@ -174,6 +192,13 @@ impl MemoryDisk {
                         if let Some((offset, mut written)) = file.pending.pop() {
                             written.truncate(length);
                             lay(&mut file.durable, offset, &written);
+                        }
+                    }
+                    Fault::Holes(first) => {
+                        work(inner.file(half));
+                        let file = inner.file(half);
+                        if let Some((offset, written)) = file.pending.pop() {
+                            lay_sectors(&mut file.durable, offset, &written, first);
                         }
                     }
                 }

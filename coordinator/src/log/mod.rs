@@ -22,6 +22,7 @@ pub mod offline;
 pub mod refusal;
 mod retention;
 pub mod salvage;
+mod shelves;
 mod sled_store;
 mod start;
 pub mod store;

@@ -33,63 +33,80 @@ pub(super) struct Terms<'a> {
 
 /// A transaction that may go.
 struct Dropping {
-    gtid: Gtid,
     history: TransactionHistory,
     ended_ms: u64,
 }
 
-/// What one slice did.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Slice {
-    /// How many transactions were dropped.
-    pub(super) dropped: usize,
-    /// Whether this pass has more to look at.
-    pub(super) more: bool,
+/// What may go.
+#[derive(Default)]
+struct Found {
+    transactions: BTreeMap<Gtid, Dropping>,
+    /// Positions of records that are about no transaction.
+    alone: Vec<LogPosition>,
 }
+
+/// How many records are read at once.
+const PAGE: usize = 64;
 
 impl<S: Store> Archive<S> {
     /// Looks at some records, oldest first, and drops what may go.
     ///
     /// # Errors
     /// As the store has it.
-    pub(super) fn retain(&mut self, terms: &Terms<'_>) -> Result<Slice, StoreError> {
-        let (_, to) = key::table(key::RECORDS);
-        let page = self.store.scan(&key::record(self.cursor), &to, terms.slice)?;
-        let mut more = page.len() == terms.slice;
-        let mut dropping: BTreeMap<Gtid, Dropping> = BTreeMap::new();
-        let mut alone = Vec::new();
+    pub(super) fn retain(&mut self, terms: &Terms<'_>) -> Result<(), StoreError> {
+        let mut found = Found::default();
         let reader = self.reader();
-        for (key, value) in &page {
-            let position =
-                u64_be(key, 1).ok_or_else(|| StoreError("the key of a record is not of its form".into()))?;
-            let (running_ms, bytes) = open_record(position, value)
-                .ok_or_else(|| StoreError(format!("the record at position {position} is damaged")))?;
-            if !self.is_over(running_ms, terms) {
-                more = false;
+        let (_, to) = key::table(key::RECORDS);
+        let mut looked = 0;
+        while looked < terms.slice {
+            let page = self.store.scan(&key::record(self.cursor), &to, PAGE)?;
+            for (key, value) in &page {
+                let position = u64_be(key, 1)
+                    .ok_or_else(|| StoreError("the key of a record is not of its form".into()))?;
+                if !self.look(position, value, &reader, terms, &mut found)? {
+                    looked = usize::MAX;
+                    break;
+                }
+                self.cursor = position.saturating_add(1);
+            }
+            if page.len() < PAGE || looked == usize::MAX {
+                // The end of this pass: the next one begins with the oldest again.
+                self.cursor = 0;
                 break;
             }
-            self.cursor = position.saturating_add(1);
-            let record = codec::decode(bytes)
-                .map_err(|error| StoreError(format!("the record at position {position}: {error}")))?;
-            match record.gtid() {
-                Some(gtid) if dropping.contains_key(gtid) => {}
-                Some(gtid) => {
-                    if let Some(found) = self.droppable(&reader, gtid, terms)? {
-                        dropping.insert(gtid.clone(), found);
-                    }
+            looked += PAGE;
+        }
+        self.drop_all(&found)
+    }
+
+    /// Judges one record; false when it, and so everything behind it, is too young to look at.
+    fn look(
+        &self,
+        position: LogPosition,
+        value: &[u8],
+        reader: &Reader<S>,
+        terms: &Terms<'_>,
+        found: &mut Found,
+    ) -> Result<bool, StoreError> {
+        let (running_ms, bytes) = open_record(position, value)
+            .ok_or_else(|| StoreError(format!("the record at position {position} is damaged")))?;
+        if !self.is_over(running_ms, terms) {
+            return Ok(false);
+        }
+        let record = codec::decode(bytes)
+            .map_err(|error| StoreError(format!("the record at position {position}: {error}")))?;
+        match record.gtid() {
+            Some(gtid) if found.transactions.contains_key(gtid) => {}
+            Some(gtid) => {
+                if let Some(dropping) = self.droppable(reader, gtid, terms)? {
+                    found.transactions.insert(gtid.clone(), dropping);
                 }
-                // Lives and leases have entries of their own, kept for ever. Identity says whose store it is.
-                None if !matches!(record, Record::Identity(_)) => alone.push((position, value.len())),
-                None => {}
             }
+            // Lives and leases have entries of their own, kept for ever. Identity says whose store it is.
+            None if !matches!(record, Record::Identity(_)) => found.alone.push(position),
+            None => {}
         }
-        if !more {
-            self.cursor = 0;
-        }
-        let slice = Slice { dropped: dropping.len(), more };
-        let dropping: Vec<Dropping> = dropping.into_values().collect();
-        self.drop_all(&dropping, &alone)?;
-        Ok(slice)
+        Ok(true)
     }
 
     /// Whether what was written, or ended, at `at_ms` is no longer protected by its age.
@@ -109,37 +126,47 @@ impl<S: Store> Archive<S> {
             .all(|participant| terms.listed.get(participant).is_some_and(|listed| *listed > ended_ms));
         let may_go =
             self.is_over(ended_ms, terms) && listed_since && unacknowledged(&history).next().is_none();
-        Ok(may_go.then(|| Dropping { gtid: gtid.clone(), history, ended_ms }))
+        Ok(may_go.then_some(Dropping { history, ended_ms }))
     }
 
-    /// Marks first, on disk; then everything that leads to the records; then the records.
-    fn drop_all(&mut self, dropping: &[Dropping], alone: &[(LogPosition, usize)]) -> Result<(), StoreError> {
-        if dropping.is_empty() && alone.is_empty() {
+    /// Marks and gaps first, on disk; then everything that leads to the records; then the records.
+    fn drop_all(&mut self, found: &Found) -> Result<(), StoreError> {
+        if found.transactions.is_empty() && found.alone.is_empty() {
             return Ok(());
         }
-        for transaction in dropping {
-            let gtid = key::gtid(&transaction.gtid);
+        self.raise_marks(found)?;
+        for transaction in found.transactions.values() {
+            for (position, _, _) in &transaction.history.records {
+                self.add_gap(*position)?;
+            }
+        }
+        for position in &found.alone {
+            self.add_gap(*position)?;
+        }
+        self.store.make_durable()?;
+        for transaction in found.transactions.values() {
+            for (position, _, record) in &transaction.history.records {
+                self.forget(*position, record)?;
+            }
+        }
+        for position in &found.alone {
+            self.remove_record(*position)?;
+        }
+        Ok(())
+    }
+
+    fn raise_marks(&self, found: &Found) -> Result<(), StoreError> {
+        for (gtid, transaction) in &found.transactions {
+            let gtid = key::gtid(gtid);
             for participant in participants(&transaction.history) {
                 self.raise(&key::mark(participant), &gtid)?;
             }
             self.raise(key::HORIZON, &gtid)?;
         }
-        if let Some(until) = dropping.iter().map(|transaction| transaction.ended_ms).max() {
+        if let Some(until) = found.transactions.values().map(|transaction| transaction.ended_ms).max() {
             self.raise(key::DROPPED_UNTIL, &until.to_be_bytes())?;
             let raised = self.store.get(key::DROPPED_UNTIL)?.and_then(|value| u64_be(&value, 0));
             self.set_dropped_until(raised.unwrap_or(until));
-        }
-        self.store.make_durable()?;
-        for transaction in dropping {
-            for (position, _, record) in &transaction.history.records {
-                self.add_gap(*position)?;
-                self.forget(*position, record)?;
-            }
-        }
-        for (position, length) in alone {
-            self.add_gap(*position)?;
-            self.store.remove(&key::record(*position))?;
-            self.bytes = self.bytes.saturating_sub(*length as u64);
         }
         Ok(())
     }
@@ -167,6 +194,10 @@ impl<S: Store> Archive<S> {
                 self.store.remove(&key)?;
             }
         }
+        self.remove_record(position)
+    }
+
+    fn remove_record(&mut self, position: LogPosition) -> Result<(), StoreError> {
         if let Some(value) = self.store.get(&key::record(position))? {
             self.store.remove(&key::record(position))?;
             self.bytes = self.bytes.saturating_sub(value.len() as u64);

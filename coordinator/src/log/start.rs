@@ -58,7 +58,7 @@ pub fn initialize(
     store.close();
     drop(store);
 
-    files::force_and_forget(directory)?;
+    force_all(directory)?;
     std::fs::remove_file(&marker).map_err(|error| refused(&marker, "removing", &error))?;
     files::force_directory(directory)?;
     // The directory's own name must be on disk too.
@@ -74,7 +74,8 @@ fn take_away_unfinished(directory: &Path) -> Result<(), Refusal> {
     let ours = [directory.join(STORE_FOLDER), directory.join("journal-a"), directory.join("journal-b")];
     let interrupted = marker.exists();
     for path in files::entries(directory)? {
-        if path == marker || path == directory.join(LOCK_FILE) {
+        // A directory that is a volume of its own has a `lost+found`.
+        if path == marker || path == directory.join(LOCK_FILE) || path.ends_with("lost+found") {
             continue;
         }
         if !interrupted || !ours.contains(&path) {
@@ -100,7 +101,7 @@ pub fn open(config: LogConfig, coordinator_id: &CoordinatorId, seams: Seams) -> 
     let directory = &config.directory;
     check_there(directory)?;
     let lock = files::lock(directory)?;
-    files::force_and_forget(directory)?;
+    force_all(directory)?;
     let birth = Birth {
         // The low bits of 64 random ones are as random as any.
         incarnation: Incarnation::from_low_bits(low_bits(seams.entropy.bits())),
@@ -146,6 +147,18 @@ pub fn open(config: LogConfig, coordinator_id: &CoordinatorId, seams: Seams) -> 
     let writer = Writer { core, inbox, outbox, busy, clock, origin, opener, lock, watched };
     thread("votum-log", directory, move || writer.run())?;
     Ok(opened)
+}
+
+/// Forces every file of the log, and lets the system forget what it has cached of them.
+fn force_all(directory: &Path) -> Result<(), Refusal> {
+    for half in Half::BOTH {
+        files::force_and_forget(&directory.join(half.file_name()))?;
+    }
+    let folder = directory.join(STORE_FOLDER);
+    if folder.exists() {
+        files::force_and_forget(&folder)?;
+    }
+    files::force_directory(directory)
 }
 
 fn low_bits(bits: u64) -> u32 {

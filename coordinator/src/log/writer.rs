@@ -20,6 +20,9 @@ use super::{DecisionLog, Entry, LogEvent};
 /// The exit code of a server whose log failed.
 const EXIT_LOG_FAILED: i32 = 70;
 
+/// How many messages are taken before what is due is done.
+const MESSAGES_PER_ROUND: usize = 4096;
+
 /// What the writer is told.
 pub(super) enum Message<S> {
     Append(Vec<Entry>),
@@ -162,8 +165,12 @@ impl<D: Disk, S: Store> Writer<D, S> {
     /// Takes what has come, and does what is due.
     fn round(&mut self) -> Result<Next, Failure> {
         let mut next = self.wait()?;
-        while let (Next::Go, Ok(message)) = (&next, self.inbox.try_recv()) {
-            next = self.take(message)?;
+        // Bounded, so that writing begins however fast entries come.
+        for _ in 0..MESSAGES_PER_ROUND {
+            match (&next, self.inbox.try_recv()) {
+                (Next::Go, Ok(message)) => next = self.take(message)?,
+                (Next::Go | Next::Close, _) => break,
+            }
         }
         if let Next::Go = next {
             let now = self.enter();

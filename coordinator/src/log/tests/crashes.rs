@@ -2,9 +2,17 @@
 //! no crash leads to a refusal (I13).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use votum_proto::names::{Epoch, Incarnation, Life};
 
 use super::world::*;
-use crate::log::memory::Fault;
+use crate::log::codec::encode;
+use crate::log::count::count;
+use crate::log::disk::Half;
+use crate::log::history::Reader;
+use crate::log::journal::Journal;
+use crate::log::memory::{Fault, MemoryStore};
 use crate::log::{History as _, LogEvent};
 use crate::protocol::record::*;
 
@@ -74,27 +82,22 @@ fn judge(world: &mut World, committed: &BTreeSet<u64>, ended: &BTreeSet<u64>, to
     }
 }
 
-fn first_life() -> votum_proto::names::Life {
-    votum_proto::names::Life {
-        epoch: votum_proto::names::Epoch(1),
-        incarnation: votum_proto::names::Incarnation::from_low_bits(0x10_0001),
-    }
+fn first_life() -> Life {
+    Life { epoch: Epoch(1), incarnation: Incarnation::from_low_bits(0x10_0001) }
 }
 
-fn reader(
-    store: &crate::log::memory::MemoryStore,
-) -> crate::log::history::Reader<crate::log::memory::MemoryStore> {
-    crate::log::history::Reader::of(std::sync::Arc::new(store.clone()), acme())
+fn reader(store: &MemoryStore) -> Reader<MemoryStore> {
+    Reader::of(Arc::new(store.clone()), acme())
 }
 
 fn world() -> World {
     let mut world = World::new();
     // Small, so that the halves change several times within the work.
     world.limits.half_bytes = 4096;
-    world.disk.set_bytes(crate::log::disk::Half::A, Vec::new());
-    world.disk.set_bytes(crate::log::disk::Half::B, Vec::new());
-    let first = crate::log::codec::encode(&Record::Identity(identity())).unwrap();
-    crate::log::journal::Journal::format(world.disk.clone(), 4096, &[first]).unwrap();
+    world.disk.set_bytes(Half::A, Vec::new());
+    world.disk.set_bytes(Half::B, Vec::new());
+    let first = encode(&Record::Identity(identity())).unwrap();
+    Journal::format(world.disk.clone(), 4096, &[first]).unwrap();
     world.disk.restart();
     world
 }
@@ -107,7 +110,8 @@ fn a_crash_at_any_write_or_sync_loses_nothing_acknowledged_and_invents_nothing()
     assert_eq!(all.len(), 24);
     let operations = sample.disk.operations();
     assert!(operations > 100, "too little happened: {operations}");
-    let mut faults = vec![Fault::PowerLost, Fault::Killed, Fault::Error];
+    let mut faults =
+        vec![Fault::PowerLost, Fault::Killed, Fault::Error, Fault::Holes(true), Fault::Holes(false)];
     faults.extend([0, 1, 32, 63, 64, 100, 512, 5000].map(Fault::Torn));
     for operation in 0..operations {
         for fault in &faults {
@@ -116,11 +120,12 @@ fn a_crash_at_any_write_or_sync_loses_nothing_acknowledged_and_invents_nothing()
             world.disk.fail_at(operation, *fault);
             let (committed, ended) = match world.start() {
                 Ok(mut core) => work(&mut core, 24),
-                Err(_) => continue_after_failed_start(&mut world, *fault),
+                // It acknowledged nothing.
+                Err(_) => Default::default(),
             };
             match fault {
                 Fault::Killed => world.disk.restart_process(),
-                Fault::PowerLost | Fault::Torn(_) => world.lose_power(),
+                Fault::PowerLost | Fault::Torn(_) | Fault::Holes(_) => world.lose_power(),
                 // The process ends by itself; what it wrote may or may not be on disk.
                 Fault::Error if operation % 2 == 0 => world.disk.restart_process(),
                 Fault::Error => world.lose_power(),
@@ -128,11 +133,6 @@ fn a_crash_at_any_write_or_sync_loses_nothing_acknowledged_and_invents_nothing()
             judge(&mut world, &committed, &ended, &told);
         }
     }
-}
-
-/// A start that met the fault acknowledged nothing.
-fn continue_after_failed_start(_world: &mut World, _fault: Fault) -> (BTreeSet<u64>, BTreeSet<u64>) {
-    (BTreeSet::new(), BTreeSet::new())
 }
 
 #[test]
@@ -221,9 +221,7 @@ fn every_start_begins_an_epoch_and_lives_are_known_for_ever() {
     }
     let Ok(started) = world.begin() else { panic!() };
     let mut core = started.core;
-    let archive =
-        crate::log::count::count(std::sync::Arc::new(world.store.clone()), core.identity(), &started.kept)
-            .unwrap();
+    let archive = count(Arc::new(world.store.clone()), core.identity(), &started.kept).unwrap();
     core.store_opened(archive);
     let Some(LogEvent::Counted { lives, .. }) = core.turn(0).unwrap().pop() else { panic!() };
     assert_eq!(lives.len(), 61);
