@@ -6,10 +6,13 @@
 
 pub mod eventually;
 pub mod guard;
+pub mod inspect;
 pub mod invariants;
 pub mod ledger;
+pub mod plain;
 pub mod postgres;
 pub mod process;
+pub mod scene;
 pub mod teller;
 pub mod world;
 
