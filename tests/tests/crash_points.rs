@@ -1,8 +1,16 @@
-//! Crash points are for tests of our own: no program as it is released knows one.
+//! The coordinator killed at every named point of a commit, and what its restart makes of that. No program as
+//! it is released knows a crash point.
 
+use std::sync::Arc;
+
+use votum_client::{Error, Outcome, Status, Votum, Wait};
 use votum_coordinator::crash::CrashPoint as AtCoordinator;
 use votum_participant::crash::CrashPoint as AtAgent;
+use votum_tests::inspect::Settled;
+use votum_tests::ledger::Ledger;
 use votum_tests::process::{Build, CRASH_VARIABLE, program};
+use votum_tests::teller::{told, work};
+use votum_tests::world::World;
 
 /// The names that `VOTUM_CRASH_POINT` takes at the coordinator. The names themselves are compiled in only
 /// with the feature, which this test is built without.
@@ -49,4 +57,132 @@ fn a_program_as_it_is_released_contains_no_crash_point() {
 
 fn contains(program: &[u8], name: &str) -> bool {
     program.windows(name.len()).any(|bytes| bytes == name.as_bytes())
+}
+
+/// What must become of a transaction whose coordinator dies at a point.
+struct Expected {
+    point: &'static str,
+    committed: bool,
+    /// Branches that the restart commits, or rolls back, and says so.
+    settled: (u64, u64),
+    wait: Wait,
+}
+
+/// One row for each point; a point without a row does not compile.
+fn expected(point: AtCoordinator, name: &'static str, banks: u64) -> Expected {
+    use AtCoordinator::{
+        AfterLastPrepare, AllAcknowledged, BeforeFirstPrepare, Begun, BetweenPrepares, ClientTold,
+        DecisionAppended, DecisionForced, Ended, FirstParticipantTold, VotesIn,
+    };
+    let (committed, settled) = match point {
+        // Its gtid was never told: the client begins once more, and that commits.
+        Begun => (true, (0, 0)),
+        BeforeFirstPrepare => (false, (0, 0)),
+        BetweenPrepares => (false, (0, 1)),
+        AfterLastPrepare | VotesIn => (false, (0, banks)),
+        // What was appended survives the process: only a machine's crash could lose it.
+        DecisionAppended | DecisionForced | ClientTold | FirstParticipantTold | AllAcknowledged => {
+            (true, (banks, 0))
+        }
+        Ended => (true, (0, 0)),
+    };
+    let wait = if point == ClientTold { Wait::Decided } else { Wait::Completed };
+    Expected { point: name, committed, settled, wait }
+}
+
+#[tokio::test]
+async fn a_coordinator_killed_at_any_point_of_a_commit_with_one_participant_settles_it() {
+    killed_at_every_point(1).await;
+}
+
+#[tokio::test]
+async fn a_coordinator_killed_at_any_point_of_a_commit_with_two_participants_settles_it() {
+    killed_at_every_point(2).await;
+}
+
+#[tokio::test]
+async fn a_coordinator_killed_at_any_point_of_a_commit_with_three_participants_settles_it() {
+    killed_at_every_point(3).await;
+}
+
+/// One world, one log, killed again and again: I5, I6, I8, I13, I14, I15.
+async fn killed_at_every_point(banks: usize) {
+    let world = World::builder().banks(banks).prepare().await.unwrap();
+    for bank in &world.banks {
+        bank.agent.start(None).unwrap();
+        bank.plant_foreign(&format!("other_tool_{}", bank.database)).await.unwrap();
+    }
+    let ledger = Arc::new(Ledger::new());
+    for (point, name) in AtCoordinator::ALL.into_iter().zip(COORDINATOR) {
+        let expected = expected(point, name, banks as u64);
+        killed_at(&world, &ledger, &expected).await;
+    }
+    world.check(&ledger).await.unwrap();
+}
+
+async fn killed_at(world: &World, ledger: &Ledger, expected: &Expected) {
+    let point = expected.point;
+    if world.coordinator.is_running().unwrap() {
+        // In order, so that nothing of the point before is left to be settled.
+        world.coordinator.terminate().unwrap();
+        world.coordinator.wait_exit().await.unwrap();
+    }
+    world.start_coordinator(Some(point)).await.unwrap();
+    let votum = Votum::options().client_name("teller").wait(expected.wait);
+    let votum = votum.connect(&world.address().to_string()).await.unwrap();
+    let client = transfer(world, ledger, &votum, point);
+    let restart = async {
+        world.coordinator.wait_crash().await.unwrap();
+        world.restart_and_settle(None).await.unwrap()
+    };
+    let ((gtid, outcome), settled) = futures::future::join(client, restart).await;
+
+    assert_eq!(outcome.is_committed(), expected.committed, "{point}: {outcome:?}");
+    if !expected.committed {
+        assert!(matches!(outcome, Outcome::Aborted(_)), "{point}: {outcome:?}");
+    }
+    said(&settled, expected);
+    asked_again(&votum, point, &gtid, expected.committed).await;
+}
+
+/// Moves money under an idempotency key that is the point's name.
+async fn transfer(world: &World, ledger: &Ledger, votum: &Votum, name: &str) -> (String, Outcome) {
+    let legs = world.legs(10);
+    ledger.intend(name, legs.iter().map(|leg| leg.bank));
+    let tx = votum.begin().label(name).idempotency_key(name).digest(name).await.unwrap();
+    let gtid = tx.gtid().to_owned();
+    ledger.begun(name, &gtid);
+    work(&tx, name, &legs).await.unwrap();
+    let outcome = tx.commit().await.unwrap();
+    ledger.told(name, told(&outcome));
+    (gtid, outcome)
+}
+
+/// The line for the person on call: how many, where, in what time.
+fn said(settled: &Settled, expected: &Expected) {
+    let Settled { committed, rolled_back, line } = settled;
+    assert_eq!((*committed, *rolled_back), expected.settled, "{}: {line}", expected.point);
+    assert!(line.contains(" ms"), "{line}");
+    if *committed > 0 {
+        assert!(line.contains("bank-a 1"), "where is not said: {line}");
+    }
+}
+
+/// By gtid and by key; and a retry under the key does not run the work again (I15).
+async fn asked_again(votum: &Votum, key: &str, gtid: &str, committed: bool) {
+    let found = votum.transaction(gtid).await.unwrap();
+    let by_key = votum.transaction_by_key(key).await;
+    let retried = votum.begin().label(key).idempotency_key(key).digest(key).await;
+    if committed {
+        assert!(matches!(&found.status, Status::Committed(_)), "{key}: {found:?}");
+        assert_eq!(by_key.unwrap().gtid, gtid, "{key}");
+        match retried {
+            Err(Error::KeyTaken { gtid: taken, alive: false, .. }) => assert_eq!(taken, gtid, "{key}"),
+            other => panic!("{key}: the key of a committed transaction was not refused: {other:?}"),
+        }
+    } else {
+        assert!(matches!(&found.status, Status::Aborted(_)), "{key}: {found:?}");
+        assert!(by_key.is_err(), "{key}: an aborted transaction keeps its key: {by_key:?}");
+        retried.unwrap().rollback().await.unwrap();
+    }
 }
