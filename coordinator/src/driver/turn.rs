@@ -44,6 +44,9 @@ impl Driver {
             }
             Effect::SendPrepare { participant, gid, session, last_ordinal } => {
                 self.crash_at_order(id, CrashPoint::BeforeFirstPrepare, 0);
+                if self.frozen {
+                    return;
+                }
                 let order = wire::prepare(&participant, &gid, session, last_ordinal);
                 self.send(&participant, order);
                 self.order_sent(id);
