@@ -47,14 +47,16 @@ pub(crate) type Used = BTreeMap<Group, Duration>;
 pub(crate) fn used(processes: &[(Group, u32)]) -> Used {
     let mut used = Used::new();
     for (pid, stat) in all() {
-        let group = processes.iter().find(|(_, known)| *known == pid || *known == stat.parent);
-        // Our own children are the installation's processes, which are known by themselves.
-        let group = group.filter(|(group, known)| *group != Group::Client || *known == pid);
-        if let Some((group, _)) = group {
-            let time =
-                if processes.iter().any(|(_, known)| *known == pid) { stat.with_ended } else { stat.own };
-            *used.entry(*group).or_default() += time;
-        }
+        let named = processes.iter().find(|(_, known)| *known == pid);
+        // A server's sessions are its children. Ours are the installation's processes, which are named.
+        let parent =
+            || processes.iter().find(|(group, known)| *known == stat.parent && *group != Group::Client);
+        let (group, time) = match (named, parent()) {
+            (Some((group, _)), _) => (*group, stat.with_ended),
+            (None, Some((group, _))) => (*group, stat.own),
+            (None, None) => continue,
+        };
+        *used.entry(group).or_default() += time;
     }
     used
 }
@@ -96,6 +98,18 @@ fn parse(stat: &str) -> Option<Stat> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_that_is_named_counts_for_itself_and_others_for_their_parent() {
+        let this = std::process::id();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let named = used(&[(Group::Client, this), (Group::Agents, child.id())]);
+        let parent = used(&[(Group::PostgreSql, this)]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(named.keys().copied().collect::<Vec<_>>(), [Group::Client, Group::Agents]);
+        assert_eq!(parent.keys().copied().collect::<Vec<_>>(), [Group::PostgreSql]);
+    }
 
     #[test]
     fn a_process_is_read_whatever_its_name_holds() {
