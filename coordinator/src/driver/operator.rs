@@ -193,7 +193,7 @@ pub fn log_record((position, running_ms, record): &(u64, u64, Record)) -> v1::Lo
         position: *position,
         kind: record.kind().to_owned(),
         running_ms: *running_ms,
-        text: format!("{record:?}"),
+        text: record.to_string(),
     }
 }
 

@@ -18,5 +18,6 @@ pub mod record;
 pub mod recovery;
 pub mod transaction;
 
+mod describe;
 mod ending;
 mod voting;

@@ -1,0 +1,51 @@
+//! One file for each command: whom it asks, how its answer is judged and shown.
+
+mod explain;
+mod in_doubt;
+mod list;
+mod log;
+mod resolve;
+mod show;
+mod status;
+
+use std::path::Path;
+
+use votum_proto::address::Address;
+
+use crate::cli::{Cli, Command, Source};
+use crate::failure::{Exit, Failure};
+use crate::render::Screen;
+
+/// Carries out what was typed, and says how the process ends.
+pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
+    let source = cli.connection.source();
+    match &cli.command {
+        Command::Status(args) => status::run(running(&source, "status")?, args, screen),
+        Command::List(args) => list::run(&source, args, screen),
+        Command::Show(args) => show::run(&source, args, screen),
+        Command::InDoubt(args) => in_doubt::run(running(&source, "in-doubt")?, args, screen),
+        Command::Resolve(args) => resolve::run(running(&source, "resolve")?, args, screen),
+        Command::Log(args) => log::run(directory(&source)?, &args.command, screen),
+        Command::Explain(args) => explain::run(args, screen),
+    }
+}
+
+fn running<'a>(source: &'a Source, command: &str) -> Result<&'a Address, Failure> {
+    match source {
+        Source::Coordinator(address) => Ok(address),
+        Source::Directory(_) => Err(Failure::usage(format!(
+            "`{command}` needs a running coordinator, which asks its agents: leave --directory out. From the \
+             directory of a log, `list`, `show` and `log` can be answered"
+        ))),
+    }
+}
+
+fn directory(source: &Source) -> Result<&Path, Failure> {
+    match source {
+        Source::Directory(directory) => Ok(directory),
+        Source::Coordinator(_) => Err(Failure::usage(
+            "`log` reads files: say where with --directory DIR, which is the directory of [log] in the \
+             configuration of a stopped coordinator, or a copy of it",
+        )),
+    }
+}

@@ -1,0 +1,32 @@
+//! What is printed, as data. Serialized these are the JSON documents of `docs/votumctl-json.md`: a name in
+//! them is never changed and never taken away.
+//!
+//! `None` is `null` in JSON and means that it is not known or does not apply; durations are milliseconds.
+
+mod in_doubt;
+mod records;
+mod resolution;
+#[cfg(test)]
+mod schema_tests;
+mod status;
+mod transactions;
+
+pub(crate) use in_doubt::{InDoubt, Prepared, Unheard};
+pub(crate) use records::{DumpedRecord, Problem, ProblemLine, SalvagedRecord, Verified};
+pub(crate) use resolution::Resolution;
+pub(crate) use status::{Participant, Status};
+pub(crate) use transactions::{List, Outcome, Shown};
+
+/// An empty text of the wire is no text.
+fn known(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// Fixed answers for the tests of this crate.
+#[cfg(test)]
+pub(crate) mod fixed {
+    pub(crate) use super::in_doubt::tests::everything;
+    pub(crate) use super::records::tests::{dumped, report, salvaged};
+    pub(crate) use super::status::tests::{ailing, healthy};
+    pub(crate) use super::transactions::tests::{committing, departed, summary};
+}

@@ -1,0 +1,32 @@
+//! A settlement by hand, or what it would be.
+
+use serde::Serialize;
+use votum_proto::v1;
+
+/// The answer of `votumctl resolve`.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Resolution {
+    pub(crate) gid: String,
+    pub(crate) participant: String,
+    /// commit or rollback.
+    pub(crate) action: &'static str,
+    pub(crate) statements: Vec<String>,
+    pub(crate) judgement: String,
+    pub(crate) applied: bool,
+    pub(crate) result: String,
+}
+
+impl Resolution {
+    /// What was asked, and what came of it.
+    pub(crate) fn new(gid: String, participant: String, commit: bool, answer: v1::ResolveResponse) -> Self {
+        Self {
+            gid,
+            participant,
+            action: if commit { "commit" } else { "rollback" },
+            statements: answer.statements,
+            judgement: answer.judgement,
+            applied: answer.applied,
+            result: answer.result,
+        }
+    }
+}

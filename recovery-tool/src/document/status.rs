@@ -1,0 +1,236 @@
+//! The coordinator's health.
+
+use serde::Serialize;
+use votum_proto::v1;
+
+use super::known;
+use crate::failure::Exit;
+use crate::render::{count, duration};
+
+/// The answer of `votumctl status`.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Status {
+    pub(crate) coordinator_id: String,
+    pub(crate) epoch: u64,
+    pub(crate) incarnation: String,
+    pub(crate) version: String,
+    pub(crate) up_ms: u64,
+    pub(crate) log: Log,
+    pub(crate) participants: Vec<Participant>,
+    pub(crate) in_flight: u64,
+    pub(crate) undelivered: u64,
+    pub(crate) alarms: Vec<Alarm>,
+    /// Why this ends with exit code 1; empty when it does not.
+    pub(crate) attention: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Log {
+    pub(crate) state: String,
+    pub(crate) position: u64,
+    pub(crate) retention_reach_ms: u64,
+    pub(crate) stale: bool,
+    pub(crate) stale_detail: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Participant {
+    pub(crate) participant: String,
+    pub(crate) agent_address: String,
+    pub(crate) connected: bool,
+    pub(crate) heard: bool,
+    pub(crate) in_doubt: u64,
+    pub(crate) oldest_in_doubt_ms: Option<u64>,
+    pub(crate) quarantined: u64,
+    pub(crate) detail: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Alarm {
+    pub(crate) code: String,
+    pub(crate) gtid: Option<String>,
+    pub(crate) participant: Option<String>,
+    pub(crate) detail: String,
+}
+
+impl Status {
+    /// Judges what the coordinator says; a branch may be in doubt for `patience_ms`.
+    pub(crate) fn new(answer: v1::GetStatusResponse, patience_ms: u64) -> Self {
+        let mut status = Self {
+            coordinator_id: answer.coordinator_id,
+            epoch: answer.epoch,
+            incarnation: answer.incarnation,
+            version: answer.version,
+            up_ms: answer.up_ms,
+            log: Log {
+                state: answer.log_state,
+                position: answer.log_position,
+                retention_reach_ms: answer.retention_reach_ms,
+                stale: answer.stale,
+                stale_detail: known(answer.stale_detail),
+            },
+            participants: answer.participants.into_iter().map(Participant::from).collect(),
+            in_flight: answer.in_flight,
+            undelivered: answer.undelivered,
+            alarms: answer.alarms.into_iter().map(Alarm::from).collect(),
+            attention: Vec::new(),
+        };
+        status.attention = status.judge(patience_ms);
+        status
+    }
+
+    /// How the command ends.
+    pub(crate) fn exit(&self) -> Exit {
+        if self.attention.is_empty() { Exit::Fine } else { Exit::Attention }
+    }
+
+    fn judge(&self, patience_ms: u64) -> Vec<String> {
+        let mut why = Vec::new();
+        match self.alarms.len() {
+            0 => {}
+            1 => why.push("there is an alarm".to_owned()),
+            many => why.push(format!("there are {many} alarms")),
+        }
+        if self.log.stale {
+            why.push("the log is stale: nothing is begun, and no abort is presumed".to_owned());
+        }
+        if self.log.state != "ready" {
+            why.push(format!("the log is {}, not ready", self.log.state));
+        }
+        self.participants.iter().for_each(|participant| participant.judge(patience_ms, &mut why));
+        why
+    }
+}
+
+impl Participant {
+    fn judge(&self, patience_ms: u64, why: &mut Vec<String>) {
+        let name = &self.participant;
+        if !self.connected {
+            why.push(format!("{name} is not connected: what is in doubt there stays so"));
+        } else if !self.heard {
+            why.push(format!("{name} has not given a complete listing yet"));
+        }
+        if self.quarantined > 0 {
+            let waiting = count(self.quarantined, "branch waits", "branches wait");
+            why.push(format!("{waiting} for a person at {name}: votumctl in-doubt"));
+        }
+        if let Some(oldest) = self.oldest_in_doubt_ms.filter(|oldest| *oldest > patience_ms) {
+            let age = duration(oldest);
+            why.push(format!("a branch at {name} has been in doubt for {age}: votumctl in-doubt"));
+        }
+    }
+}
+
+impl From<v1::ParticipantStatus> for Participant {
+    fn from(status: v1::ParticipantStatus) -> Self {
+        Self {
+            participant: status.participant,
+            agent_address: status.agent_address,
+            connected: status.connected,
+            heard: status.heard,
+            in_doubt: status.in_doubt,
+            oldest_in_doubt_ms: (status.in_doubt > 0).then_some(status.oldest_in_doubt_ms),
+            quarantined: status.quarantined,
+            detail: known(status.detail),
+        }
+    }
+}
+
+impl From<v1::Alarm> for Alarm {
+    fn from(alarm: v1::Alarm) -> Self {
+        Self {
+            code: alarm.code,
+            gtid: known(alarm.gtid),
+            participant: known(alarm.participant),
+            detail: alarm.detail,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Two participants, nothing wrong.
+    pub(crate) fn healthy() -> v1::GetStatusResponse {
+        let participant = |name: &str, port: u16| v1::ParticipantStatus {
+            participant: name.into(),
+            agent_address: format!("http://127.0.0.1:{port}"),
+            connected: true,
+            heard: true,
+            ..Default::default()
+        };
+        v1::GetStatusResponse {
+            coordinator_id: "acme".into(),
+            epoch: 7,
+            incarnation: "3f9ac2".into(),
+            log_position: 4711,
+            log_state: "ready".into(),
+            participants: vec![participant("bank-a", 7410), participant("bank-b", 7420)],
+            in_flight: 3,
+            undelivered: 1,
+            version: "0.1.0".into(),
+            retention_reach_ms: 7_200_000,
+            up_ms: 250_000,
+            ..Default::default()
+        }
+    }
+
+    /// The same with everything wrong.
+    pub(crate) fn ailing() -> v1::GetStatusResponse {
+        let mut answer = healthy();
+        answer.stale = true;
+        answer.stale_detail = "bank-a has seen epoch 9".into();
+        answer.participants[0].in_doubt = 2;
+        answer.participants[0].oldest_in_doubt_ms = 90_000;
+        answer.participants[0].quarantined = 1;
+        answer.participants[1].connected = false;
+        answer.participants[1].heard = false;
+        answer.participants[1].detail = "connection refused".into();
+        answer.alarms = vec![v1::Alarm {
+            code: "VOTUM-1402".into(),
+            gtid: "votum_acme_5_aaaaaa_9_0_2".into(),
+            participant: "bank-a".into(),
+            detail: "a person decides".into(),
+        }];
+        answer
+    }
+
+    #[test]
+    fn a_healthy_coordinator_needs_nobody() {
+        let status = Status::new(healthy(), 60_000);
+        assert_eq!((status.attention.len(), status.exit()), (0, Exit::Fine));
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_asks_for_attention_by_itself() {
+        type Change = fn(&mut v1::GetStatusResponse);
+        let changes: [(&str, Change); 7] = [
+            ("alarm", |s| s.alarms.push(v1::Alarm::default())),
+            ("stale", |s| s.stale = true),
+            ("counting", |s| s.log_state = "counting".into()),
+            ("not connected", |s| s.participants[0].connected = false),
+            ("complete listing", |s| s.participants[1].heard = false),
+            ("1 branch waits for a person", |s| s.participants[1].quarantined = 1),
+            ("in doubt for 1 min", |s| {
+                s.participants[0].in_doubt = 1;
+                s.participants[0].oldest_in_doubt_ms = 60_001;
+            }),
+        ];
+        for (expected, change) in changes {
+            let mut answer = healthy();
+            change(&mut answer);
+            let status = Status::new(answer, 60_000);
+            assert_eq!((status.exit(), status.attention.len()), (Exit::Attention, 1), "{expected}");
+            assert!(status.attention[0].contains(expected), "{expected}: {:?}", status.attention);
+        }
+    }
+
+    #[test]
+    fn a_branch_that_is_in_doubt_for_a_moment_is_no_news() {
+        let mut answer = healthy();
+        answer.participants[0].in_doubt = 1;
+        answer.participants[0].oldest_in_doubt_ms = 60_000;
+        assert_eq!(Status::new(answer, 60_000).exit(), Exit::Fine);
+    }
+}

@@ -1,0 +1,74 @@
+//! A settlement by hand.
+
+use std::fmt::Write as _;
+
+use super::Style;
+use crate::document::Resolution;
+
+/// `votumctl resolve`, for people; `asked` is whether they said --yes.
+pub(crate) fn resolution(document: &Resolution, asked: bool, style: Style) -> String {
+    let mut text = String::new();
+    let heading = match (document.applied, asked) {
+        (true, _) => "Settled",
+        (false, true) => "Nothing was done",
+        (false, false) => "Dry run: nothing is done",
+    };
+    let _ = writeln!(text, "{}", style.heading(heading));
+    for statement in &document.statements {
+        let _ = writeln!(text, "statement  {statement}");
+    }
+    let _ = writeln!(text, "judgement  {}", document.judgement);
+    let _ = writeln!(text, "result     {}", document.result);
+    // The coordinator's dry run ends so where there is something for a person to decide.
+    if !asked && document.result.contains("dry run") {
+        let _ = writeln!(text, "\nTo do it, say the same with --yes.");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use votum_proto::v1;
+
+    use super::*;
+
+    fn text(applied: bool, asked: bool, judgement: &str, result: &str) -> String {
+        let answer = v1::ResolveResponse {
+            statements: vec!["bank-a: ROLLBACK PREPARED 'votum_acme_5_aaaaaa_9_0_2'".into()],
+            judgement: judgement.into(),
+            applied,
+            result: result.into(),
+        };
+        let document = Resolution::new("votum_acme_5_aaaaaa_9_0_2".into(), "bank-a".into(), false, answer);
+        resolution(&document, asked, Style::plain(false))
+    }
+
+    #[test]
+    fn a_dry_run_says_what_would_be_done_and_how_to_do_it() {
+        let text = text(
+            false,
+            false,
+            "its record may have been dropped after retention",
+            "nothing was done (dry run)",
+        );
+        assert_eq!(
+            text,
+            "\
+Dry run: nothing is done
+statement  bank-a: ROLLBACK PREPARED 'votum_acme_5_aaaaaa_9_0_2'
+judgement  its record may have been dropped after retention
+result     nothing was done (dry run)
+
+To do it, say the same with --yes.
+"
+        );
+    }
+
+    #[test]
+    fn what_was_done_and_what_needed_no_doing_are_told_apart() {
+        assert!(text(true, true, "recorded in the log", "done").starts_with("Settled\n"));
+        let agrees = text(false, true, "the decision is abort", "nothing was added: it happens by itself");
+        assert!(agrees.starts_with("Nothing was done\n"), "{agrees}");
+        assert!(!agrees.contains("--yes"), "{agrees}");
+    }
+}

@@ -1,0 +1,162 @@
+//! The coordinator's health on one screen.
+
+use std::fmt::Write as _;
+
+use comfy_table::Color;
+
+use super::{Column, Style, Table, count, duration, maybe_duration};
+use crate::document::{Participant, Status};
+
+/// `votumctl status`, for people.
+pub(crate) fn status(status: &Status, style: Style) -> String {
+    let mut text = String::new();
+    let name = style.heading(&format!("coordinator {}", status.coordinator_id));
+    let _ = writeln!(
+        text,
+        "{name}  epoch {}  incarnation {}  version {}  up {}",
+        status.epoch,
+        status.incarnation,
+        status.version,
+        duration(status.up_ms)
+    );
+    let log = &status.log;
+    let _ = writeln!(
+        text,
+        "log          {}, position {}, remembers {}{}",
+        log.state,
+        log.position,
+        duration(log.retention_reach_ms),
+        if log.stale { ", STALE" } else { "" }
+    );
+    let _ = writeln!(
+        text,
+        "transactions {} in flight, {} decided and not acknowledged everywhere",
+        status.in_flight, status.undelivered
+    );
+    let _ = write!(text, "\n{}", participants(&status.participants, style));
+    if !status.alarms.is_empty() {
+        let _ = write!(text, "\n{}", alarms(status, style));
+    }
+    if let Some(detail) = &log.stale_detail {
+        let _ = writeln!(text, "\nThe log is stale: {detail}");
+    }
+    let _ = writeln!(text);
+    if status.attention.is_empty() {
+        let _ = writeln!(text, "Nothing needs attention.");
+    }
+    for why in &status.attention {
+        let _ = writeln!(text, "{} {why}", style.alarming("!"));
+    }
+    text
+}
+
+fn participants(participants: &[Participant], style: Style) -> String {
+    let columns = [
+        Column::word("PARTICIPANT"),
+        Column::word("AGENT"),
+        Column::word("STATE"),
+        Column::number("IN DOUBT"),
+        Column::number("OLDEST"),
+        Column::number("QUARANTINED"),
+        Column::sentence("DETAIL"),
+    ];
+    let mut table = Table::new(&columns, style);
+    for participant in participants {
+        let (state, color) = match (participant.connected, participant.heard) {
+            (false, _) => ("not connected", Some(Color::Red)),
+            (true, false) => ("not heard", Some(Color::Yellow)),
+            (true, true) => ("connected", Some(Color::Green)),
+        };
+        table.colored([
+            (participant.participant.clone(), None),
+            (participant.agent_address.clone(), None),
+            (state.to_owned(), color),
+            (participant.in_doubt.to_string(), None),
+            (maybe_duration(participant.oldest_in_doubt_ms), None),
+            (participant.quarantined.to_string(), (participant.quarantined > 0).then_some(Color::Red)),
+            (participant.detail.clone().unwrap_or_default(), None),
+        ]);
+    }
+    table.text()
+}
+
+fn alarms(status: &Status, style: Style) -> String {
+    let columns = [
+        Column::word("ALARM"),
+        Column::word("TRANSACTION"),
+        Column::word("PARTICIPANT"),
+        Column::sentence("WHAT WAS SEEN"),
+    ];
+    let mut table = Table::new(&columns, style);
+    for alarm in &status.alarms {
+        table.colored([
+            (alarm.code.clone(), Some(Color::Red)),
+            (alarm.gtid.clone().unwrap_or_else(|| "-".into()), None),
+            (alarm.participant.clone().unwrap_or_else(|| "-".into()), None),
+            (alarm.detail.clone(), None),
+        ]);
+    }
+    let all = count(status.alarms.len() as u64, "alarm", "alarms");
+    format!("{}{}\n", table.text(), format_args!("{all}: `votumctl explain CODE` says what each means"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::Status;
+
+    fn fixed(answer: votum_proto::v1::GetStatusResponse, style: Style) -> String {
+        status(&Status::new(answer, 60_000), style)
+    }
+
+    use crate::document::fixed::{ailing, healthy};
+
+    #[test]
+    fn a_healthy_coordinator_on_one_screen() {
+        let expected = "\
+coordinator acme  epoch 7  incarnation 3f9ac2  version 0.1.0  up 4 min 10 s
+log          ready, position 4711, remembers 2 h
+transactions 3 in flight, 1 decided and not acknowledged everywhere
+
+PARTICIPANT  AGENT                  STATE      IN DOUBT  OLDEST  QUARANTINED  DETAIL
+bank-a       http://127.0.0.1:7410  connected         0       -            0
+bank-b       http://127.0.0.1:7420  connected         0       -            0
+
+Nothing needs attention.
+";
+        assert_eq!(fixed(healthy(), Style::plain(false)), expected);
+    }
+
+    #[test]
+    fn an_ailing_coordinator_on_a_narrow_terminal() {
+        let expected = "\
+coordinator acme  epoch 7  incarnation 3f9ac2  version 0.1.0  up 4 min 10 s
+log          ready, position 4711, remembers 2 h, STALE
+transactions 3 in flight, 1 decided and not acknowledged everywhere
+
+PARTICIPANT  AGENT                  STATE          IN DOUBT      OLDEST  QUARANTINED  DETAIL
+bank-a       http://127.0.0.1:7410  connected             2  1 min 30 s            1
+bank-b       http://127.0.0.1:7420  not connected         0           -            0  connection
+                                                                                      refused
+
+ALARM       TRANSACTION                PARTICIPANT  WHAT WAS SEEN
+VOTUM-1402  votum_acme_5_aaaaaa_9_0_2  bank-a       a person decides
+1 alarm: `votumctl explain CODE` says what each means
+
+The log is stale: bank-a has seen epoch 9
+
+! there is an alarm
+! the log is stale: nothing is begun, and no abort is presumed
+! 1 branch waits for a person at bank-a: votumctl in-doubt
+! a branch at bank-a has been in doubt for 1 min 30 s: votumctl in-doubt
+! bank-b is not connected: what is in doubt there stays so
+";
+        assert_eq!(fixed(ailing(), Style::columns(100)), expected);
+    }
+
+    #[test]
+    fn colors_only_where_they_are_asked_for() {
+        assert!(!fixed(ailing(), Style::plain(false)).contains('\x1b'));
+        assert!(fixed(ailing(), Style::plain(true)).contains("\x1b["));
+    }
+}
