@@ -136,6 +136,25 @@ fn a_crash_at_any_write_or_sync_loses_nothing_acknowledged_and_invents_nothing()
 }
 
 #[test]
+fn a_death_between_any_two_writes_of_the_store_leaves_a_history_that_is_whole() {
+    for writes in 0.. {
+        let mut world = world();
+        let mut core = world.start().unwrap();
+        world.store.stop_after(writes);
+        let (committed, ended) = work(&mut core, 5);
+        let stopped = world.store.is_stopped();
+        drop(core);
+        world.disk.restart_process();
+        world.store.restart_process();
+        judge(&mut world, &committed, &ended, &format!("after {writes} writes of the store"));
+        if !stopped {
+            assert!(writes > 30, "too little happened: {writes}");
+            return;
+        }
+    }
+}
+
+#[test]
 fn crashes_one_after_another_while_starting_never_lead_to_a_refusal() {
     let mut world = world();
     let mut core = world.start().unwrap();

@@ -15,7 +15,7 @@ use crate::log::{
 };
 use crate::protocol::record::*;
 
-fn config(directory: &Path) -> LogConfig {
+pub(super) fn config(directory: &Path) -> LogConfig {
     LogConfig {
         half_bytes: 64 << 10,
         watchdog: Duration::from_secs(60),
@@ -64,12 +64,12 @@ pub(super) struct Running {
 }
 
 impl Running {
-    fn new(opened: Opened) -> Self {
+    pub(super) fn new(opened: Opened) -> Self {
         Self { opened, durable: 0, counted: None, unreadable: None, doubtful: None, closed: false }
     }
 
     /// Takes events until `done` says so.
-    fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+    pub(super) fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let clock = Seams::production().clock;
         while !done(self) {

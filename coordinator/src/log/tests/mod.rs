@@ -3,6 +3,7 @@
 mod codec;
 mod crashes;
 mod damage;
+mod deaths;
 mod files;
 mod offline;
 mod retention;
