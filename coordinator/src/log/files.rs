@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, fadvise};
@@ -31,7 +32,9 @@ impl Files {
 
     /// Creates both halves, empty.
     pub(super) fn create(directory: &Path) -> Result<Self, Refusal> {
-        Self::with(directory, OpenOptions::new().read(true).write(true).create(true).truncate(true))
+        // Secrets are derived from a key in the log: nobody else reads it.
+        let mut options = OpenOptions::new();
+        Self::with(directory, options.read(true).write(true).create(true).truncate(true).mode(0o600))
     }
 
     fn with(directory: &Path, options: &OpenOptions) -> Result<Self, Refusal> {
@@ -102,6 +105,12 @@ impl Disk for Files {
         let forced = self.file(half).sync_all();
         self.tried("extending", half, forced)
     }
+}
+
+/// Creates a folder that only its owner may enter, with its parents; one that exists is left as it is.
+pub(super) fn create_private(folder: &Path) -> Result<(), Refusal> {
+    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    created.map_err(|error| refused(folder, "creating", &error))
 }
 
 /// Takes the directory for this process, until the file is dropped.

@@ -35,7 +35,7 @@ pub fn initialize(
     entropy: &dyn Entropy,
 ) -> Result<(), Refusal> {
     let directory = &config.directory;
-    std::fs::create_dir_all(directory).map_err(|error| refused(directory, "creating", &error))?;
+    files::create_private(directory)?;
     let _lock = files::lock(directory)?;
     take_away_unfinished(directory)?;
     let marker = directory.join(INITIALIZING_FILE);
@@ -52,6 +52,7 @@ pub fn initialize(
     let half_bytes = config.limits().half_bytes;
     Journal::format(Files::create(directory)?, half_bytes, &[encoded]).map_err(|error| judge::io(&error))?;
     let folder = directory.join(STORE_FOLDER);
+    files::create_private(&folder)?;
     let store = SledStore::create(&folder, config.cache_bytes)
         .and_then(|store| store.make_durable().map(|()| store))
         .map_err(|error| Refusal::new(RefusalKind::Io, &folder, error.0))?;
