@@ -236,14 +236,3 @@ async fn a_second_coordinator_on_the_same_log_is_refused_and_the_first_goes_on()
     assert_eq!(third.status.code(), Some(1), "{}", text(&third.stderr));
     begin(&channel).await;
 }
-
-#[test]
-fn nobody_but_its_owner_reads_a_log_from_whose_key_secrets_are_derived() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let world = World::initialized(100);
-    let log = world.directory.path().join("log");
-    for (name, expected) in [("", 0o700), ("journal-a", 0o600), ("journal-b", 0o600), ("store", 0o700)] {
-        let mode = std::fs::metadata(log.join(name)).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, expected, "{name:?}: {mode:o}");
-    }
-}
