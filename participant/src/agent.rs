@@ -51,6 +51,8 @@ pub(crate) struct Participant {
     /// The system identifier of the first server seen. Another one is another database.
     identity: OnceLock<u64>,
     sweep: watch::Sender<u64>,
+    /// Whether the last thing asked of the database was answered.
+    answers: watch::Sender<bool>,
 }
 
 impl Participant {
@@ -71,22 +73,39 @@ impl Participant {
         ))
     }
 
+    /// Notes whether the database answers. When it begins to again, everything that waits goes on at once
+    /// (I14).
+    pub(crate) fn note_answer(&self, answers: bool) {
+        self.answers.send_if_modified(|known| std::mem::replace(known, answers) != answers);
+    }
+
+    /// Waits until the database answers again.
+    pub(crate) async fn answers_again(&self) {
+        let mut answers = self.answers.subscribe();
+        let _ = answers.wait_for(|answers| *answers).await;
+    }
+
     /// Has the next sweep begin now.
     pub(crate) fn sweep_now(&self) {
         self.sweep.send_modify(|count| *count += 1);
     }
 
-    /// Resolves when a sweep is wanted at once.
+    /// Whether the last thing asked of the database was answered.
+    pub(crate) fn answers(&self) -> bool {
+        *self.answers.borrow()
+    }
+
+    /// Resolves when a sweep is wanted at once: asked for, or because a connection broke, or because the
+    /// database began or ceased to answer.
     pub(crate) fn sweep_wanted(&self) -> BoxFuture<()> {
         let mut sweep = self.sweep.subscribe();
+        let mut answers = self.answers.subscribe();
         let broke = self.database.next_break();
         Box::pin(async move {
-            let asked = async {
-                if sweep.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            };
-            futures::future::select(std::pin::pin!(asked), broke).await;
+            // Neither sender goes before the participant does, and with it the sweep.
+            let asked = std::pin::pin!(sweep.changed());
+            let turned = std::pin::pin!(answers.changed());
+            futures::future::select(futures::future::select(asked, turned), broke).await;
         })
     }
 }
@@ -128,6 +147,7 @@ impl Agent {
                     database,
                     identity: OnceLock::new(),
                     sweep: watch::Sender::new(0),
+                    answers: watch::Sender::new(true),
                 };
                 (name, Arc::new(participant))
             })

@@ -131,6 +131,16 @@ impl Branch {
         });
     }
 
+    /// Notes that an order about what it prepared was carried out: what stands under its gid from now on may
+    /// be other work. True the first time.
+    pub(crate) fn spend(&self) -> bool {
+        self.standing.send_if_modified(|standing| {
+            let was_prepared = standing.prepared.take().is_some();
+            standing.perhaps_prepared |= was_prepared;
+            was_prepared
+        })
+    }
+
     /// Asks the branch to end, unless somebody has already. A branch that is prepared stays prepared.
     pub(crate) fn end(&self, ending: Ending) {
         self.end.send_if_modified(|asked| {

@@ -119,7 +119,7 @@ mod tests {
             "-- a comment\ncommit",
             "-- a comment\rcommit",
             "/**/commit",
-            "/* ** // /*/ */ */ */end",
+            "/* ** // /*/ */ **/end",
             "end",
             "END WORK",
             "abort",

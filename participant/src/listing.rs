@@ -12,8 +12,9 @@ use votum_proto::v1::agent_message::Kind as Message;
 use crate::agent::{Inner, Participant};
 use crate::registry::Registry;
 
-/// How soon a listing is tried again after one failed; grows to the sweep's own pause.
-const AFTER_FAILURE: Duration = Duration::from_millis(100);
+/// How soon a listing is tried again after one failed: at first, and at last.
+const AFTER_FAILURE: Duration = Duration::from_millis(50);
+const AFTER_FAILURES: Duration = Duration::from_secs(1);
 
 /// A listing as the database gave it, before what the agent itself knows was laid over it.
 pub(crate) struct Draft {
@@ -31,7 +32,9 @@ pub(crate) async fn draft(agent: &Inner, participant: &Participant, request: u64
         attached_roles: participant.database.attached_roles().to_vec(),
         ..Default::default()
     };
-    match participant.database.list(details).await {
+    let listed = participant.database.list(details).await;
+    participant.note_answer(listed.is_ok());
+    match listed {
         Ok(found) => {
             listing.system_identifier = found.facts.system_identifier;
             listing.timeline = found.facts.timeline;
@@ -93,8 +96,8 @@ pub(crate) fn answer(
 /// one failed, again until one succeeds. Ends with the stream that it was begun for.
 pub(crate) async fn sweep(agent: &Inner, participant: &Participant, of: &CoordinatorId, stream: u64) {
     let pause = agent.config.sweep();
-    let mut backoff = Backoff::new(AFTER_FAILURE.min(pause), pause);
-    let mut delay = agent.seams.entropy.jittered(pause);
+    let mut backoff = Backoff::new(AFTER_FAILURE.min(pause), AFTER_FAILURES.min(pause));
+    let mut delay = if participant.answers() { agent.seams.entropy.jittered(pause) } else { AFTER_FAILURE };
     let mut told = String::new();
     loop {
         // Subscribed to before the pause, so that nothing which happens during it is missed.

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::select;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 use votum_proto::names::{Gid, Life};
@@ -145,8 +146,7 @@ impl Task {
     }
 
     fn report(&self, registry: &mut Registry, life: Life, order: &Order, end: End) {
-        if let Some(branch) = registry.branch(&self.key).filter(|branch| branch.standing().prepared.is_some())
-        {
+        if let Some(branch) = registry.branch(&self.key).filter(|branch| branch.spend()) {
             registry.retire(&branch);
         }
         let (gtid, participant) = &self.key;
@@ -278,7 +278,10 @@ impl<'a> Attempts<'a> {
         loop {
             let found = self.unless_stopped(self.task.participant.database.find(gid)).await?;
             match found.and_then(|found| self.judge(&found.facts).map(|()| found)) {
-                Ok(found) => return Ok(found),
+                Ok(found) => {
+                    self.task.participant.note_answer(true);
+                    return Ok(found);
+                }
                 Err(error) => self.trouble(gid, &error).await?,
             }
         }
@@ -359,13 +362,13 @@ impl<'a> Attempts<'a> {
 
     async fn trouble_unnamed(&mut self, error: &DatabaseError) -> Result<(), Stopped> {
         self.note(String::new(), error);
-        self.pause(error.policy).await
+        self.pause(error).await
     }
 
     /// Tells of a failure when it is the first or a new one, and waits.
     async fn trouble(&mut self, gid: &Gid, error: &DatabaseError) -> Result<(), Stopped> {
         self.note(gid.to_string(), error);
-        self.pause(error.policy).await
+        self.pause(error).await
     }
 
     fn note(&mut self, gid: String, error: &DatabaseError) {
@@ -397,12 +400,18 @@ impl<'a> Attempts<'a> {
         );
     }
 
-    async fn pause(&mut self, policy: Policy) -> Result<(), Stopped> {
-        if policy == Policy::Verify && self.attempts == 1 {
+    async fn pause(&mut self, error: &DatabaseError) -> Result<(), Stopped> {
+        if error.policy == Policy::Verify && !error.broken() && self.attempts == 1 {
             return Ok(());
         }
-        let delay = self.backoff.delay(&*self.task.agent.seams.entropy);
-        self.unless_stopped(self.task.agent.seams.clock.sleep(delay)).await
+        let Task { agent, participant, .. } = self.task;
+        let pause = agent.seams.clock.sleep(self.backoff.delay(&*agent.seams.entropy));
+        if !error.broken() {
+            return self.unless_stopped(pause).await;
+        }
+        participant.note_answer(false);
+        let answers = std::pin::pin!(participant.answers_again());
+        self.unless_stopped(select(answers, pause)).await.map(drop)
     }
 }
 
