@@ -39,6 +39,7 @@ pub(crate) struct Cli {
 
 /// Whom to ask, and how to answer.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Connection {
     /// The running coordinator to ask: HOST:PORT, http://HOST:PORT or unix:/PATH
     /// [default: http://127.0.0.1:7400]
@@ -173,8 +174,8 @@ pub(crate) struct InDoubtArgs {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("action").required(true).args(["commit", "rollback"]), after_help = "\
 Examples:
-  votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank-a --rollback --reason 'ticket 4711'
-  votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank-a --rollback --reason 'ticket 4711' --yes
+  votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank-a --rollback --reason 4711
+  votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank-a --rollback --reason 4711 --yes
 
 What contradicts a known decision is refused, with 4. Who settled it and why are kept in the log.")]
 pub(crate) struct ResolveArgs {

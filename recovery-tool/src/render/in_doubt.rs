@@ -14,8 +14,7 @@ pub(crate) fn in_doubt(document: &InDoubt, style: Style) -> String {
         let heard = if document.unheard.is_empty() { "" } else { " where it could be asked" };
         let _ = writeln!(text, "Nothing of ours is prepared{heard}.");
     } else {
-        let branches = count(document.branches.len() as u64, "branch", "branches");
-        let _ = writeln!(text, "{}", style.heading(&format!("{branches} of ours prepared")));
+        let _ = writeln!(text, "{}", style.heading(&how_many(&document.branches)));
         text += &ours(&document.branches, style);
         text += &held(&document.branches);
     }
@@ -34,6 +33,14 @@ pub(crate) fn in_doubt(document: &InDoubt, style: Style) -> String {
         let _ = writeln!(text, "{} {why}", style.alarming("!"));
     }
     text
+}
+
+/// A branch without an age was not read: its agent is working on it.
+fn how_many(branches: &[Prepared]) -> String {
+    let prepared = branches.iter().filter(|branch| branch.age_ms.is_some()).count() as u64;
+    let busy = branches.len() as u64 - prepared;
+    let text = format!("{} of ours prepared", count(prepared, "branch", "branches"));
+    if busy == 0 { text } else { format!("{text}, {busy} that agents are working on") }
 }
 
 fn ours(branches: &[Prepared], style: Style) -> String {
@@ -146,6 +153,15 @@ bank-b       its agent is unreachable
         let text = in_doubt(&everything().into(), Style::columns(90));
         assert!(text.contains("votum_acme_5_aaaaaa_9_0_2"), "{text}");
         assert!(text.contains("a person"), "{text}");
+    }
+
+    #[test]
+    fn a_branch_that_its_agent_is_working_on_is_not_called_prepared() {
+        let mut answer = everything();
+        answer.branches[0].row =
+            Some(v1::PreparedTransaction { gid: "votum_x".into(), ..Default::default() });
+        let text = in_doubt(&answer.into(), Style::plain(false));
+        assert!(text.starts_with("1 branch of ours prepared, 1 that agents are working on\n"), "{text}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod in_doubt;
 mod log;
+mod page;
 mod resolution;
 mod status;
 mod table;
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 pub(crate) use in_doubt::in_doubt;
 pub(crate) use log::{dump_heading, dumped, salvage_end, salvage_heading, salvaged, verified};
+pub(crate) use page::{page, titles};
 pub(crate) use resolution::resolution;
 pub(crate) use status::status;
 pub(crate) use table::{Column, Table};
@@ -47,6 +49,12 @@ impl Style {
     #[cfg(test)]
     pub(crate) fn columns(width: u16) -> Self {
         Self { color: false, width: Some(width), terminal: true }
+    }
+
+    /// How many columns there are for text; without end where there is no terminal.
+    pub(crate) fn text_width(self) -> usize {
+        let terminal = || comfy_table::Table::new().width().filter(|_| self.terminal);
+        self.width.or_else(terminal).map_or(usize::MAX, usize::from)
     }
 
     /// `text` in bold, where there are colors.
