@@ -5,8 +5,9 @@
 //! and the guard ends what is left. Destructors remain the usual way; the guard is for when none runs.
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
@@ -85,12 +86,47 @@ pub fn server(pid: u32) -> anyhow::Result<Watched> {
     watch(format!("server {pid}"))
 }
 
-/// Has a directory removed, after every process has ended.
-///
-/// # Errors
-/// As [`process`].
-pub fn directory(path: &Path) -> anyhow::Result<Watched> {
-    watch(format!("directory {}", path.display()))
+/// A temporary directory, removed when it is dropped, or by the guard after every process has ended.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    watch: Option<Watched>,
+}
+
+impl Directory {
+    /// Creates a directory that everyone on this machine may enter, with a name short enough that a Unix
+    /// socket fits into it.
+    ///
+    /// # Errors
+    /// When it cannot be created; or as [`process`].
+    pub fn create(what: &str) -> anyhow::Result<Self> {
+        // The path of a Unix socket has room for 107 bytes, and macOS's own temporary directory takes half.
+        let base = Some(std::env::temp_dir()).filter(|dir| dir.as_os_str().len() <= 40);
+        let dir = tempfile::Builder::new()
+            .prefix(&format!("votum-{what}-"))
+            .permissions(std::fs::Permissions::from_mode(0o755))
+            .tempdir_in(base.unwrap_or_else(|| PathBuf::from("/tmp")))?;
+        let watch = watch(format!("directory {}", dir.path().display()))?;
+        Ok(Self { path: dir.keep(), watch: Some(watch) })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lets it stay when this value, and this process, end.
+    pub fn leave(&mut self) {
+        self.watch = None;
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if self.watch.is_some() {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
 }
 
 impl Drop for Watched {

@@ -5,10 +5,13 @@
 //! databases against it. Whatever ends a test, [`guard`] ends what it started.
 
 pub mod eventually;
+pub mod expect;
+pub mod gate;
 pub mod guard;
 pub mod inspect;
 pub mod invariants;
 pub mod ledger;
+pub mod load;
 pub mod plain;
 pub mod postgres;
 pub mod process;
@@ -16,23 +19,7 @@ pub mod scene;
 pub mod teller;
 pub mod world;
 
-use std::path::{Path, PathBuf};
-
-/// Creates a directory that everyone on this machine may enter, with a name short enough that a Unix socket
-/// fits into it. The caller removes it.
-///
-/// # Errors
-/// When it cannot be created.
-pub fn temporary_directory(what: &str) -> anyhow::Result<PathBuf> {
-    use std::os::unix::fs::PermissionsExt as _;
-    // The path of a Unix socket has room for 107 bytes, and macOS's own temporary directory takes half.
-    let base = Some(std::env::temp_dir()).filter(|dir| dir.as_os_str().len() <= 40);
-    let dir = tempfile::Builder::new()
-        .prefix(&format!("votum-{what}-"))
-        .permissions(std::fs::Permissions::from_mode(0o755))
-        .tempdir_in(base.unwrap_or_else(|| PathBuf::from("/tmp")))?;
-    Ok(dir.keep())
-}
+use std::path::Path;
 
 /// The last `lines` lines of a file; a sentence about it when it cannot be read.
 pub fn tail(path: &Path, lines: usize) -> String {

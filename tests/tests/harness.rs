@@ -50,6 +50,15 @@ async fn a_server_without_slots_refuses_to_prepare() {
 }
 
 #[tokio::test]
+async fn a_server_that_does_not_start_says_why_and_leaves_nothing() {
+    let settings = vec![("shared_buffers".to_owned(), "nonsense".to_owned())];
+    let refused = Server::start(Options { settings, ..Options::default() }).await.unwrap_err().to_string();
+    assert!(refused.contains("invalid value for parameter \"shared_buffers\""), "{refused}");
+    let dir = refused.split_whitespace().find(|word| word.starts_with('/')).unwrap();
+    assert!(!Path::new(dir).exists(), "{dir} is left");
+}
+
+#[tokio::test]
 async fn shared_servers_are_different_systems_with_a_database_for_each_test() {
     let (first, second) = (postgres::shared(0).await.unwrap(), postgres::shared(1).await.unwrap());
     let mut systems = Vec::new();

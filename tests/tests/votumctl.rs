@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tokio::process::Command;
 use votum_client::{Outcome, Status};
+use votum_proto::names::{Gid, Gtid};
+use votum_proto::v1;
+use votum_proto::v1::coordinator_client::CoordinatorClient;
 use votum_tests::eventually::{Found, eventually};
+use votum_tests::ledger::Ledger;
 use votum_tests::process::{Build, program};
 use votum_tests::scene::{A, B, Scene};
-use votum_tests::teller::{Leg, work};
+use votum_tests::teller::{Leg, Teller, work};
 use votum_tests::world::World;
 
 const LEGS: [Leg<'static>; 2] =
@@ -218,6 +223,90 @@ async fn a_branch_whose_agent_is_down_is_not_settled_against_its_decision() -> a
         Ok(if none { Found::Yes(()) } else { Found::NotYet(format!("{said:?}")) })
     })
     .await?;
+    scene.close().await
+}
+
+/// Begins and rolls back, with all the words that fit into records, until retention has dropped `gtid`.
+async fn outlive(scene: &Scene, gtid: &str) -> anyhow::Result<()> {
+    let coordinator = CoordinatorClient::new(scene.world.address().channel()?);
+    let words = |bytes| "w".repeat(bytes);
+    let one = || {
+        let mut coordinator = coordinator.clone();
+        let begin =
+            v1::BeginRequest { label: words(64), client_name: words(64), ..v1::BeginRequest::default() };
+        async move {
+            let v1::BeginResponse { gtid, secret, .. } = coordinator.begin(begin).await?.into_inner();
+            coordinator.rollback(v1::RollbackRequest { gtid, secret, reason: words(256) }).await?;
+            anyhow::Ok(())
+        }
+    };
+    eventually("retention drops the transaction", async || {
+        futures::future::try_join_all((0..200).map(|_| one())).await?;
+        Ok(match scene.ended(gtid).await? {
+            Status::Expired => Found::Yes(()),
+            other => Found::NotYet(format!("{other:?}")),
+        })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_branch_that_may_have_been_decided_before_all_memory_waits_for_a_person_who_settles_it()
+-> anyhow::Result<()> {
+    let world = World::builder().prepare().await?;
+    let config = std::fs::read_to_string(world.config_file())?;
+    std::fs::write(world.config_file(), config.replace("[log]\n", "[log]\nretention_bytes = 1048576\n"))?;
+    for bank in &world.banks {
+        bank.agent.start(None)?;
+    }
+    world.start_coordinator(None).await?;
+    let ledger = Arc::new(Ledger::new());
+    let teller = Teller::connect(&world, &ledger).await?;
+    let scene = Scene { world, ledger, teller };
+    let world = &scene.world;
+    assert!(scene.teller.transfer("old", &LEGS).await?.is_committed());
+    let gtid: Gtid = scene.ledger.transfers()["old"].gtid.clone().context("no gtid")?.parse()?;
+    outlive(&scene, &gtid.to_string()).await?;
+
+    // As a restored backup of the database would bring it back.
+    let gid = Gid { gtid: gtid.clone(), branch: 0, branches: 2 }.to_string();
+    let again = format!(
+        "BEGIN; UPDATE accounts SET balance = balance - 30 WHERE id = 1; PREPARE TRANSACTION '{gid}'"
+    );
+    scene.set_up(A, &again).await?;
+    eventually("the branch is quarantined", async || {
+        let status = both(world, &["status"]).await?;
+        let quarantined = status.json()["participants"][0]["quarantined"] == 1;
+        Ok(if quarantined { Found::Yes(()) } else { Found::NotYet(format!("{status:?}")) })
+    })
+    .await?;
+    let status = both(world, &["status"]).await?.ended(1).json();
+    assert_eq!(texts(&status["alarms"], "code"), ["VOTUM-1402"], "{status}");
+    let in_doubt = both(world, &["in-doubt"]).await?.ended(1).json();
+    assert_eq!(
+        (texts(&in_doubt["branches"], "rule"), texts(&in_doubt["branches"], "gid")),
+        (vec!["R10".into()], vec![gid.clone()])
+    );
+
+    let prepared = "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()";
+    let words = ["resolve", &gid, "--participant", A, "--rollback", "--reason", "ticket 4711"];
+    let dry = both(world, &words).await?.ended(0).json();
+    assert_eq!((&dry["applied"], scene.number(A, prepared).await?), (&false.into(), 1), "{dry}");
+    let done = votumctl(world, &[&words[..], &["--yes", "--json"]].concat()).await?.ended(0).json();
+    assert_eq!((&done["applied"], &done["result"]), (&true.into(), &"done".into()), "{done}");
+    assert_eq!(scene.number(A, prepared).await?, 0);
+
+    let shown = both(world, &["show", &gtid.to_string()]).await?.json();
+    let resolved = shown["records"].as_array().and_then(|all| all.iter().find(|r| r["kind"] == "Resolved"));
+    let text = resolved.map(|record| record["text"].to_string()).unwrap_or_default();
+    assert!(text.contains("ada rolls back") && text.contains("ticket 4711"), "{shown}");
+    eventually("the alarm is over", async || {
+        let status = both(world, &["status"]).await?;
+        Ok(if status.code == 0 { Found::Yes(()) } else { Found::NotYet(format!("{status:?}")) })
+    })
+    .await?;
+    both(world, &["in-doubt"]).await?.ended(0);
+    // To ask again what became of the transfer is now answered EXPIRED, which is no outcome.
     scene.close().await
 }
 

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -42,12 +41,11 @@ impl Default for Options {
 /// removes everything.
 #[derive(Debug)]
 pub struct Server {
-    dir: PathBuf,
-    options: Options,
     running: Mutex<Option<Running>>,
     port: Mutex<u16>,
-    // Taken back last, when the directory is gone.
-    dir_watch: Option<Watched>,
+    options: Options,
+    // Removed last.
+    dir: guard::Directory,
 }
 
 #[derive(Debug)]
@@ -62,10 +60,8 @@ impl Server {
     /// # Errors
     /// When PostgreSQL is not installed, or does not start: with the end of its log.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let dir = crate::temporary_directory("pg")?;
-        let dir_watch = guard::directory(&dir)?;
-        let server =
-            Self { dir, options, running: Mutex::new(None), port: Mutex::new(0), dir_watch: Some(dir_watch) };
+        let dir = guard::Directory::create("pg")?;
+        let server = Self { running: Mutex::new(None), port: Mutex::new(0), options, dir };
         server.initialize().await?;
         server.restart().await?;
         server.client("postgres").await?.batch_execute(&format!("CREATE ROLE {ROLE} LOGIN")).await?;
@@ -73,9 +69,8 @@ impl Server {
     }
 
     async fn initialize(&self) -> anyhow::Result<()> {
-        std::fs::set_permissions(&self.dir, std::fs::Permissions::from_mode(0o755))?;
         if let Some(user) = install::server_user()? {
-            std::os::unix::fs::chown(&self.dir, Some(user.uid), Some(user.gid))?;
+            std::os::unix::fs::chown(self.dir(), Some(user.uid), Some(user.gid))?;
         }
         let mut initdb = self.command("initdb")?;
         // Whatever initdb wrote is wanted only as long as this machine runs: it need not wait for the disk.
@@ -103,7 +98,7 @@ impl Server {
             // Somebody else took the port between our look and the server's.
             *self.port.lock().unwrap_or_else(PoisonError::into_inner) = 0;
         }
-        bail!("PostgreSQL in {} does not start:\n{}", self.dir.display(), self.log_tail());
+        bail!("PostgreSQL in {} does not start:\n{}", self.dir().display(), self.log_tail());
     }
 
     /// One attempt; false when its port was taken.
@@ -136,7 +131,7 @@ impl Server {
         .and_then(|up| match up {
             true => Ok(true),
             false if self.log_tail().contains("could not bind") => Ok(false),
-            false => bail!("PostgreSQL in {} ended at once:\n{}", self.dir.display(), self.log_tail()),
+            false => bail!("PostgreSQL in {} ended at once:\n{}", self.dir().display(), self.log_tail()),
         })
     }
 
@@ -144,7 +139,7 @@ impl Server {
         let own = [
             ("listen_addresses", "127.0.0.1".to_owned()),
             ("port", port.to_string()),
-            ("unix_socket_directories", self.dir.display().to_string()),
+            ("unix_socket_directories", self.dir().display().to_string()),
             ("max_prepared_transactions", self.options.max_prepared_transactions.to_string()),
             ("max_connections", "200".to_owned()),
             ("shared_buffers", "16MB".to_owned()),
@@ -219,12 +214,12 @@ impl Server {
 
     /// The directory that holds data, socket and log.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.dir.path()
     }
 
     /// A connection string by the Unix socket.
     pub fn connection(&self, database: &str, role: &str) -> String {
-        format!("host={} port={} user={role} dbname={database}", self.dir.display(), self.port())
+        format!("host={} port={} user={role} dbname={database}", self.dir().display(), self.port())
     }
 
     /// A superuser's connection.
@@ -240,8 +235,9 @@ impl Server {
     /// # Errors
     /// When the server does not accept one now.
     pub async fn client_as(&self, database: &str, role: &str) -> anyhow::Result<Client> {
-        let (client, connection) =
-            tokio_postgres::connect(&self.connection(database, role), NoTls).await.context("connecting")?;
+        // A statement of the test that waits for a lock longer than any deadline would hang the test.
+        let options = format!("{} options='-c lock_timeout=30s'", self.connection(database, role));
+        let (client, connection) = tokio_postgres::connect(&options, NoTls).await.context("connecting")?;
         Seams::production().spawn(async move {
             // Its end shows at the client; that a crashed server cut it is what many tests are about.
             let _ = connection.await;
@@ -267,21 +263,21 @@ impl Server {
     /// Lets the server live on when this value, and this process, end.
     pub fn leave_running(mut self) {
         *self.lock() = None;
-        self.dir_watch = None;
+        self.dir.leave();
     }
 
     fn log(&self) -> PathBuf {
-        self.dir.join("log")
+        self.dir().join("log")
     }
 
     fn data(&self) -> PathBuf {
-        self.dir.join("data")
+        self.dir().join("data")
     }
 
     fn command(&self, program: &str) -> anyhow::Result<Command> {
         let mut command = Command::new(install::bin_dir()?.join(program));
         // Ctrl-C at the terminal must reach the test alone, which then stops the server in its own way.
-        command.current_dir(&self.dir).stdin(Stdio::null()).process_group(0).env("LC_ALL", "C");
+        command.current_dir(self.dir()).stdin(Stdio::null()).process_group(0).env("LC_ALL", "C");
         if let Some(user) = install::server_user()? {
             command.uid(user.uid).gid(user.gid);
         }
@@ -295,15 +291,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if self.dir_watch.is_none() {
-            return;
-        }
         if let Some(mut running) = self.lock().take() {
             // SIGQUIT takes PostgreSQL at most five seconds, after which it kills its children itself.
             let _ = send(&running.child, Signal::QUIT);
             let _ = running.child.wait();
         }
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 

@@ -48,5 +48,5 @@ pub(super) fn write_agent(
     }
     let connection = bank.server.connection(&bank.database, ROLE);
     write!(toml, "\n[[participants]]\nname = \"{}\"\nconnection = \"{connection}\"\n", bank.name)?;
-    Ok(std::fs::write(world.dir.join(format!("{}.toml", bank.name)), toml)?)
+    Ok(std::fs::write(world.dir().join(format!("{}.toml", bank.name)), toml)?)
 }

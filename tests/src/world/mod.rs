@@ -16,7 +16,7 @@ use votum_proto::v1;
 use votum_proto::v1::operator_client::OperatorClient;
 
 use crate::eventually::{Found, eventually};
-use crate::guard::{self, Watched};
+use crate::guard;
 use crate::postgres::{self, ROLE, Server};
 use crate::process::{Build, Process, program};
 
@@ -58,13 +58,13 @@ pub struct World {
     pub banks: Vec<Bank>,
     /// The coordinator.
     pub coordinator: Process,
-    dir: PathBuf,
     log_directory: PathBuf,
     listen: Address,
     agent_addresses: Vec<Address>,
     coordinator_id: String,
     money_at_first: i64,
-    dir_watch: Option<Watched>,
+    // Removed last.
+    dir: guard::Directory,
 }
 
 impl Default for Builder {
@@ -148,21 +148,19 @@ impl Builder {
     pub async fn prepare(self) -> anyhow::Result<World> {
         static WORLDS: AtomicU64 = AtomicU64::new(1);
         ensure!((1..=26).contains(&self.banks), "a world has 1 to 26 banks");
-        let dir = crate::temporary_directory("w")?;
-        let dir_watch = guard::directory(&dir)?;
+        let dir = guard::Directory::create("w")?;
         let id = self.coordinator_id.clone();
         let coordinator_id = id.unwrap_or_else(|| format!("w{}", WORLDS.fetch_add(1, Ordering::Relaxed)));
         let (listen, log_directory) =
-            (config::address(&dir, "coordinator", self.tcp)?, dir.join("decisions"));
+            (config::address(dir.path(), "coordinator", self.tcp)?, dir.path().join("decisions"));
         let mut world = World {
             banks: Vec::new(),
-            coordinator: process(&dir, self.build, "votum-coordinator", "coordinator")?,
+            coordinator: process(dir.path(), self.build, "votum-coordinator", "coordinator")?,
             log_directory,
             listen,
             agent_addresses: Vec::new(),
             coordinator_id,
             money_at_first: i64::try_from(self.banks)? * self.accounts * self.balance,
-            dir_watch: Some(dir_watch),
             dir,
         };
         for (slot, letter) in ('a'..='z').take(self.banks).enumerate() {
@@ -182,7 +180,7 @@ impl Builder {
         let database = postgres::fresh_database(&server).await?;
         let bank = Bank {
             name: name.to_owned(),
-            agent: process(&world.dir, self.build, "votum-participant", name)?,
+            agent: process(world.dir(), self.build, "votum-participant", name)?,
             foreign: Mutex::default(),
             server,
             database,
@@ -194,7 +192,7 @@ impl Builder {
             self.balance, self.accounts
         );
         bank.client_as(ROLE).await?.batch_execute(&schema).await?;
-        let listen = config::address(&world.dir, name, self.tcp)?;
+        let listen = config::address(world.dir(), name, self.tcp)?;
         config::write_agent(world, self, &bank, &listen)?;
         world.agent_addresses.push(listen);
         Ok(bank)
@@ -320,7 +318,7 @@ impl World {
 
     /// The directory of configurations, sockets and output.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.dir.path()
     }
 
     /// The directory of the decision log.
@@ -330,7 +328,7 @@ impl World {
 
     /// The coordinator's configuration.
     pub fn config_file(&self) -> PathBuf {
-        self.dir.join("coordinator.toml")
+        self.dir().join("coordinator.toml")
     }
 
     /// Lets everything live on when this value, and this process, end.
@@ -342,7 +340,7 @@ impl World {
                 server.leave_running();
             }
         }
-        self.dir_watch = None;
+        self.dir.leave();
     }
 }
 
@@ -369,28 +367,13 @@ impl Bank {
     /// As the server answers.
     pub async fn plant_foreign(&self, gid: &str) -> anyhow::Result<()> {
         let client = self.client().await?;
-        client
-            .batch_execute(&format!(
-                "CREATE TABLE IF NOT EXISTS foreign_work (gid text);
-                 BEGIN; INSERT INTO foreign_work VALUES ('{gid}'); PREPARE TRANSACTION '{gid}'"
-            ))
-            .await?;
+        // By itself: in one request with what follows it would be part of the prepared transaction.
+        client.batch_execute("CREATE TABLE IF NOT EXISTS foreign_work (gid text)").await?;
+        let work = format!("BEGIN; INSERT INTO foreign_work VALUES ('{gid}'); PREPARE TRANSACTION '{gid}'");
+        client.batch_execute(&work).await?;
         let planted = "SELECT transaction::text FROM pg_prepared_xacts WHERE gid = $1";
         let xid = client.query_one(planted, &[&gid]).await?.get(0);
         self.foreign.lock().unwrap_or_else(PoisonError::into_inner).insert((gid.to_owned(), xid));
         Ok(())
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        if self.dir_watch.is_none() {
-            return;
-        }
-        let _ = self.coordinator.kill9();
-        for bank in &self.banks {
-            let _ = bank.agent.kill9();
-        }
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
