@@ -275,7 +275,7 @@ async fn a_branch_that_may_have_been_decided_before_all_memory_waits_for_a_perso
     );
     scene.set_up(A, &again).await?;
     eventually("the branch is quarantined", async || {
-        let status = both(world, &["status"]).await?;
+        let status = votumctl(world, &["status", "--json"]).await?;
         let quarantined = status.json()["participants"][0]["quarantined"] == 1;
         Ok(if quarantined { Found::Yes(()) } else { Found::NotYet(format!("{status:?}")) })
     })
@@ -301,7 +301,7 @@ async fn a_branch_that_may_have_been_decided_before_all_memory_waits_for_a_perso
     let text = resolved.map(|record| record["text"].to_string()).unwrap_or_default();
     assert!(text.contains("ada rolls back") && text.contains("ticket 4711"), "{shown}");
     eventually("the alarm is over", async || {
-        let status = both(world, &["status"]).await?;
+        let status = votumctl(world, &["status"]).await?;
         Ok(if status.code == 0 { Found::Yes(()) } else { Found::NotYet(format!("{status:?}")) })
     })
     .await?;
