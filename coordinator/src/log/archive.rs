@@ -78,7 +78,7 @@ impl<S: Store> Archive<S> {
             Record::Delegated(decided) => self.put_of(&decided.gtid, position, running_ms, bytes)?,
             Record::Ended { gtid } => self.put_of(gtid, position, running_ms, bytes)?,
             Record::Heuristic(heuristic) => {
-                let gtid = &heuristic.gtid;
+                let gtid = &heuristic.gid.gtid;
                 self.store.put(&key::of_transaction(key::HEURISTICS, gtid, position), &[])?;
                 self.put_of(gtid, position, running_ms, bytes)?;
             }

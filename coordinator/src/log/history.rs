@@ -141,8 +141,8 @@ pub(super) fn unacknowledged(history: &TransactionHistory) -> impl Iterator<Item
 
 fn supersedes(later: &Record, heuristic: &Heuristic) -> bool {
     match later {
-        Record::Heuristic(later) => later.branch == heuristic.branch,
-        Record::Resolved(resolved) => resolved.gid.branch == heuristic.branch,
+        Record::Heuristic(later) => later.gid == heuristic.gid,
+        Record::Resolved(resolved) => resolved.gid == heuristic.gid,
         Record::Identity(_)
         | Record::Epoch(_)
         | Record::Lease { .. }

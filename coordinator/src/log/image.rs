@@ -54,7 +54,7 @@ impl Image {
             Record::Ended { gtid } => {
                 self.owed.remove(gtid);
             }
-            Record::Heuristic(heuristic) => self.note(&heuristic.gtid, position, running_ms, record),
+            Record::Heuristic(heuristic) => self.note(&heuristic.gid.gtid, position, running_ms, record),
             Record::Resolved(resolved) => self.note(&resolved.gid.gtid, position, running_ms, record),
             Record::Carried(carried) => self.apply(carried.position, carried.running_ms, &carried.record),
         }

@@ -109,26 +109,28 @@ impl Judged {
             return Err(Refusal::new(RefusalKind::Damaged, disk.path(half), found).at(self.older.end));
         }
         let (Some(older_last), Some(first)) = (self.older.last(), self.view.first()) else {
-            // Never used, or the crash came while its first batch was being written.
+            // Never used, or a crash came while its first batch was being written.
             return Ok(());
         };
         if follows(&older_last, &first) {
             self.older_is_whole = true;
             return Ok(());
         }
-        let damaged_before = self.older.later(older_last.next_position()).map_err(unknown)?;
-        let Some(later) = damaged_before else {
+        let breaks_off = older_last.next_position();
+        if breaks_off >= first.first_position {
             let found = format!(
                 "it ends with position {}, and {} begins with {}, not as its continuation",
-                older_last.next_position().saturating_sub(1),
+                breaks_off.saturating_sub(1),
                 self.newest.file_name(),
                 first.first_position
             );
             return Err(Refusal::new(RefusalKind::HalvesDisagree, disk.path(half), found));
-        };
+        }
+        // What is left when a crash came while the half was being overwritten, or damage. Either way nothing
+        // of it is needed: its records are all in the store.
         self.warnings.push(format!(
-            "{}: the bytes from {} to {later} are damaged. Nothing is lost: this is the older half, whose \
-             records are all in the store, and it will be overwritten. The disk deserves a look.",
+            "{} breaks off at byte {}: a crash came while it was being overwritten, or the disk has damaged \
+             it. Nothing is lost by that, and it will be overwritten; if no crash came, look at the disk",
             disk.path(half).display(),
             self.older.end
         ));

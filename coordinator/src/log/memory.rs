@@ -62,6 +62,9 @@ pub enum Fault {
     /// The power goes during it: of the last write, every second sector of 512 bytes reached the disk, the
     /// first one or not.
     Holes(bool),
+    /// The power goes during it: so many bytes at the beginning of the last write did not reach the disk,
+    /// the others did.
+    Headless(usize),
     /// The process dies after it was handed to the system; everything written survives.
     Killed,
     /// The operation fails and the process goes on.
@@ -192,6 +195,15 @@ impl MemoryDisk {
                         if let Some((offset, mut written)) = file.pending.pop() {
                             written.truncate(length);
                             lay(&mut file.durable, offset, &written);
+                        }
+                    }
+                    Fault::Headless(missing) => {
+                        work(inner.file(half));
+                        let file = inner.file(half);
+                        if let Some((offset, written)) = file.pending.pop()
+                            && let Some(tail) = written.get(missing..)
+                        {
+                            lay(&mut file.durable, offset + missing, tail);
                         }
                     }
                     Fault::Holes(first) => {

@@ -113,6 +113,7 @@ fn a_crash_at_any_write_or_sync_loses_nothing_acknowledged_and_invents_nothing()
     let mut faults =
         vec![Fault::PowerLost, Fault::Killed, Fault::Error, Fault::Holes(true), Fault::Holes(false)];
     faults.extend([0, 1, 32, 63, 64, 100, 512, 5000].map(Fault::Torn));
+    faults.extend([64, 512, 1024].map(Fault::Headless));
     for operation in 0..operations {
         for fault in &faults {
             let told = format!("operation {operation}, {fault:?}");
@@ -125,7 +126,9 @@ fn a_crash_at_any_write_or_sync_loses_nothing_acknowledged_and_invents_nothing()
             };
             match fault {
                 Fault::Killed => world.disk.restart_process(),
-                Fault::PowerLost | Fault::Torn(_) | Fault::Holes(_) => world.lose_power(),
+                Fault::PowerLost | Fault::Torn(_) | Fault::Holes(_) | Fault::Headless(_) => {
+                    world.lose_power()
+                }
                 // The process ends by itself; what it wrote may or may not be on disk.
                 Fault::Error if operation % 2 == 0 => world.disk.restart_process(),
                 Fault::Error => world.lose_power(),
@@ -263,6 +266,33 @@ fn what_is_owed_outgrows_a_half_and_is_carried_all_the_same() {
     world.lose_power();
     let core = world.start().unwrap();
     assert_eq!(core.image().owed().count(), 300);
+}
+
+/// The first batch of a half may be larger than all that stood in it.
+#[test]
+fn a_crash_while_much_is_carried_never_leads_to_a_refusal() {
+    let owe = |core: &mut TestCore| {
+        let mut acknowledged = BTreeSet::new();
+        for seq in 1..=90 {
+            let decided = Record::Decided(commit(&gtid(first_life(), seq)));
+            if core.append(10, vec![forced(seq, decided)]).is_err() || settle(core, 10).is_err() {
+                break;
+            }
+            acknowledged.insert(seq);
+        }
+        acknowledged
+    };
+    let mut sample = world();
+    owe(&mut sample.start().unwrap());
+    for operation in 0..sample.disk.operations() {
+        for fault in [Fault::Headless(64), Fault::Headless(512), Fault::Holes(false), Fault::Torn(700)] {
+            let mut world = world();
+            world.disk.fail_at(operation, fault);
+            let acknowledged = world.start().map(|mut core| owe(&mut core)).unwrap_or_default();
+            world.lose_power();
+            judge(&mut world, &acknowledged, &BTreeSet::new(), &format!("operation {operation}, {fault:?}"));
+        }
+    }
 }
 
 #[test]

@@ -71,8 +71,7 @@ pub(super) fn begun(gtid: &Gtid) -> Record {
 
 pub(super) fn heuristic(gtid: &Gtid, kind: HeuristicKind) -> Record {
     Record::Heuristic(Heuristic {
-        gtid: gtid.clone(),
-        branch: 1,
+        gid: Gid { gtid: gtid.clone(), branch: 1, branches: 2 },
         participant: "bank-b".parse().unwrap(),
         xid8: 701,
         kind,
