@@ -11,16 +11,16 @@ use votum_tests::world::World;
 const TO_B: [Leg<'static>; 2] =
     [Leg { bank: "bank-a", account: 1, amount: -30 }, Leg { bank: "bank-b", account: 2, amount: 30 }];
 
-async fn world() -> (World, Arc<Ledger>, Teller) {
-    let world = World::builder().start().await.unwrap();
+async fn world() -> anyhow::Result<(World, Arc<Ledger>, Teller)> {
+    let world = World::builder().start().await?;
     let ledger = Arc::new(Ledger::new());
-    let teller = Teller::connect(&world, &ledger).await.unwrap();
-    (world, ledger, teller)
+    let teller = Teller::connect(&world, &ledger).await?;
+    Ok((world, ledger, teller))
 }
 
 #[tokio::test]
 async fn a_committed_transfer_stands_in_both_banks_and_a_refused_one_in_none() {
-    let (world, ledger, teller) = world().await;
+    let (world, ledger, teller) = world().await.unwrap();
     let outcome = teller.transfer("paid", &TO_B).await.unwrap();
     assert!(matches!(&outcome, Outcome::Committed(committed) if committed.completed), "{outcome}");
     // The second statement is refused, after the first bank has already taken the money.
@@ -56,7 +56,7 @@ async fn what_was_told_before_a_crash_of_everything_still_stands_after_it() {
 
 #[tokio::test]
 async fn foreign_and_forged_prepared_transactions_are_left_alone() {
-    let (world, ledger, teller) = world().await;
+    let (world, ledger, teller) = world().await.unwrap();
     let id = world.coordinator_id().to_owned();
     for bank in &world.banks {
         bank.plant_foreign(&format!("{}_of_another_tool", bank.database)).await.unwrap();
@@ -72,7 +72,7 @@ async fn foreign_and_forged_prepared_transactions_are_left_alone() {
 
 #[tokio::test]
 async fn a_tampered_bank_does_not_pass_the_judgement() {
-    let (world, ledger, teller) = world().await;
+    let (world, ledger, teller) = world().await.unwrap();
     teller.transfer("paid", &TO_B).await.unwrap();
     world.check(&ledger).await.unwrap();
 

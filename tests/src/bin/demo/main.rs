@@ -162,7 +162,7 @@ async fn watch_crash(
         ));
         screen.line("(It is built with crash points for this; a released one has none.)");
         show_in_doubt(screen, &in_doubt);
-        screen.line("The log knows which of them were decided; the others abort:");
+        screen.line("Its log lists what was decided, and not known to have reached the banks; all else aborts:");
         screen.quote(&log.command, &log.output);
         screen.heading("3  It comes back");
     });
@@ -186,7 +186,7 @@ async fn watch_crash(
         screen.line("What stands prepared now is of its new life, and on its way:");
         screen.quote(&answer.command, &answer.output);
         screen.line(&format!(
-            "Of {} transactions in doubt, {} had been decided and were committed, {} had not and were rolled back.",
+            "Of {} transactions in doubt: decided, hence committed: {}; undecided, hence rolled back: {}.",
             ends.committed + ends.aborted,
             ends.committed,
             ends.aborted
@@ -247,7 +247,8 @@ async fn judge(
             count(aborted)
         ),
     );
-    screen.verdict(unknown == 0, &format!("{unknown} clients were left without an answer"));
+    let unanswered = if unknown == 0 { "no client was".into() } else { format!("{unknown} clients were") };
+    screen.verdict(unknown == 0, &format!("{unanswered} left without an answer"));
     screen.verdict(
         crash.settled < Duration::from_secs(30),
         &format!(

@@ -44,7 +44,7 @@ impl Screen {
             println!("  {}", self.style("2", line));
         }
         if lines.len() > QUOTED {
-            println!("  {}", self.style("2", &format!("… and {} more lines", lines.len() - QUOTED)));
+            println!("  {}", self.style("2", &format!("… {} more", lines.len() - QUOTED)));
         }
         println!();
     }
