@@ -245,7 +245,7 @@ impl Driver {
             return;
         }
         if let Some(heuristic) = self.mending.remove(gid) {
-            tracing::warn!(gtid = %heuristic.gtid, participant = %heuristic.participant,
+            tracing::warn!(gtid = %heuristic.gid.gtid, participant = %heuristic.participant,
                 "a branch that had ended was prepared again and has been committed again");
             self.persist(Record::Heuristic(heuristic), false, Pending::Note);
         }

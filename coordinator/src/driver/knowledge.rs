@@ -106,7 +106,7 @@ fn settled(gid: &Gid, history: &TransactionHistory) -> Option<LogSays> {
         let how = Settled::Resolved { commit: resolved.commit };
         return Some(LogSays::Settled { how, xid: resolved.xid });
     }
-    let heuristic = history.heuristics.iter().rev().find(|h| h.branch == gid.branch)?;
+    let heuristic = history.heuristics.iter().rev().find(|h| h.gid == *gid)?;
     let decided_commit = history.decided.as_ref().is_some_and(|decided| decided.decision == Decision::Commit);
     let how = Settled::Heuristic { kind: heuristic.kind, decided_commit };
     Some(LogSays::Settled { how, xid: low_half(heuristic.xid8) })

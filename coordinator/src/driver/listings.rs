@@ -170,8 +170,7 @@ impl Driver {
 
 fn mended(participant: &ParticipantName, gid: &Gid, xid8: u64) -> Heuristic {
     Heuristic {
-        gtid: gid.gtid.clone(),
-        branch: gid.branch,
+        gid: gid.clone(),
         participant: participant.clone(),
         xid8,
         kind: HeuristicKind::Mended,

@@ -176,7 +176,7 @@ pub fn recorded_branches(history: &TransactionHistory) -> Vec<v1::BranchState> {
     let branch = |branch: &crate::protocol::record::PreparedBranch| v1::BranchState {
         participant: branch.participant.to_string(),
         gid: decided.gid(branch.number).to_string(),
-        state: if history.heuristics.iter().any(|h| h.branch == branch.number) {
+        state: if history.heuristics.iter().any(|h| h.gid.branch == branch.number) {
             "heuristic".to_owned()
         } else {
             state.to_owned()

@@ -238,8 +238,8 @@ impl Driver {
 pub(super) fn note_heuristic(alarms: &mut Alarms, heuristic: &crate::protocol::record::Heuristic) {
     alarms.raise(
         HEURISTIC,
-        &heuristic.gtid.to_string(),
+        &heuristic.gid.gtid.to_string(),
         heuristic.participant.as_str(),
-        &format!("branch {} ended otherwise ({:?}): {}", heuristic.branch, heuristic.kind, heuristic.detail),
+        &format!("{} ended otherwise ({:?}): {}", heuristic.gid, heuristic.kind, heuristic.detail),
     );
 }

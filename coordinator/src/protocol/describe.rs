@@ -105,11 +105,7 @@ impl fmt::Display for Heuristic {
             HeuristicKind::Hazard => "nobody can say how it ended",
             HeuristicKind::Mended => "prepared again, and ended as decided",
         };
-        write!(
-            f,
-            "branch {} at {} (xid8 {}): {kind}: {}",
-            self.branch, self.participant, self.xid8, self.detail
-        )
+        write!(f, "{} at {} (xid8 {}): {kind}: {}", self.gid, self.participant, self.xid8, self.detail)
     }
 }
 

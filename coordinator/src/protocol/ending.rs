@@ -1,6 +1,6 @@
 //! From the decision to the end of every branch.
 
-use votum_proto::names::{BranchNumber, ParticipantName};
+use votum_proto::names::{BranchNumber, Gid, ParticipantName};
 
 use super::event::{Effect, Report, Vote};
 use super::record::{Decided, Heuristic, HeuristicKind, MAX_TEXT, PreparedBranch, Record, cut};
@@ -119,8 +119,7 @@ impl Transaction {
                     self.finish_if_settled()
                 }
                 GoneVerdict::Heuristic { kind, detail } => {
-                    let branch = branch.clone();
-                    self.depart(&branch, kind, &detail)
+                    Self::depart(decided.gid(number), branch, kind, &detail)
                 }
                 GoneVerdict::AskAgain { alarm } => ask_again_with(branch, alarm),
             },
@@ -168,9 +167,8 @@ impl Transaction {
                     self.retire_if_undone()
                 }
                 GoneVerdict::Heuristic { kind, detail } => {
-                    let branch = branch.clone();
                     undo.done = true;
-                    let mut effects = self.depart(&branch, kind, &detail);
+                    let mut effects = Self::depart(decided.gid(number), branch, kind, &detail);
                     effects.extend(self.retire_if_undone());
                     effects
                 }
@@ -186,10 +184,9 @@ impl Transaction {
     }
 
     /// Records a departure. Forced: a client that asks afterwards is told, and must never be told less.
-    fn depart(&mut self, branch: &PreparedBranch, kind: HeuristicKind, detail: &str) -> Vec<Effect> {
+    fn depart(gid: Gid, branch: &PreparedBranch, kind: HeuristicKind, detail: &str) -> Vec<Effect> {
         let heuristic = Heuristic {
-            gtid: self.gtid.clone(),
-            branch: branch.number,
+            gid,
             participant: branch.participant.clone(),
             xid8: branch.xid8,
             kind,

@@ -176,10 +176,8 @@ pub enum AbortKind {
 /// A branch that ended otherwise than decided, or of which nobody can say how it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heuristic {
-    /// The transaction.
-    pub gtid: Gtid,
     /// The branch.
-    pub branch: BranchNumber,
+    pub gid: Gid,
     /// Where it is.
     pub participant: ParticipantName,
     /// The transaction id that the vote reported.
@@ -239,7 +237,7 @@ impl Record {
             Self::Begun(begun) => Some(&begun.gtid),
             Self::Decided(decided) | Self::Delegated(decided) => Some(&decided.gtid),
             Self::Ended { gtid } => Some(gtid),
-            Self::Heuristic(heuristic) => Some(&heuristic.gtid),
+            Self::Heuristic(heuristic) => Some(&heuristic.gid.gtid),
             Self::Resolved(resolved) => Some(&resolved.gid.gtid),
             Self::Carried(carried) => carried.record.gtid(),
         }

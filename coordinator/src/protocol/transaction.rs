@@ -171,7 +171,7 @@ impl Transaction {
         }
         let Phase::Committing { decided, delivered } = &mut self.phase else { return };
         for (branch, delivery) in decided.branches.iter().zip(delivered) {
-            if branch.number == heuristic.branch && *delivery == Delivery::Owed {
+            if branch.number == heuristic.gid.branch && *delivery == Delivery::Owed {
                 *delivery = match heuristic.kind {
                     HeuristicKind::Mended => Delivery::Acknowledged,
                     HeuristicKind::Rollback | HeuristicKind::Commit | HeuristicKind::Hazard => {

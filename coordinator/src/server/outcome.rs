@@ -72,17 +72,16 @@ fn departures(heuristics: Vec<Heuristic>) -> Vec<v1::HeuristicBranch> {
     let mended: Vec<_> = heuristics
         .iter()
         .filter(|heuristic| heuristic.kind == HeuristicKind::Mended)
-        .map(|heuristic| heuristic.branch)
+        .map(|heuristic| heuristic.gid.clone())
         .collect();
     heuristics
         .into_iter()
-        .filter(|heuristic| !mended.contains(&heuristic.branch))
+        .filter(|heuristic| !mended.contains(&heuristic.gid))
         .filter_map(|heuristic| Some((branch_kind(heuristic.kind)?, heuristic)))
         .map(|(kind, heuristic)| v1::HeuristicBranch {
             kind: kind.into(),
             participant: heuristic.participant.into(),
-            // Its record does not say of how many branches it is one; `votumctl show` names the gid.
-            gid: String::new(),
+            gid: heuristic.gid.to_string(),
             detail: heuristic.detail,
         })
         .collect()
@@ -133,8 +132,7 @@ mod tests {
     #[test]
     fn a_commit_is_completed_when_nothing_is_pending_and_names_unmended_departures() {
         let heuristic = |branch, kind| Heuristic {
-            gtid: "acme-7-3f9ac2-1".parse().unwrap(),
-            branch,
+            gid: format!("votum_acme_7_3f9ac2_1_{branch}_2").parse().unwrap(),
             participant: "bank".parse().unwrap(),
             xid8: 700,
             kind,

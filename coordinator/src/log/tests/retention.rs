@@ -117,7 +117,7 @@ fn what_is_owed_and_what_has_an_open_heuristic_never_goes() {
     }
     assert!(reader.transaction(&mended).unwrap().records.is_empty());
     let open = reader.heuristics().unwrap();
-    assert_eq!(open.iter().map(|open| &open.gtid).collect::<Vec<_>>(), [&hazard]);
+    assert_eq!(open.iter().map(|open| &open.gid.gtid).collect::<Vec<_>>(), [&hazard]);
 
     run(&mut core, 3 * HOUR, vec![resolved(&hazard)]);
     assert!(reader.heuristics().unwrap().is_empty(), "a person settled it");
