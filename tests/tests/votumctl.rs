@@ -30,12 +30,12 @@ struct Said {
 }
 
 impl Said {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    fn json(&self) -> anyhow::Result<Value> {
+        serde_json::from_str(&self.out).with_context(|| format!("not one document: {self:?}"))
     }
 
-    fn lines(&self) -> Vec<Value> {
-        let line = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    fn lines(&self) -> anyhow::Result<Vec<Value>> {
+        let line = |line| serde_json::from_str(line).with_context(|| format!("not a document: {line}"));
         self.out.lines().map(line).collect()
     }
 
@@ -100,7 +100,7 @@ async fn a_running_system_is_shown_as_it_is() -> anyhow::Result<()> {
     assert!(scene.teller.transfer("paid", &LEGS).await?.is_committed());
     let gtid = scene.ledger.transfers()["paid"].gtid.clone().context("no gtid")?;
 
-    let status = both(world, &["status"]).await?.ended(0).json();
+    let status = both(world, &["status"]).await?.ended(0).json()?;
     assert_eq!(status["coordinator_id"], world.coordinator_id());
     assert_eq!(texts(&status["participants"], "participant"), [A, B]);
     assert!(status["participants"][0]["connected"].as_bool() == Some(true), "{status}");
@@ -108,26 +108,26 @@ async fn a_running_system_is_shown_as_it_is() -> anyhow::Result<()> {
     // `Ended` follows the last acknowledgement within a second.
     eventually("the transfer is listed as committed", async || {
         let list = votumctl(world, &["list", "--state", "committed", "--participant", A, "--json"]).await?;
-        let found = texts(&list.ended(0).json()["transactions"], "gtid").contains(&gtid);
+        let found = texts(&list.ended(0).json()?["transactions"], "gtid").contains(&gtid);
         Ok(if found { Found::Yes(()) } else { Found::NotYet("not listed".into()) })
     })
     .await?;
-    let none = both(world, &["list", "--state", "aborted"]).await?.ended(0).json();
+    let none = both(world, &["list", "--state", "aborted"]).await?.ended(0).json()?;
     assert_eq!(none["transactions"].as_array().map(Vec::len), Some(0));
 
-    let shown = both(world, &["show", &gtid]).await?.ended(0).json();
+    let shown = both(world, &["show", &gtid]).await?.ended(0).json()?;
     assert_eq!((&shown["outcome"]["kind"], &shown["label"]), (&"committed".into(), &"paid".into()));
     assert_eq!(texts(&shown["branches"], "participant"), [A, B]);
     assert!(texts(&shown["records"], "kind").contains(&"Decided".to_owned()), "{shown}");
 
-    let in_doubt = both(world, &["in-doubt"]).await?.ended(0).json();
+    let in_doubt = both(world, &["in-doubt"]).await?.ended(0).json()?;
     assert_eq!(in_doubt["branches"].as_array().map(Vec::len), Some(0), "{in_doubt}");
 
     let unknown = format!("{}-99-aaaaaa-1", world.coordinator_id());
-    let unknown = both(world, &["show", &unknown]).await?.ended(0).json();
+    let unknown = both(world, &["show", &unknown]).await?.ended(0).json()?;
     assert_eq!(unknown["outcome"]["kind"], "unknown");
     let refused = both(world, &["show", "stranger-1-aaaaaa-1"]).await?.ended(4);
-    assert_eq!(refused.json()["error"]["code"], "VOTUM-1204");
+    assert_eq!(refused.json()?["error"]["code"], "VOTUM-1204");
     scene.close().await
 }
 
@@ -146,7 +146,7 @@ async fn what_is_in_doubt_is_shown_with_its_locks_beside_what_is_not_ours_and_wh
     let commit = scene.teller.commit(tx, "held");
     let look = async {
         let row = eventually("A's branch is prepared", async || {
-            let said = both(world, &["in-doubt", "--wait", "1"]).await?.ended(1).json();
+            let said = both(world, &["in-doubt", "--wait", "1"]).await?.ended(1).json()?;
             let ours = said["branches"].as_array().cloned().unwrap_or_default();
             Ok(match ours.into_iter().find(|row| row["rule"] == "R6") {
                 Some(row) => Found::Yes((row, said)),
@@ -193,11 +193,11 @@ async fn a_branch_whose_agent_is_down_is_not_settled_against_its_decision() -> a
     assert!(matches!(&outcome, Outcome::Committed(committed) if !committed.completed), "{outcome}");
     let gtid = scene.ledger.transfers()["owed"].gtid.clone().context("no gtid")?;
 
-    let in_doubt = both(world, &["in-doubt", "--participant", B]).await?.ended(1).json();
+    let in_doubt = both(world, &["in-doubt", "--participant", B]).await?.ended(1).json()?;
     assert_eq!(texts(&in_doubt["unheard"], "participant"), [B], "{in_doubt}");
-    let status = both(world, &["status"]).await?.ended(1).json();
+    let status = both(world, &["status"]).await?.ended(1).json()?;
     assert!(status["attention"].to_string().contains("bank-b is not connected"), "{status}");
-    let shown = both(world, &["show", &gtid]).await?.json();
+    let shown = both(world, &["show", &gtid]).await?.json()?;
     assert_eq!(shown["state"], "committing", "{shown}");
     assert_eq!(shown["outcome"]["pending"].to_string(), r#"["bank-b"]"#, "{shown}");
 
@@ -209,9 +209,9 @@ async fn a_branch_whose_agent_is_down_is_not_settled_against_its_decision() -> a
     };
     for apply in [&[][..], &["--yes"]] {
         let refused = resolve("--rollback", apply).await?.ended(4);
-        assert_eq!(refused.json()["error"]["code"], "VOTUM-1201");
+        assert_eq!(refused.json()?["error"]["code"], "VOTUM-1201");
         assert!(refused.err.contains("the decision is COMMIT"), "{refused:?}");
-        let agrees = resolve("--commit", apply).await?.ended(0).json();
+        let agrees = resolve("--commit", apply).await?.ended(0).json()?;
         assert_eq!(agrees["applied"], false, "{agrees}");
         assert_eq!(agrees["statements"].to_string(), format!(r#"["bank-b: COMMIT PREPARED '{gid}'"]"#));
     }
@@ -219,7 +219,7 @@ async fn a_branch_whose_agent_is_down_is_not_settled_against_its_decision() -> a
     agent.start(None)?;
     eventually("nothing is in doubt", async || {
         let said = votumctl(world, &["in-doubt", "--json"]).await?;
-        let none = said.code == 0 && said.json()["branches"].as_array().is_some_and(Vec::is_empty);
+        let none = said.code == 0 && said.json()?["branches"].as_array().is_some_and(Vec::is_empty);
         Ok(if none { Found::Yes(()) } else { Found::NotYet(format!("{said:?}")) })
     })
     .await?;
@@ -242,10 +242,9 @@ async fn outlive(scene: &Scene, gtid: &str) -> anyhow::Result<()> {
     };
     eventually("retention drops the transaction", async || {
         futures::future::try_join_all((0..200).map(|_| one())).await?;
-        Ok(match scene.ended(gtid).await? {
-            Status::Expired => Found::Yes(()),
-            other => Found::NotYet(format!("{other:?}")),
-        })
+        let status = scene.ended(gtid).await?;
+        let dropped = matches!(status, Status::Expired);
+        Ok(if dropped { Found::Yes(()) } else { Found::NotYet(format!("{status:?}")) })
     })
     .await
 }
@@ -276,13 +275,13 @@ async fn a_branch_that_may_have_been_decided_before_all_memory_waits_for_a_perso
     scene.set_up(A, &again).await?;
     eventually("the branch is quarantined", async || {
         let status = votumctl(world, &["status", "--json"]).await?;
-        let quarantined = status.json()["participants"][0]["quarantined"] == 1;
+        let quarantined = status.json()?["participants"][0]["quarantined"] == 1;
         Ok(if quarantined { Found::Yes(()) } else { Found::NotYet(format!("{status:?}")) })
     })
     .await?;
-    let status = both(world, &["status"]).await?.ended(1).json();
+    let status = both(world, &["status"]).await?.ended(1).json()?;
     assert_eq!(texts(&status["alarms"], "code"), ["VOTUM-1402"], "{status}");
-    let in_doubt = both(world, &["in-doubt"]).await?.ended(1).json();
+    let in_doubt = both(world, &["in-doubt"]).await?.ended(1).json()?;
     assert_eq!(
         (texts(&in_doubt["branches"], "rule"), texts(&in_doubt["branches"], "gid")),
         (vec!["R10".into()], vec![gid.clone()])
@@ -290,13 +289,13 @@ async fn a_branch_that_may_have_been_decided_before_all_memory_waits_for_a_perso
 
     let prepared = "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()";
     let words = ["resolve", &gid, "--participant", A, "--rollback", "--reason", "ticket 4711"];
-    let dry = both(world, &words).await?.ended(0).json();
+    let dry = both(world, &words).await?.ended(0).json()?;
     assert_eq!((&dry["applied"], scene.number(A, prepared).await?), (&false.into(), 1), "{dry}");
-    let done = votumctl(world, &[&words[..], &["--yes", "--json"]].concat()).await?.ended(0).json();
+    let done = votumctl(world, &[&words[..], &["--yes", "--json"]].concat()).await?.ended(0).json()?;
     assert_eq!((&done["applied"], &done["result"]), (&true.into(), &"done".into()), "{done}");
     assert_eq!(scene.number(A, prepared).await?, 0);
 
-    let shown = both(world, &["show", &gtid.to_string()]).await?.json();
+    let shown = both(world, &["show", &gtid.to_string()]).await?.json()?;
     let resolved = shown["records"].as_array().and_then(|all| all.iter().find(|r| r["kind"] == "Resolved"));
     let text = resolved.map(|record| record["text"].to_string()).unwrap_or_default();
     assert!(text.contains("ada rolls back") && text.contains("ticket 4711"), "{shown}");
@@ -342,20 +341,20 @@ async fn the_log_of_a_stopped_coordinator_answers_and_is_not_changed_by_it() -> 
 
     let before = contents(world.log_directory())?;
     let ask = async |words: &[&str]| both(world, &[words, &["--directory", &directory]].concat()).await;
-    let list = ask(&["list"]).await?.ended(0).json();
+    let list = ask(&["list"]).await?.ended(0).json()?;
     assert!(texts(&list["transactions"], "gtid").contains(&gtid), "{list}");
-    let shown = ask(&["show", &gtid]).await?.ended(0).json();
+    let shown = ask(&["show", &gtid]).await?.ended(0).json()?;
     assert_eq!((&shown["state"], &shown["outcome"]["completed"]), (&"committed".into(), &true.into()));
-    let verified = ask(&["log", "verify"]).await?.ended(0).json();
+    let verified = ask(&["log", "verify"]).await?.ended(0).json()?;
     assert_eq!((&verified["ok"], &verified["owed"]), (&true.into(), &0.into()), "{verified}");
 
-    let dump = ask(&["log", "dump"]).await?.ended(0).lines();
+    let dump = ask(&["log", "dump"]).await?.ended(0).lines()?;
     let positions: Vec<u64> = dump.iter().filter_map(|record| record["position"].as_u64()).collect();
     assert!(positions.is_sorted() && positions.len() == dump.len(), "{positions:?}");
     let of_it: Vec<&Value> = dump.iter().filter(|record| record["gtid"] == gtid.as_str()).collect();
     let kinds: Vec<&str> = of_it.iter().filter_map(|record| record["kind"].as_str()).collect();
     assert_eq!(kinds, ["Begun", "Decided", "Ended"]);
-    let salvaged = ask(&["log", "salvage"]).await?.ended(0).lines();
+    let salvaged = ask(&["log", "salvage"]).await?.ended(0).lines()?;
     let found = salvaged.iter().any(|record| record["gtid"] == gtid.as_str() && record["doubtful"] == false);
     assert!(found, "the decision is not among what was salvaged");
     assert!(before == contents(world.log_directory())?, "looking at the log has changed it");
@@ -384,13 +383,13 @@ async fn a_damaged_log_is_refused_with_its_place_and_what_is_intact_can_be_read(
         std::fs::write(to, bytes)?;
     }
     let directory = copy.display().to_string();
-    let verified = both(world, &["log", "verify", "--directory", &directory]).await?.ended(4).json();
+    let verified = both(world, &["log", "verify", "--directory", &directory]).await?.ended(4).json()?;
     let problem = &verified["problems"][0];
     assert_eq!(verified["ok"], false);
     assert!(problem["file"].as_str().is_some_and(|file| file.contains("journal-")), "{verified}");
     votumctl(world, &["list", "--directory", &directory]).await?.ended(4);
 
-    let salvaged = both(world, &["log", "salvage", "--directory", &directory]).await?.ended(1).lines();
+    let salvaged = both(world, &["log", "salvage", "--directory", &directory]).await?.ended(1).lines()?;
     let records: Vec<&Value> = salvaged.iter().filter(|line| line.get("problem").is_none()).collect();
     assert!(records.len() < salvaged.len(), "no problem is named");
     assert!(records.iter().any(|record| record["kind"] == "Decided"), "no decision is shown");
@@ -413,13 +412,13 @@ async fn the_log_of_a_crashed_coordinator_says_what_it_still_owes() -> anyhow::R
         world.coordinator.wait_exit().await?;
         let directory = world.log_directory().display().to_string();
         let words = ["list", "--state", "committing", "--directory", &directory];
-        let list = both(world, &words).await?.ended(0).json();
+        let list = both(world, &words).await?.ended(0).json()?;
         assert_eq!(texts(&list["transactions"], "gtid"), [gtid.as_str()]);
-        let shown = both(world, &["show", &gtid, "--directory", &directory]).await?.ended(0).json();
+        let shown = both(world, &["show", &gtid, "--directory", &directory]).await?.ended(0).json()?;
         assert_eq!(shown["outcome"]["pending"].to_string(), r#"["bank-a","bank-b"]"#, "{shown}");
         let next = shown["next"].as_str().unwrap_or_default();
         assert!(next.starts_with("when the coordinator is started: COMMIT PREPARED"), "{next}");
-        let verified = both(world, &["log", "verify", "--directory", &directory]).await?.ended(0).json();
+        let verified = both(world, &["log", "verify", "--directory", &directory]).await?.ended(0).json()?;
         assert_eq!(verified["owed"], 1, "{verified}");
         world.start_coordinator(None).await
     };

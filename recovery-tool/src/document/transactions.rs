@@ -66,6 +66,7 @@ pub(crate) struct Heuristic {
     /// rollback, commit, hazard.
     pub(crate) kind: &'static str,
     pub(crate) participant: String,
+    pub(crate) gid: Option<String>,
     pub(crate) detail: String,
 }
 
@@ -169,7 +170,7 @@ impl From<v1::HeuristicBranch> for Heuristic {
             HeuristicKind::Commit => "commit",
             HeuristicKind::Hazard | HeuristicKind::Unspecified => "hazard",
         };
-        Self { kind, participant: branch.participant, detail: branch.detail }
+        Self { kind, participant: branch.participant, gid: known(branch.gid), detail: branch.detail }
     }
 }
 
@@ -241,7 +242,7 @@ pub(crate) mod tests {
         v1::HeuristicBranch {
             kind: HeuristicKind::Rollback.into(),
             participant: "bank-a".into(),
-            gid: String::new(),
+            gid: "votum_acme_7_3f9ac2_1042_0_2".into(),
             detail: "the server says that transaction id 731 aborted".into(),
         }
     }
