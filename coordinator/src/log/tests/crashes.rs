@@ -127,7 +127,7 @@ fn a_crash_at_any_write_or_sync_loses_nothing_acknowledged_and_invents_nothing()
             match fault {
                 Fault::Killed => world.disk.restart_process(),
                 Fault::PowerLost | Fault::Torn(_) | Fault::Holes(_) | Fault::Headless(_) => {
-                    world.lose_power()
+                    world.lose_power();
                 }
                 // The process ends by itself; what it wrote may or may not be on disk.
                 Fault::Error if operation % 2 == 0 => world.disk.restart_process(),

@@ -16,7 +16,7 @@ use crate::log::discipline::{Birth, Core, Started};
 use crate::log::disk::{Disk, DiskError, Half};
 use crate::log::memory::{MemoryDisk, MemoryStore};
 use crate::log::writer::{Busy, Handle, Message, Outbox, Writer, watch};
-use crate::log::{DecisionLog as _, LogConfig, LogEvent, OnFailure, initialize, open};
+use crate::log::{DecisionLog as _, LogConfig, LogEvent, OnFailure, open};
 use crate::protocol::record::*;
 
 /// In a process of its own, chosen by this variable, which names the directory of its log.
@@ -95,7 +95,7 @@ fn kill_9_at_any_moment_loses_nothing_acknowledged_and_never_leads_to_a_refusal(
         let last_of_its_life =
             decided.get(at + 1).is_none_or(|next| next.parse::<Gtid>().unwrap().life != gtid.life);
         // The kill may have come between the end's acknowledgement and the line that says so.
-        let may_have_ended = ended.contains(name) || (last_of_its_life && gtid.seq % 3 != 0);
+        let may_have_ended = ended.contains(name) || (last_of_its_life && !gtid.seq.is_multiple_of(3));
         let found = history.transaction(&gtid).unwrap();
         match &found.decided {
             Some(decided) => assert_eq!(*decided, commit(&gtid)),
@@ -156,7 +156,7 @@ impl Disk for Hanging {
 fn a_sync_that_hangs_shuts_the_log_and_is_not_acknowledged_when_it_returns_after_all() {
     let world = World::new();
     let hang = Arc::new(Mutex::new(()));
-    let disk = Hanging(world.disk.clone(), Arc::clone(&hang));
+    let disk = Hanging(world.disk, Arc::clone(&hang));
     let birth =
         Birth { incarnation: votum_proto::names::Incarnation::from_low_bits(1), lease: 10, epoch_above: 0 };
     let Started { core, .. } = Core::<_, MemoryStore>::start(disk, limits(), &acme(), birth).unwrap();
