@@ -43,7 +43,7 @@ pub fn program(build: Build, name: &str) -> anyhow::Result<PathBuf> {
         .and_then(|found| found.modified())
         .with_context(|| format!("{} is not built: run `make binaries`", path.display()))?;
     if std::env::var_os("VOTUM_ALLOW_STALE").is_none() {
-        let (source, changed) = newest_source()?;
+        let (source, changed) = newest_source(&profile.join(name).with_extension("d"))?;
         ensure!(
             changed <= built,
             "{} is older than {}: run `make binaries`, or set VOTUM_ALLOW_STALE=1 to test the old one",
@@ -62,22 +62,18 @@ fn profile_directory() -> anyhow::Result<PathBuf> {
     Ok(if is_test { beside.parent().unwrap_or(beside) } else { beside }.to_owned())
 }
 
-/// The newest file that the programs are built from.
-fn newest_source() -> anyhow::Result<(PathBuf, SystemTime)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
-    let mut pending: Vec<PathBuf> = ["proto/src", "proto/votum", "coordinator/src", "participant/src"]
-        .iter()
-        .map(|folder| root.join(folder))
-        .collect();
-    let mut newest = (root.to_owned(), SystemTime::UNIX_EPOCH);
-    while let Some(folder) = pending.pop() {
-        for entry in std::fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                pending.push(entry.path());
-            } else if entry.metadata()?.modified()? > newest.1 {
-                newest = (entry.path(), entry.metadata()?.modified()?);
-            }
+/// The newest file that a program is built from, as cargo noted beside it: a name, a colon, and the files,
+/// with spaces in their names escaped.
+fn newest_source(dependencies: &Path) -> anyhow::Result<(PathBuf, SystemTime)> {
+    let noted = std::fs::read_to_string(dependencies)
+        .with_context(|| format!("{} is not there: run `make binaries`", dependencies.display()))?;
+    let files = noted.split_once(": ").map(|(_, files)| files.replace("\\ ", "\0")).unwrap_or_default();
+    let mut newest = (dependencies.to_owned(), SystemTime::UNIX_EPOCH);
+    for file in files.split_whitespace().map(|file| PathBuf::from(file.replace('\0', " "))) {
+        // A file that is gone is noticed by the next build.
+        let Ok(changed) = std::fs::metadata(&file).and_then(|found| found.modified()) else { continue };
+        if changed > newest.1 {
+            newest = (file, changed);
         }
     }
     Ok(newest)
