@@ -45,7 +45,7 @@ pub(crate) async fn serve(agent: &Arc<Inner>, end: AgentEnd) {
     let AgentEnd { outgoing, mut incoming } = end;
     let frame = |message| v1::AgentFrame { messages: vec![v1::AgentMessage { kind: Some(message) }] };
     let hello = match incoming.next().await {
-        Some(Ok(first)) => read_hello(first),
+        Some(Ok(first)) => read_hello(&first),
         Some(Err(_)) | None => return,
     };
     let greeted = match hello {
@@ -142,7 +142,7 @@ async fn read(agent: &Arc<Inner>, hello: &Hello, number: u64, mut incoming: Inco
     }
 }
 
-fn read_hello(frame: v1::CoordinatorFrame) -> Result<Hello, String> {
+fn read_hello(frame: &v1::CoordinatorFrame) -> Result<Hello, String> {
     let [v1::CoordinatorMessage { kind: Some(Order::Hello(hello)) }] = frame.messages.as_slice() else {
         return Err("the first frame must carry a hello, and nothing else".into());
     };
@@ -322,7 +322,7 @@ fn obey(
 ) -> Result<(), String> {
     match message.kind.ok_or("a message of a kind that this agent does not know")? {
         Order::Hello(_) => Err("a second hello on one stream".into()),
-        Order::Prepare(order) => prepare(agent, registry, hello, order),
+        Order::Prepare(order) => prepare(agent, registry, hello, &order),
         Order::Commit(order) => {
             let Target { participant, gtid, gid } =
                 target(agent, hello, &order.gtid, &order.participant, &order.gid)?;
@@ -369,7 +369,7 @@ fn prepare(
     agent: &Arc<Inner>,
     registry: &mut Registry,
     hello: &Hello,
-    order: v1::Prepare,
+    order: &v1::Prepare,
 ) -> Result<(), String> {
     let Target { participant, gtid, gid } =
         target(agent, hello, &order.gtid, &order.participant, &order.gid)?;

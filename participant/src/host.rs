@@ -19,7 +19,7 @@ use crate::agent::{Inner, Participant};
 use crate::branch::{Branch, Ending, no, reason};
 use crate::control;
 use crate::crash::{self, CrashPoint};
-use crate::database::{BackendId, BeginOptions, DatabaseError, Preparation, Statement};
+use crate::database::{Aftermath, BackendId, BeginOptions, DatabaseError, Preparation, Statement};
 use crate::errors::ExecuteError;
 use crate::reply::{Client, Kept, Reply};
 use crate::sessions::{Leased, NoSession};
@@ -298,21 +298,24 @@ impl Host {
         statement: Statement,
         reply: Reply,
     ) -> Result<(), Ending> {
+        let aftermath = error.aftermath;
+        let retryable = error.retryable;
         let error = ExecuteError::of_statement(error);
         let status = self.status(&error);
-        match error {
-            ExecuteError::BranchLost { reason: why, retryable } => {
-                reply.abandon(status);
-                let mut reason = reason(Cause::BranchLost, &self.branch.participant, why);
-                reason.retryable = retryable;
-                self.cancelled |= !retryable;
-                Err(Ending { reason, report: true })
-            }
-            _ => {
-                // As in PostgreSQL: the transaction has failed until a ROLLBACK TO, and PREPARE would be
-                // refused; the branch stays.
+        match aftermath {
+            // As in PostgreSQL: the transaction has failed until a ROLLBACK TO, and PREPARE would be
+            // refused; the branch stays.
+            Aftermath::Answered => {
                 self.kept = Some(reply.fail(status, statement).await);
                 Ok(())
+            }
+            Aftermath::Broken | Aftermath::Replaced => {
+                // A session whose transaction was replaced is not used again.
+                self.cancelled |= aftermath == Aftermath::Replaced;
+                reply.abandon(status);
+                let mut reason = reason(Cause::BranchLost, &self.branch.participant, error.to_string());
+                reason.retryable = retryable;
+                Err(Ending { reason, report: true })
             }
         }
     }
@@ -360,13 +363,11 @@ impl Host {
                 self.end(Ending { reason, report: false }).await;
             }
             Preparation::Unsound(error) => {
-                // Once, at once: nobody has heard of it. Where this fails the sweep shows it, and the
-                // coordinator, who hears no, has it rolled back.
-                if let Err(error) = self.participant.database.rollback_prepared(&order.gid).await {
-                    tracing::warn!(%error, gid = %order.gid, "a branch that voted no is still prepared");
-                }
+                // Rolling it back is the coordinator's order, who hears no: here it would wait for the same
+                // standby.
                 let reason = self.refusal(Cause::VotedNo, &error);
                 self.vote(no(reason), |standing| standing.perhaps_prepared = true);
+                self.participant.sweep_now();
             }
             Preparation::Unknown(error) => {
                 let backend = leased.session.backend();

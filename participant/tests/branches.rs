@@ -1,5 +1,8 @@
 //! Statements of hosted branches, against a real PostgreSQL.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
+#![allow(clippy::disallowed_methods)] // tokio::spawn: a test waits for what it spawned
+
 mod support;
 
 use support::{BANK, World, code};
@@ -241,9 +244,7 @@ async fn a_repeated_ordinal_gets_the_stored_reply_and_runs_nothing() {
     for (seq, ordinal, statement) in [(2, 3, UPDATE), (3, 2, "SELECT 2"), (4, 1, "SELECT 1")] {
         let mut branch = world.branch(&coordinator, seq);
         branch.ok("SELECT 1").await;
-        if seq == 4 {
-            branch.ok("SELECT 1").await;
-        } else if seq == 3 {
+        if seq != 2 {
             branch.ok("SELECT 1").await;
         }
         let (reply, status) = branch.send(branch.request(ordinal, statement)).await;

@@ -1,5 +1,8 @@
 //! Prepare, vote and phase 2 over an exchange, against a real PostgreSQL.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
+#![allow(clippy::disallowed_methods)] // tokio::spawn: a test waits for what it spawned
+
 mod support;
 
 use std::sync::Arc;

@@ -72,8 +72,8 @@ impl Connector {
     pub(super) async fn connect(&self) -> Result<Connection, DatabaseError> {
         let opening = async {
             match &self.tls {
-                None => self.connect_over(NoTls).await,
-                Some(tls) => self.connect_over(tls.clone()).await,
+                None => Box::pin(self.connect_over(NoTls)).await,
+                Some(tls) => Box::pin(self.connect_over(tls.clone())).await,
             }
         };
         match self.seams.clock.timeout(CONNECT_LIMIT, opening).await {

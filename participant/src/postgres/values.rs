@@ -146,10 +146,8 @@ fn decode(ty: &Type, bytes: &[u8]) -> Option<Value> {
         Type::TIMESTAMPTZ => text::timestamp(bytes, "+00")?,
         Type::INTERVAL => text::interval(bytes)?,
         Type::UUID => text::uuid(bytes)?,
-        _ => match ty.kind() {
-            Kind::Enum(_) => utf8(bytes)?,
-            _ => return Some(raw_value(ty, bytes)),
-        },
+        _ if matches!(ty.kind(), Kind::Enum(_)) => utf8(bytes)?,
+        _ => return Some(raw_value(ty, bytes)),
     };
     Some(Value::Text(text))
 }

@@ -1,0 +1,118 @@
+//! PREPARE that hangs, breaks or is cancelled, against a real PostgreSQL.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
+
+mod support;
+
+use std::sync::Arc;
+
+use support::{Coordinator, World};
+use votum_proto::v1::abort_reason::Kind as Cause;
+use votum_proto::v1::branch_end::Kind as End;
+use votum_tests::eventually::{Found, eventually};
+use votum_tests::postgres::{Options, Server};
+
+const PREPARED: &str = "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()";
+
+/// A table whose rows make PREPARE wait for the row of account 2.
+const SLOW: &str = "CREATE TABLE slow (id int); \
+    CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
+    $$ BEGIN PERFORM FROM account WHERE id = 2 FOR UPDATE; RETURN NULL; END $$; \
+    CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED \
+    FOR EACH ROW EXECUTE FUNCTION wait()";
+
+/// The process id of the server process that is in PREPARE and waits.
+async fn preparing(world: &World, wait: &str) -> i32 {
+    let direct = world.server.client(&world.database).await.unwrap();
+    let query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = $1 \
+                 AND query LIKE '%PREPARE TRANSACTION%' AND state = 'active' AND pid <> pg_backend_pid()";
+    eventually("PREPARE waits", async || {
+        Ok(match direct.query_opt(query, &[&wait]).await? {
+            Some(row) => Found::Yes(row.get(0)),
+            None => Found::NotYet("nobody waits".into()),
+        })
+    })
+    .await
+    .unwrap()
+}
+
+/// A branch whose PREPARE waits for a lock that the returned connection holds.
+async fn stuck(world: &World, coordinator: &mut Coordinator) -> (tokio_postgres::Client, i32) {
+    let direct = world.direct().await;
+    direct.batch_execute(SLOW).await.unwrap();
+    direct.batch_execute("BEGIN; SELECT FROM account WHERE id = 2 FOR UPDATE").await.unwrap();
+    let mut branch = world.branch(coordinator, 1);
+    branch.ok("INSERT INTO slow VALUES (1)").await;
+    coordinator.prepare(&branch).await;
+    let pid = preparing(world, "Lock").await;
+    (direct, pid)
+}
+
+/// Makes every commit wait for a standby that does not exist, or not.
+async fn require_standby(world: &World, required: bool) {
+    let superuser = world.server.client("postgres").await.unwrap();
+    let name = if required { "nobody" } else { "" };
+    superuser.batch_execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'")).await.unwrap();
+    superuser.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let direct = world.direct().await;
+    eventually("the setting applies", async || {
+        let shown: String = direct.query_one("SHOW synchronous_standby_names", &[]).await?.get(0);
+        Ok(if shown == name { Found::Yes(()) } else { Found::NotYet(shown) })
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_rollback_cancels_a_prepare_in_flight() {
+    let world = World::new().await;
+    let mut coordinator = world.coordinator().await;
+    let (blocker, _) = stuck(&world, &mut coordinator).await;
+    let listing = coordinator.list(false).await;
+    assert_eq!(listing.busy, [coordinator.gid(1).to_string()]);
+    coordinator.rollback(1, true, 0, 0).await;
+    // The vote, and the end, in either order.
+    let reason = coordinator.vote_no(1).await;
+    assert_eq!((reason.kind(), reason.sqlstate.as_str()), (Cause::VotedNo, "57014"));
+    assert!(matches!(coordinator.branch_end(1).await, End::NeverPrepared(_)));
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(world.number(PREPARED).await, 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_during_prepare_is_a_no_after_which_nothing_is_left() {
+    let world = World::new().await;
+    let mut coordinator = world.coordinator().await;
+    let (blocker, pid) = stuck(&world, &mut coordinator).await;
+    let superuser = world.server.client(&world.database).await.unwrap();
+    superuser.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
+    assert_eq!(coordinator.vote_no(1).await.kind(), Cause::BranchLost);
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    coordinator.rollback(1, true, 0, 0).await;
+    let end = coordinator.branch_end(1).await;
+    assert!(matches!(end, End::Gone(_)), "{end:?}");
+    assert_eq!(world.number(PREPARED).await, 0);
+}
+
+#[tokio::test]
+async fn a_prepare_whose_wait_for_a_standby_was_cancelled_is_a_no_and_is_shown_to_be_rolled_back() {
+    let server = Server::start(Options::default()).await.unwrap();
+    let world = World::on(Arc::new(server), |_| {}).await;
+    let mut coordinator = world.coordinator().await;
+    let mut branch = world.branch(&coordinator, 1);
+    branch.ok("UPDATE account SET balance = 0 WHERE id = 1").await;
+    require_standby(&world, true).await;
+    coordinator.prepare(&branch).await;
+    let pid = preparing(&world, "IPC").await;
+    let superuser = world.server.client("postgres").await.unwrap();
+    superuser.execute("SELECT pg_cancel_backend($1)", &[&pid]).await.unwrap();
+    let reason = coordinator.vote_no(1).await;
+    assert_eq!(reason.sqlstate, "01000");
+    let listing = coordinator.swept(|listing| !listing.prepared.is_empty()).await;
+    assert_eq!(listing.prepared[0].gid, coordinator.gid(1).to_string());
+    // ROLLBACK PREPARED waits for the standby too.
+    coordinator.rollback(1, true, 0, listing.prepared[0].xid).await;
+    require_standby(&world, false).await;
+    assert!(matches!(coordinator.branch_end(1).await, End::Done(_)));
+    assert_eq!(world.number(PREPARED).await, 0);
+}
