@@ -1,6 +1,8 @@
 //! Agents that die at every named point, restart between two statements, and are away when a commit is
 //! decided.
 
+#![cfg(test)] // clippy then lets helpers fail as tests do
+
 use std::sync::Arc;
 
 use votum_client::{Error, Outcome, Votum, Wait};

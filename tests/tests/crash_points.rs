@@ -1,6 +1,8 @@
 //! The coordinator killed at every named point of a commit, and what its restart makes of that. No program as
 //! it is released knows a crash point.
 
+#![cfg(test)] // clippy then lets helpers fail as tests do
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;

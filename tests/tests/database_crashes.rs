@@ -1,6 +1,8 @@
 //! Databases that stop as in a power cut, and server processes that are ended in the middle of PREPARE and
 //! COMMIT PREPARED.
 
+#![cfg(test)] // clippy then lets helpers fail as tests do
+
 use std::sync::Arc;
 
 use votum_client::Outcome;
