@@ -11,7 +11,6 @@ use votum_proto::names::{Gtid, ParticipantName, SessionName};
 use votum_proto::runtime::{BoxFuture, Seams};
 use votum_proto::v1;
 use votum_proto::v1::abort_reason::Kind as Cause;
-use votum_proto::v1::agent_message::Kind as Message;
 
 use crate::branch::{Branch, Ending, Phase, reason};
 use crate::config::AgentConfig;
@@ -118,17 +117,7 @@ impl Inner {
 
     /// Sends a branch's vote to the newest stream.
     pub(crate) fn send_vote(&self, branch: &Branch) {
-        let standing = branch.standing();
-        let (Some(gid), Some(vote)) = (standing.gid, standing.vote) else { return };
-        self.lock().report(
-            &branch.gtid,
-            Message::Vote(v1::Vote {
-                gtid: branch.gtid.to_string(),
-                participant: branch.participant.to_string(),
-                gid: gid.to_string(),
-                kind: Some(vote),
-            }),
-        );
+        self.lock().report_vote(branch);
     }
 }
 
@@ -231,6 +220,8 @@ impl Agent {
                 tracing::warn!("some sessions did not roll back in time; the database ends them with us");
             }
         }
+        // Under the lock, under which branches settle and vote: no vote is left behind.
+        let _registry = self.inner.lock();
         self.inner.stopping.send_replace(true);
     }
 }

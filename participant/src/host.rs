@@ -432,10 +432,10 @@ impl Host {
             if !prepared {
                 registry.retire(&self.branch);
             }
+            registry.report_vote(&self.branch);
             prepared
         };
         tracing::trace!(prepared, "settled");
-        self.agent.send_vote(&self.branch);
         crash::here(CrashPoint::VoteSent);
     }
 
@@ -458,7 +458,9 @@ impl Host {
             let vote = no(ending.reason.clone());
             self.branch.settle(|standing| standing.vote = Some(vote));
             registry.retire(&self.branch);
-            if ending.report && !preparing {
+            if preparing {
+                registry.report_vote(&self.branch);
+            } else if ending.report {
                 registry.report(
                     &self.branch.gtid,
                     Message::SessionLost(v1::SessionLost {
@@ -471,7 +473,6 @@ impl Host {
             }
         }
         if preparing {
-            self.agent.send_vote(&self.branch);
             crash::here(CrashPoint::VoteSent);
         }
         self.turn_away(&ending);

@@ -105,6 +105,21 @@ impl Registry {
         }
     }
 
+    /// Sends a branch's vote, if it was asked for one and has one.
+    pub(crate) fn report_vote(&self, branch: &Branch) {
+        let standing = branch.standing();
+        let (Some(gid), Some(vote)) = (standing.gid, standing.vote) else { return };
+        self.report(
+            &branch.gtid,
+            Message::Vote(v1::Vote {
+                gtid: branch.gtid.to_string(),
+                participant: branch.participant.to_string(),
+                gid: gid.to_string(),
+                kind: Some(vote),
+            }),
+        );
+    }
+
     /// The branch `key`, unless it is not remembered.
     pub(crate) fn branch(&self, key: &Key) -> Option<Arc<Branch>> {
         self.branches.get(key).map(Arc::clone)
