@@ -225,7 +225,7 @@ async fn any_other_type_travels_as_the_servers_own_binary() -> anyhow::Result<()
         );
         let sql = format!("SELECT $1::{ty} = '{literal}'::{ty} AS same, $1::{ty} AS v");
         let sql = if ty == "point" { sql.replace(" = ", " ~= ") } else { sql };
-        let back = tx.query_one(A, &sql, &[raw.clone()]).await?;
+        let back = tx.query_one(A, &sql, std::slice::from_ref(&raw)).await?;
         assert!(back.get::<bool>("same")?, "{ty}");
         assert_eq!(back.get::<Value>("v")?, raw, "{ty}");
     }

@@ -37,7 +37,9 @@ def compile_contract(proto, into):
 
 def channel(address):
     """HOST:PORT, http://HOST:PORT and unix:/PATH."""
-    return grpc.insecure_channel(address.removeprefix("http://").rstrip("/"))
+    # For a Unix socket gRPC would send its path as the authority, which is none: HTTP/2 servers refuse it.
+    options = [("grpc.default_authority", "localhost")] if address.startswith("unix:") else []
+    return grpc.insecure_channel(address.removeprefix("http://").rstrip("/"), options)
 
 
 def detail_of(error):
