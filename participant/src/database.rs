@@ -202,6 +202,13 @@ pub trait Canceller: Send + Sync {
     async fn cancel(&self) -> Result<(), DatabaseError>;
 }
 
+/// Asked at the last moment before a prepared transaction is ended: whoever ordered it may have been replaced
+/// while a connection was opened.
+pub trait Gate: Send + Sync {
+    /// Whether it may be sent now.
+    fn enter(&self) -> bool;
+}
+
 /// One prepared transaction found by its gid, and the server on which it was looked for.
 #[derive(Debug, Clone)]
 pub struct Found {
@@ -242,10 +249,12 @@ pub trait Database: Send + Sync {
     fn attached_roles(&self) -> &[String];
     /// Opens a connection for hosted branches. How many there are is the caller's care.
     async fn open_session(&self) -> Result<Box<dyn Session>, DatabaseError>;
-    /// Commits a prepared transaction, on a connection that sessions never share.
-    async fn commit_prepared(&self, gid: &Gid) -> Result<(), DatabaseError>;
-    /// Rolls back a prepared transaction, on a connection that sessions never share.
-    async fn rollback_prepared(&self, gid: &Gid) -> Result<(), DatabaseError>;
+    /// Commits a prepared transaction, on a connection that sessions never share. Once a connection is there
+    /// it asks `gate`; where that refuses, nothing is sent and the answer is false. The future may be dropped
+    /// until then, not after.
+    async fn commit_prepared(&self, gid: &Gid, gate: &dyn Gate) -> Result<bool, DatabaseError>;
+    /// Rolls back a prepared transaction, as [`Database::commit_prepared`] commits one.
+    async fn rollback_prepared(&self, gid: &Gid, gate: &dyn Gate) -> Result<bool, DatabaseError>;
     /// Looks for a prepared transaction of this database.
     async fn find(&self, gid: &Gid) -> Result<Found, DatabaseError>;
     /// Asks what became of a transaction id.

@@ -32,6 +32,8 @@ struct Hello {
     life: Life,
     key: EpochKey,
     witness: Option<v1::Witness>,
+    /// The participants that the coordinator expects here.
+    participants: Vec<String>,
 }
 
 /// A stream that was accepted.
@@ -61,6 +63,17 @@ pub(crate) async fn serve(agent: &Arc<Inner>, end: AgentEnd) {
         }
     };
     tracing::info!(coordinator = %hello.id, life = %hello.life, "a coordinator's stream stands");
+    for expected in &hello.participants {
+        if find_participant(agent, expected).is_err() {
+            tracing::error!(
+                code = "VOTUM-2103",
+                coordinator = %hello.id,
+                participant = expected,
+                "the coordinator expects a participant that this agent does not serve: correct the name in one \
+                 of the two configurations"
+            );
+        }
+    }
     if outgoing.send(frame(Report::Hello(answer))).await.is_ok() {
         run(agent, &hello, accepted, incoming, &outgoing).await;
     } else {
@@ -152,7 +165,13 @@ fn read_hello(frame: &v1::CoordinatorFrame) -> Result<Hello, String> {
         return Err("an incarnation has 24 bits".into());
     }
     let key = EpochKey::from_bytes(&hello.epoch_key).ok_or("an epoch key has 32 bytes")?;
-    Ok(Hello { id, life: Life { epoch: Epoch(hello.epoch), incarnation }, key, witness: frame.witness })
+    Ok(Hello {
+        id,
+        life: Life { epoch: Epoch(hello.epoch), incarnation },
+        key,
+        witness: frame.witness,
+        participants: hello.participants.clone(),
+    })
 }
 
 fn refusal(

@@ -17,15 +17,34 @@ const AFTER_FAILURE: Duration = Duration::from_millis(50);
 const AFTER_FAILURES: Duration = Duration::from_secs(1);
 
 /// A listing as the database gave it, before what the agent itself knows was laid over it.
-pub(crate) struct Draft {
-    observer: u64,
+pub(crate) struct Draft<'a> {
+    observer: Observer<'a>,
     listing: v1::Listing,
+}
+
+/// Notes which gids are worked on, until it is read or dropped.
+struct Observer<'a> {
+    agent: &'a Inner,
+    number: Option<u64>,
+}
+
+impl Drop for Observer<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number.take() {
+            self.agent.lock().unobserve(number);
+        }
+    }
 }
 
 /// Asks a database what is prepared there. From before the question until [`Draft::finish`] the registry
 /// notes which gids are worked on.
-pub(crate) async fn draft(agent: &Inner, participant: &Participant, request: u64, details: bool) -> Draft {
-    let observer = agent.lock().observe();
+pub(crate) async fn draft<'a>(
+    agent: &'a Inner,
+    participant: &Participant,
+    request: u64,
+    details: bool,
+) -> Draft<'a> {
+    let observer = Observer { agent, number: Some(agent.lock().observe()) };
     let mut listing = v1::Listing {
         participant: participant.name().to_string(),
         request,
@@ -51,7 +70,7 @@ pub(crate) async fn draft(agent: &Inner, participant: &Participant, request: u64
     Draft { observer, listing }
 }
 
-impl Draft {
+impl Draft<'_> {
     /// The listing for one coordinator, as of now.
     pub(crate) fn finish(
         self,
@@ -59,8 +78,10 @@ impl Draft {
         participant: &Participant,
         of: &CoordinatorId,
     ) -> v1::Listing {
-        let Self { observer, mut listing } = self;
-        let busy = registry.observed(observer, participant.name());
+        let Self { mut observer, mut listing } = self;
+        // Taken, so that its Drop, under the lock that the caller holds, does not want that lock.
+        let busy = observer.number.take().map(|number| registry.observed(number, participant.name()));
+        let busy = busy.unwrap_or_default();
         listing.prepared.retain(|row| row.gid.parse::<Gid>().map_or(true, |gid| !busy.contains(&gid)));
         listing.busy =
             busy.iter().filter(|gid| gid.gtid.coordinator_id == *of).map(ToString::to_string).collect();

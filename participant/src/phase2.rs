@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::select;
+use futures::future::{Either, select};
 use tokio::sync::watch;
 use tracing::Instrument as _;
 use votum_proto::names::{Gid, Life};
@@ -210,14 +210,14 @@ impl<'a> Attempts<'a> {
             if compare {
                 let found = self.find(gid).await?;
                 match found.xid {
-                    None => return self.gone(expected.xid8, &found).await,
+                    None => return self.gone(gid, expected.xid8, &found).await,
                     Some(xid) if !expected.fits(xid) => return Ok(End::OtherXid(v1::OtherXid { xid })),
                     Some(_) => {}
                 }
             }
             compare = true;
             let database = &self.task.participant.database;
-            match self.at_the_database(database.commit_prepared(gid)).await? {
+            match self.at_the_database(database.commit_prepared(gid, self.control)).await? {
                 Ok(()) => {
                     crash::here(CrashPoint::AfterCommitPrepared);
                     return Ok(End::Done(v1::Done {}));
@@ -249,14 +249,14 @@ impl<'a> Attempts<'a> {
             if compare {
                 let found = self.find(gid).await?;
                 match found.xid {
-                    None => return self.gone(expected.xid8, &found).await,
+                    None => return self.gone(gid, expected.xid8, &found).await,
                     Some(xid) if !expected.fits(xid) => return Ok(End::OtherXid(v1::OtherXid { xid })),
                     Some(_) => {}
                 }
             }
             compare = true;
             let database = &self.task.participant.database;
-            match self.at_the_database(database.rollback_prepared(gid)).await? {
+            match self.at_the_database(database.rollback_prepared(gid, self.control)).await? {
                 Ok(()) => {
                     crash::here(CrashPoint::AfterRollbackPrepared);
                     return Ok(End::Done(v1::Done {}));
@@ -309,7 +309,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Finds out what became of a branch that is no longer prepared.
-    async fn gone(&mut self, xid8: u64, found: &Found) -> Result<End, Stopped> {
+    async fn gone(&mut self, gid: &Gid, xid8: u64, found: &Found) -> Result<End, Stopped> {
         let end = |status: XidStatus, facts: &ServerFacts| {
             End::Gone(v1::Gone {
                 system_identifier: facts.system_identifier,
@@ -334,44 +334,51 @@ impl<'a> Attempts<'a> {
             };
             match self.unless_stopped(outcome).await? {
                 Ok(outcome) => return Ok(end(outcome.status, &outcome.facts)),
-                Err(error) => self.trouble_unnamed(&error).await?,
+                Err(error) => self.trouble(gid, &error).await?,
             }
         }
     }
 
-    /// Runs what is left to finish even when a newer life takes over.
-    async fn at_the_database<T>(&self, work: impl Future<Output = T>) -> Result<T, Stopped> {
-        self.control.stage.send_replace(Stage::AtTheDatabase);
-        if *self.control.stop.borrow() {
-            return Err(Stopped);
-        }
-        let done = work.await;
+    /// Ends a prepared transaction. Until it is sent it stops like everything else; after that it is left to
+    /// finish.
+    async fn at_the_database(
+        &self,
+        work: impl Future<Output = Result<bool, DatabaseError>>,
+    ) -> Result<Result<(), DatabaseError>, Stopped> {
+        let (work, stopped) = (std::pin::pin!(work), std::pin::pin!(self.stopped()));
+        let done = match select(work, stopped).await {
+            Either::Left((done, _)) => done,
+            // This task alone enters, so that what is read here cannot change before the next line.
+            Either::Right(((), work)) if *self.control.stage.borrow() == Stage::AtTheDatabase => work.await,
+            Either::Right(_) => return Err(Stopped),
+        };
         self.control.stage.send_replace(Stage::Interruptible);
-        Ok(done)
-    }
-
-    #[allow(clippy::disallowed_macros)] // biased
-    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Stopped> {
-        let mut stop = self.control.stop.subscribe();
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => Err(Stopped),
-            done = work => Ok(done),
+        match done {
+            Ok(true) => Ok(Ok(())),
+            Ok(false) => Err(Stopped),
+            Err(error) => Ok(Err(error)),
         }
     }
 
-    async fn trouble_unnamed(&mut self, error: &DatabaseError) -> Result<(), Stopped> {
-        self.note(String::new(), error);
-        self.pause(error).await
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Stopped> {
+        match select(std::pin::pin!(self.stopped()), std::pin::pin!(work)).await {
+            Either::Left(_) => Err(Stopped),
+            Either::Right((done, _)) => Ok(done),
+        }
+    }
+
+    async fn stopped(&self) {
+        let mut stop = self.control.stop.subscribe();
+        let _ = stop.wait_for(|stop| *stop).await;
     }
 
     /// Tells of a failure when it is the first or a new one, and waits.
     async fn trouble(&mut self, gid: &Gid, error: &DatabaseError) -> Result<(), Stopped> {
-        self.note(gid.to_string(), error);
+        self.note(gid, error);
         self.pause(error).await
     }
 
-    fn note(&mut self, gid: String, error: &DatabaseError) {
+    fn note(&mut self, gid: &Gid, error: &DatabaseError) {
         self.attempts += 1;
         let this = (error.sqlstate.clone(), error.message.clone());
         // A gid that is not there is looked into at once; only what comes back is trouble.
@@ -391,7 +398,7 @@ impl<'a> Attempts<'a> {
             Message::Trouble(v1::PhaseTwoTrouble {
                 gtid: gtid.to_string(),
                 participant: participant.to_string(),
-                gid,
+                gid: gid.to_string(),
                 sqlstate: error.sqlstate.clone(),
                 message: error.message.clone(),
                 alarm,

@@ -12,6 +12,7 @@ use votum_proto::v1;
 use votum_proto::v1::agent_message::Kind as Message;
 
 use crate::branch::{Branch, Phase};
+use crate::database::Gate;
 use crate::fence::Fence;
 use crate::phase2::Order;
 
@@ -62,9 +63,10 @@ impl Coordinator {
 
     /// Notes how far the coordinator's log reached when it spoke.
     pub(crate) fn note_witness(&mut self, witness: v1::Witness) {
-        let newer = self.witness.as_ref().is_none_or(|known| {
-            (witness.epoch, witness.position) > (known.epoch, known.position) || witness.epoch > known.epoch
-        });
+        let newer = self
+            .witness
+            .as_ref()
+            .is_none_or(|known| (witness.epoch, witness.position) > (known.epoch, known.position));
         if newer {
             self.witness = Some(witness);
         }
@@ -84,6 +86,13 @@ pub(crate) struct OrderSlot {
 pub(crate) struct OrderControl {
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) stage: watch::Sender<Stage>,
+}
+
+impl Gate for OrderControl {
+    fn enter(&self) -> bool {
+        self.stage.send_replace(Stage::AtTheDatabase);
+        !*self.stop.borrow()
+    }
 }
 
 /// Where an order's task is.
@@ -156,6 +165,11 @@ impl Registry {
         let now = self.busy_now().collect();
         self.observers.insert(self.next_observer, now);
         self.next_observer
+    }
+
+    /// Ends an observation that led to no listing.
+    pub(crate) fn unobserve(&mut self, observer: u64) {
+        self.observers.remove(&observer);
     }
 
     /// Ends an observation: the gids that were worked on at any moment of it at `participant`.

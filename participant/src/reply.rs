@@ -41,6 +41,8 @@ impl Kept {
 /// A reply in the making.
 pub(crate) struct Reply {
     client: Option<Client>,
+    /// A place kept for the last word to a client that does not read: see `abandon`.
+    last: Option<mpsc::OwnedPermit<Result<v1::ExecuteResponse, Status>>>,
     session: SessionName,
     started: bool,
     kept: Option<Vec<v1::ExecuteResponse>>,
@@ -50,7 +52,8 @@ pub(crate) struct Reply {
 impl Reply {
     /// A reply to `client`, of which at most `room` bytes are kept.
     pub(crate) fn new(client: Client, session: SessionName, room: usize) -> Self {
-        Self { client: Some(client), session, started: false, kept: Some(Vec::new()), room }
+        let last = client.clone().try_reserve_owned().ok();
+        Self { client: Some(client), last, session, started: false, kept: Some(Vec::new()), room }
     }
 
     async fn part(&mut self, part: Part) {
@@ -99,8 +102,8 @@ impl Reply {
 
     /// Ends the reply of a branch that is ending. Waits for nobody.
     pub(crate) fn abandon(self, error: Status) {
-        if let Some(client) = self.client {
-            let _ = client.try_send(Err(error));
+        if let Some(last) = self.last {
+            last.send(Err(error));
         }
     }
 }

@@ -290,13 +290,12 @@ async fn transaction_control_is_refused_and_uses_its_ordinal_up() {
 }
 
 #[tokio::test]
-async fn a_statement_that_ends_the_transaction_behind_our_back_ends_the_branch() {
+async fn a_lost_connection_ends_the_branch_which_is_never_reopened() {
     let world = World::new().await;
     let mut coordinator = world.coordinator().await;
     let superuser = world.server.client(&world.database).await.unwrap();
     let mut branch = world.branch(&coordinator, 1);
     branch.ok(UPDATE).await;
-    // No statement that the agent runs can do this; a bug, or a future PostgreSQL, might.
     let pid = world
         .number("SELECT pid::bigint FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'")
         .await;

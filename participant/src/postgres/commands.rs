@@ -16,8 +16,8 @@ use super::session::PostgresSession;
 use super::{failure, first_row, policy, unexpected};
 use crate::config::{ConfigProblem, ParticipantConfig};
 use crate::database::{
-    Aftermath, BackendId, Command, Database, DatabaseError, DatabaseListing, Found, ServerFacts, Session,
-    XidOutcome,
+    Aftermath, BackendId, Command, Database, DatabaseError, DatabaseListing, Found, Gate, ServerFacts,
+    Session, XidOutcome,
 };
 
 /// How many commands may be under way on one phase-2 connection: they run one after another there, and the
@@ -70,6 +70,25 @@ impl Lane {
     /// Gives up a connection that does not answer.
     async fn abandon(&self) {
         *self.connection.lock().await = None;
+    }
+}
+
+/// How a command on a lane ended.
+enum Ended {
+    /// The gate refused it: it was not sent.
+    Refused,
+    /// Done, and as safe as the role's settings ask for.
+    Replicated,
+    /// Done, but its wait for a synchronous standby was cancelled.
+    Alone,
+}
+
+/// Lets everything pass.
+struct Open;
+
+impl Gate for Open {
+    fn enter(&self) -> bool {
+        true
     }
 }
 
@@ -141,11 +160,19 @@ impl Postgres {
     }
 
     /// COMMIT PREPARED or ROLLBACK PREPARED: each must stand alone, outside of any transaction.
-    async fn end_prepared(&self, command: Command, statement: &str) -> Result<bool, DatabaseError> {
+    async fn end_prepared(
+        &self,
+        command: Command,
+        statement: &str,
+        gate: &dyn Gate,
+    ) -> Result<Ended, DatabaseError> {
         self.on_lane(async |connection| {
+            if !gate.enter() {
+                return Ok(Ended::Refused);
+            }
             let waits_cancelled = connection.unreplicated();
             connection.client.batch_execute(statement).await.map_err(|error| failure(command, &error))?;
-            Ok(connection.unreplicated() == waits_cancelled)
+            Ok(if connection.unreplicated() == waits_cancelled { Ended::Replicated } else { Ended::Alone })
         })
         .await
     }
@@ -177,15 +204,22 @@ impl Database for Postgres {
         Ok(Box::new(PostgresSession::new(connection, self.connector.clone())))
     }
 
-    async fn commit_prepared(&self, gid: &Gid) -> Result<(), DatabaseError> {
-        let replicated =
-            self.end_prepared(Command::CommitPrepared, &format!("COMMIT PREPARED '{gid}'")).await?;
-        // Somebody cancelled the wait for the standby. The commit stands; wait for it again.
-        if replicated { Ok(()) } else { self.confirm().await }
+    async fn commit_prepared(&self, gid: &Gid, gate: &dyn Gate) -> Result<bool, DatabaseError> {
+        let statement = format!("COMMIT PREPARED '{gid}'");
+        match self.end_prepared(Command::CommitPrepared, &statement, gate).await? {
+            Ended::Refused => Ok(false),
+            Ended::Replicated => Ok(true),
+            // Somebody cancelled the wait for the standby. The commit stands; wait for it again.
+            Ended::Alone => self.confirm().await.map(|()| true),
+        }
     }
 
-    async fn rollback_prepared(&self, gid: &Gid) -> Result<(), DatabaseError> {
-        self.end_prepared(Command::RollbackPrepared, &format!("ROLLBACK PREPARED '{gid}'")).await.map(drop)
+    async fn rollback_prepared(&self, gid: &Gid, gate: &dyn Gate) -> Result<bool, DatabaseError> {
+        let statement = format!("ROLLBACK PREPARED '{gid}'");
+        match self.end_prepared(Command::RollbackPrepared, &statement, gate).await? {
+            Ended::Refused => Ok(false),
+            Ended::Replicated | Ended::Alone => Ok(true),
+        }
     }
 
     async fn find(&self, gid: &Gid) -> Result<Found, DatabaseError> {
@@ -241,16 +275,14 @@ impl Database for Postgres {
     }
 
     async fn confirm(&self) -> Result<(), DatabaseError> {
-        let replicated = self
-            .end_prepared(
-                Command::CommitPrepared,
-                "SELECT pg_catalog.pg_logical_emit_message(true, 'votum', '')",
-            )
-            .await?;
-        if replicated {
-            return Ok(());
+        let statement = "SELECT pg_catalog.pg_logical_emit_message(true, 'votum', '')";
+        match self.end_prepared(Command::CommitPrepared, statement, &Open).await? {
+            Ended::Replicated => Ok(()),
+            Ended::Refused | Ended::Alone => {
+                let what = "the wait for a synchronous standby was cancelled again";
+                Err(unexpected(Command::CommitPrepared, what))
+            }
         }
-        Err(unexpected(Command::CommitPrepared, "the wait for a synchronous standby was cancelled again"))
     }
 
     async fn list(&self, details: bool) -> Result<DatabaseListing, DatabaseError> {

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
@@ -25,6 +26,9 @@ use crate::database::{
 /// none.
 const IDENTITY: &str = "SELECT (pg_catalog.date_part('epoch', pg_catalog.transaction_timestamp()) * 1000000)::bigint, \
                         pg_catalog.pg_current_xact_id_if_assigned()";
+
+/// By how much the server's own timeouts lie behind the agent's.
+const GRACE: Duration = Duration::from_secs(1);
 
 pub(super) struct PostgresSession {
     connection: Connection,
@@ -191,7 +195,8 @@ impl Session for PostgresSession {
             Isolation::Serializable => " ISOLATION LEVEL SERIALIZABLE",
         };
         let access = if options.read_only { " READ ONLY" } else { "" };
-        let timeout = options.timeout.as_millis().clamp(1, i32::MAX as u128);
+        // The agent's own timer is the first; the server's are for when the agent is gone.
+        let timeout = options.timeout.saturating_add(GRACE).as_millis().clamp(1, i32::MAX as u128);
         let whole = if self.connection.version >= 17 {
             format!("SET LOCAL transaction_timeout = {timeout}; ")
         } else {
