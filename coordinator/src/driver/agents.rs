@@ -5,6 +5,7 @@ use votum_proto::v1;
 use votum_proto::v1::agent_message::Kind;
 
 use super::alarms::{PHASE_TWO, REFUSED, STALE};
+use super::knowledge::Owner;
 use super::{AgentSettings, Driver, Link, LocalId, Participant, Pending, wire};
 use crate::protocol::event::{Event, Report, Vote};
 use crate::protocol::record::Record;
@@ -81,24 +82,21 @@ impl Driver {
     fn judge_hello(&mut self, agent: AgentIndex, hello: &v1::AgentHello) {
         let address = self.links.get(agent).map(|link| link.address.clone()).unwrap_or_default();
         let witness = hello.witness.map(wire::witness);
-        let mut proof = witness.and_then(|witness| self.lives.judge_witness(witness));
-        for row in hello.listings.iter().flat_map(|listing| &listing.prepared) {
-            if proof.is_some() {
-                break;
-            }
-            proof = self.stale_by_gid(&row.gid);
-        }
+        let proof = witness.and_then(|witness| self.lives.judge_witness(witness));
+        let proof =
+            proof.or_else(|| hello.listings.iter().find_map(|listing| self.stale_by_listing(listing)));
         if let Some(proof) = proof {
             self.now_stale(&format!("agent {address}: {proof}"));
         }
     }
 
-    fn stale_by_gid(&self, gid: &str) -> Option<String> {
-        let gid: Gid = gid.parse().ok()?;
-        if gid.gtid.coordinator_id != self.coordinator_id {
-            return None;
-        }
-        self.lives.judge_gid(&gid)
+    /// What the gids of ours in a listing prove against this log. Only what the agent's role prepared is
+    /// ours: anyone else may forge a name, and must not stop a coordinator with it.
+    fn stale_by_listing(&self, listing: &v1::Listing) -> Option<String> {
+        let by_agent = |row: &&v1::PreparedTransaction| Owner::of(row, listing).is_the_agents();
+        let gids = listing.prepared.iter().filter(by_agent).filter_map(|row| row.gid.parse::<Gid>().ok());
+        gids.filter(|gid| gid.gtid.coordinator_id == self.coordinator_id)
+            .find_map(|gid| self.lives.judge_gid(&gid))
     }
 
     /// Somebody has seen more of this log than it holds: what rests on absence stops until an operator has
@@ -160,7 +158,7 @@ impl Driver {
             Some(Kind::BranchEnd(end)) => self.on_branch_end(&end),
             Some(Kind::SessionLost(lost)) => self.on_session_lost(lost),
             Some(Kind::Listing(listing)) => {
-                if let Some(proof) = listing.prepared.iter().find_map(|row| self.stale_by_gid(&row.gid)) {
+                if let Some(proof) = self.stale_by_listing(&listing) {
                     self.now_stale(&proof);
                 }
                 self.on_listing(agent, listing);

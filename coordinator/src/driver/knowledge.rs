@@ -24,6 +24,12 @@ impl Owner {
             in_database: row.database == listing.database,
         }
     }
+
+    /// Whether the agent, or somebody who works for it, prepared it here. A name proves nothing: anyone may
+    /// forge one.
+    pub(super) fn is_the_agents(&self) -> bool {
+        self.by_agent && self.in_database
+    }
 }
 
 impl Driver {
@@ -43,7 +49,7 @@ impl Driver {
             Err(error) => return LogSays::Nothing(Absence::Unproven(error.to_string())),
         };
         let decided = self.decision_of(gid, &history);
-        let by_agent = owner.is_none_or(|owner| owner.by_agent && owner.in_database);
+        let by_agent = owner.is_none_or(Owner::is_the_agents);
         // A gid that the log lists with that xid is ours, whatever its owner has become.
         if !by_agent && !decided.as_ref().is_some_and(|decided| lists(decided, gid, xid)) {
             return LogSays::NotOurs { looks_like_ours: false };

@@ -29,6 +29,9 @@ pub(super) fn write_coordinator(world: &World, builder: &Builder) -> anyhow::Res
         world.log_directory.display(),
         builder.half_bytes,
     );
+    for (key, value) in &builder.log_settings {
+        writeln!(toml, "{key} = {value}")?;
+    }
     for (bank, agent) in world.banks.iter().zip(&world.agent_addresses) {
         write!(toml, "\n[[participants]]\nname = \"{}\"\nagent = \"{agent}\"\n", bank.name)?;
     }

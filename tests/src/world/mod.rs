@@ -33,6 +33,7 @@ pub struct Builder {
     agent_settings: BTreeMap<String, String>,
     coordinator_tables: String,
     half_bytes: u64,
+    log_settings: BTreeMap<String, String>,
 }
 
 /// One bank: a database, its server, and the agent beside it.
@@ -80,6 +81,7 @@ impl Default for Builder {
             agent_settings: [("sweep_ms".to_owned(), "200".to_owned())].into(),
             coordinator_tables: String::new(),
             half_bytes: 1 << 20,
+            log_settings: BTreeMap::new(),
         }
     }
 }
@@ -132,6 +134,12 @@ impl Builder {
     /// The size of each half of the journal, in bytes. The least that is accepted unless said otherwise.
     pub fn half_bytes(mut self, bytes: u64) -> Self {
         self.half_bytes = bytes;
+        self
+    }
+
+    /// Sets another key of the coordinator's section `[log]`; the value is TOML.
+    pub fn log_setting(mut self, key: &str, value: &str) -> Self {
+        self.log_settings.insert(key.to_owned(), value.to_owned());
         self
     }
 
@@ -366,11 +374,23 @@ impl Bank {
     /// # Errors
     /// As the server answers.
     pub async fn plant_foreign(&self, gid: &str) -> anyhow::Result<()> {
+        self.plant_foreign_as("postgres", gid).await
+    }
+
+    /// The same, belonging to `role`.
+    ///
+    /// # Errors
+    /// As the server answers.
+    pub async fn plant_foreign_as(&self, role: &str, gid: &str) -> anyhow::Result<()> {
         let client = self.client().await?;
         // By itself: in one request with what follows it would be part of the prepared transaction.
-        client.batch_execute("CREATE TABLE IF NOT EXISTS foreign_work (gid text)").await?;
-        let work = format!("BEGIN; INSERT INTO foreign_work VALUES ('{gid}'); PREPARE TRANSACTION '{gid}'");
-        client.batch_execute(&work).await?;
+        let table = format!(
+            "CREATE TABLE IF NOT EXISTS foreign_work (gid text); GRANT ALL ON foreign_work TO {ROLE}"
+        );
+        client.batch_execute(&table).await?;
+        let quoted = format!("'{}'", gid.replace('\'', "''"));
+        let work = format!("BEGIN; INSERT INTO foreign_work VALUES ({quoted}); PREPARE TRANSACTION {quoted}");
+        self.client_as(role).await?.batch_execute(&work).await?;
         let planted = "SELECT transaction::text FROM pg_prepared_xacts WHERE gid = $1";
         let xid = client.query_one(planted, &[&gid]).await?.get(0);
         self.foreign.lock().unwrap_or_else(PoisonError::into_inner).insert((gid.to_owned(), xid));
