@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use votum_participant::config::Tls;
 use votum_participant::database::Database;
-use votum_participant::{AgentConfig, ParticipantConfig, databases};
+use votum_participant::{AgentConfig, ParticipantConfig, Tls, databases};
 use votum_proto::runtime::Seams;
-use votum_tests::eventually::eventually;
+use votum_tests::eventually::{Found, eventually};
 use votum_tests::postgres::{Options, Server};
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -65,8 +64,8 @@ impl World {
         let on = "SELECT current_setting('ssl') = 'on'";
         eventually("ssl is on", async || {
             let client = server.client("postgres").await?;
-            anyhow::ensure!(client.query_one(on, &[]).await?.get::<_, bool>(0), "still off");
-            Ok(())
+            let found = client.query_one(on, &[]).await?.get::<_, bool>(0);
+            Ok(if found { Found::Yes(()) } else { Found::NotYet("it is off".into()) })
         })
         .await
         .unwrap();
