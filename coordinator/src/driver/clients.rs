@@ -13,7 +13,7 @@ use super::{Drain, Driver, Live, LocalId, LogState, Pending, Waiter};
 use crate::crash::{self, CrashPoint};
 use crate::protocol::event::{Effect, Event};
 use crate::protocol::record::{self, AbortKind, AbortReason, MAX_TEXT, Record, cut};
-use crate::protocol::transaction::{BranchView, Transaction};
+use crate::protocol::transaction::{BranchView, Standing, Transaction};
 
 /// A branch whose end cannot be told yet is asked about again between these delays.
 const ASK_AGAIN_FIRST: Duration = Duration::from_millis(50);
@@ -94,17 +94,20 @@ impl Driver {
     }
 
     fn refuse_known_key(&self, key: &record::KeyRecord) -> Result<(), RequestError> {
-        if let Some((id, known)) = self.keys.get(&(key.client.clone(), key.key.clone())) {
-            let gtid = self.gtid(*id);
-            return Err(if known.request_hash == key.request_hash {
-                // Decided, and only acknowledgements are owed: the work is done, and must not run again.
-                match self.live.get(id).map(|live| live.transaction.is_undecided()) {
-                    Some(false) => RequestError::KeyCommitted(gtid),
-                    Some(true) | None => RequestError::KeyInUse(gtid),
+        if let Some((id, known, standing)) = self.live_key(key) {
+            let gtid = self.gtid(id);
+            match standing {
+                // No branch of it can ever commit: the key is free, though rollbacks may still be under way.
+                Standing::Aborted(_) | Standing::ReadOnly => {}
+                Standing::InProgress(_) | Standing::Committed { .. }
+                    if known.request_hash != key.request_hash =>
+                {
+                    return Err(RequestError::KeyMismatch(gtid));
                 }
-            } else {
-                RequestError::KeyMismatch(gtid)
-            });
+                Standing::InProgress(_) => return Err(RequestError::KeyInUse(gtid)),
+                // Decided, and only acknowledgements are owed: the work is done, and must not run again.
+                Standing::Committed { .. } => return Err(RequestError::KeyCommitted(gtid)),
+            }
         }
         let LogState::Ready(history) = &self.log_state else { return Ok(()) };
         match history.by_key(&key.client, &key.key) {
@@ -115,6 +118,12 @@ impl Driver {
             Ok(Some((gtid, _))) => Err(RequestError::KeyMismatch(gtid)),
             Err(error) => Err(RequestError::Unavailable(error.to_string())),
         }
+    }
+
+    /// The transaction in memory that bears the key.
+    fn live_key(&self, key: &record::KeyRecord) -> Option<(LocalId, &record::KeyRecord, Standing)> {
+        let (id, known) = self.keys.get(&(key.client.clone(), key.key.clone()))?;
+        Some((*id, known, self.live.get(id)?.transaction.standing()))
     }
 
     /// The next seq. A new lease is asked for long before the present one is used up.

@@ -184,7 +184,11 @@ impl Driver {
             let _ = waiter.answer.send(Ok(outcome.clone()));
         }
         if let Some(key) = live.transaction.key() {
-            self.keys.remove(&(key.client.clone(), key.key.clone()));
+            let key = (key.client.clone(), key.key.clone());
+            // Where this one was aborted, another may bear the key by now.
+            if self.keys.get(&key).is_some_and(|(bearer, _)| *bearer == id) {
+                self.keys.remove(&key);
+            }
         }
         self.alarms.transaction_ended(&live.transaction.gtid().to_string());
         self.recent.note(id, outcome);

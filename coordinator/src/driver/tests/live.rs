@@ -5,7 +5,7 @@ use std::time::Duration;
 use votum_proto::names::Gid;
 use votum_proto::v1;
 
-use super::super::request::{Outcome, RequestError, Wait};
+use super::super::request::{Begun, Outcome, RequestError, Wait};
 use super::world::{AGENT, World};
 use crate::protocol::record::{KeyRecord, Record};
 
@@ -162,6 +162,33 @@ async fn an_idempotency_key_is_refused_while_live_answered_once_committed_and_fr
     world.force().await;
     assert_eq!(world.begin_with(key(1)).await, Err(RequestError::KeyCommitted(begun.gtid.clone())));
     assert_eq!(world.begin_with(key(3)).await, Err(RequestError::KeyMismatch(begun.gtid)));
+}
+
+#[tokio::test]
+async fn i4_a_key_is_free_as_soon_as_its_transaction_is_aborted_and_never_called_committed() {
+    let mut world = World::ready().await;
+    let key = Some(KeyRecord { client: "shop".into(), key: "order-1".into(), request_hash: [1; 32] });
+    let aborted = world.begin_with(key.clone()).await.unwrap();
+    let answered = world.commit(&aborted, Wait::Completed).await;
+    let gid = |begun: &Begun, branch| Gid { gtid: begun.gtid.clone(), branch, branches: 2 };
+    world.agent_votes_yes(&gid(&aborted, 0), "a", 700).await;
+    world
+        .agent_says(v1::agent_message::Kind::Vote(v1::Vote {
+            gtid: aborted.gtid.to_string(),
+            participant: "b".into(),
+            gid: gid(&aborted, 1).to_string(),
+            kind: Some(v1::vote::Kind::No(v1::VoteNo::default())),
+        }))
+        .await;
+    assert!(matches!(answered.await.unwrap(), Ok(Outcome::Aborted { .. })));
+    // The rollback at a is still under way.
+    let begun = world.begin_with(key.clone()).await.unwrap();
+    world.agent_has(&gid(&aborted, 0), "a", false).await;
+    assert_eq!(
+        world.begin_with(key).await,
+        Err(RequestError::KeyInUse(begun.gtid)),
+        "the new bearer keeps it"
+    );
 }
 
 #[tokio::test]
