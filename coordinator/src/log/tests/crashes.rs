@@ -7,11 +7,8 @@ use std::sync::Arc;
 use votum_proto::names::{Epoch, Incarnation, Life};
 
 use super::world::*;
-use crate::log::codec::encode;
 use crate::log::count::count;
-use crate::log::disk::Half;
 use crate::log::history::Reader;
-use crate::log::journal::Journal;
 use crate::log::memory::{Fault, MemoryStore};
 use crate::log::{History as _, LogEvent};
 use crate::protocol::record::*;
@@ -91,15 +88,8 @@ fn reader(store: &MemoryStore) -> Reader<MemoryStore> {
 }
 
 fn world() -> World {
-    let mut world = World::new();
     // Small, so that the halves change several times within the work.
-    world.limits.half_bytes = 4096;
-    world.disk.set_bytes(Half::A, Vec::new());
-    world.disk.set_bytes(Half::B, Vec::new());
-    let first = encode(&Record::Identity(identity())).unwrap();
-    Journal::format(world.disk.clone(), 4096, &[first]).unwrap();
-    world.disk.restart();
-    world
+    World::sized(4096)
 }
 
 #[test]

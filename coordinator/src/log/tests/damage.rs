@@ -3,12 +3,12 @@
 use super::world::*;
 use crate::log::RefusalKind;
 use crate::log::disk::Half;
+use crate::log::half::HalfView;
 use crate::protocol::record::*;
 
 /// A world whose journal has changed halves and was closed in order; and the decisions it owes.
 fn lived(changes: bool) -> (World, Vec<u64>) {
     let mut world = World::new();
-    world.limits.half_bytes = HALF;
     let mut core = world.start().unwrap();
     let life = core.life();
     let most = if changes { 120 } else { 25 };
@@ -118,6 +118,66 @@ fn a_half_from_another_time_is_refused_or_harmless() {
     }
 }
 
+/// Where the closing batch of the older half stands.
+fn closing(bytes: &[u8]) -> usize {
+    let view = HalfView::read(bytes.to_vec()).unwrap();
+    assert!(view.closed.is_some(), "the half is not closed");
+    view.end.try_into().unwrap()
+}
+
+fn newest(world: &World) -> Half {
+    let first = |half| HalfView::read(world.disk.bytes(half)).unwrap().first().unwrap().first_position;
+    if first(Half::A) > first(Half::B) { Half::A } else { Half::B }
+}
+
+#[test]
+fn with_its_first_batch_and_the_closing_batch_both_damaged_the_newest_half_is_still_missed() {
+    let (mut world, _) = lived(true);
+    let newest = newest(&world);
+    let mut older = world.disk.bytes(newest.other());
+    let at = closing(&older);
+    older[at] ^= 1;
+    world.disk.set_bytes(newest.other(), older);
+    let mut bytes = world.disk.bytes(newest);
+    bytes[70] ^= 1;
+    world.disk.set_bytes(newest, bytes);
+    let refusal = world.begin().err().unwrap();
+    assert_eq!(refusal.kind, RefusalKind::Damaged);
+    assert!(refusal.file.ends_with(newest.file_name()), "{refusal}");
+}
+
+#[test]
+fn a_start_closes_the_half_that_a_crash_left_open() {
+    let (mut world, _) = lived(true);
+    let newest = newest(&world);
+    let mut older = world.disk.bytes(newest.other());
+    let at = closing(&older);
+    older[at..at + 64].fill(0);
+    world.disk.set_bytes(newest.other(), older);
+    drop(world.begin().unwrap());
+    world.disk.restart();
+    closing(&world.disk.bytes(newest.other()));
+}
+
+#[test]
+fn halves_of_two_logs_are_refused() {
+    let (world, _) = lived(true);
+    let mut other = World::sized(8 * HALF);
+    let mut core = other.start().unwrap();
+    for seq in 1..=300 {
+        let decided = Record::Decided(commit(&gtid(core.life(), seq)));
+        core.append(10, vec![forced(seq, decided)]).unwrap();
+        settle(&mut core, 10).unwrap();
+    }
+    drop(core);
+    // Its first half reaches further than the other log's did when that one changed halves.
+    let mut second = world.disk.bytes(Half::B);
+    second.resize(other.disk.bytes(Half::B).len(), 0);
+    other.disk.set_bytes(Half::B, second);
+    let refusal = other.begin().err().unwrap();
+    assert_eq!(refusal.kind, RefusalKind::HalvesDisagree, "{refusal}");
+}
+
 #[test]
 fn the_log_of_another_coordinator_is_refused_before_anything_is_written() {
     let (world, _) = lived(false);
@@ -175,6 +235,13 @@ fn a_store_that_lost_records_which_the_journal_no_longer_holds_is_not_counted() 
     value[14] ^= 1;
     flipped.put(&key::record(9), &value).unwrap();
     assert!(count(&flipped).is_err());
+    // Intact, and not what the journal holds.
+    let other = world.store.copy();
+    let kept = started.kept.iter().find(|kept| !matches!(kept.record, Record::Carried(_))).unwrap();
+    let bytes = crate::log::codec::encode(&begun(&gtid(life(1), 1))).unwrap();
+    let value = crate::log::store::record_value(kept.position, kept.running_ms, &bytes);
+    other.put(&key::record(kept.position), &value).unwrap();
+    assert!(count(&other).is_err());
     // Another log's.
     assert!(count(&crate::log::memory::MemoryStore::new()).is_err());
 }

@@ -6,6 +6,7 @@ use super::world::*;
 use crate::log::History as _;
 use crate::log::history::Reader;
 use crate::log::memory::MemoryStore;
+use crate::log::store::{Store as _, key, u64_be};
 use crate::protocol::record::*;
 
 const HOUR: u64 = 3_600_000;
@@ -205,6 +206,17 @@ fn a_key_used_again_survives_the_going_of_its_first_bearer() {
     assert_eq!(reader.by_key("shop", "order-1").unwrap().unwrap().0, second);
 }
 
+/// What was to go before the crash went at the start.
+fn nothing_lies_in_a_gap(world: &World) {
+    let (from, to) = key::table(key::GAPS);
+    let reader = reader(world);
+    for (first, last) in world.store.scan(&from, &to, usize::MAX).unwrap() {
+        for position in u64_be(&first, 1).unwrap()..=u64_be(&last, 0).unwrap() {
+            assert!(reader.record(position).unwrap().is_none(), "position {position} lies in a gap");
+        }
+    }
+}
+
 #[test]
 fn a_crash_between_any_two_writes_of_retention_leaves_a_store_that_counts() {
     for keep in 0..400usize {
@@ -232,6 +244,7 @@ fn a_crash_between_any_two_writes_of_retention_leaves_a_store_that_counts() {
         world.disk.restart_process();
         world.store.restart_process();
         let core = world.start().unwrap_or_else(|refusal| panic!("after {keep} writes: {refusal}"));
+        nothing_lies_in_a_gap(&world);
         assert_eq!(core.image().owed().count(), 2);
         let reader = reader(&world);
         for seq in 1..=10 {

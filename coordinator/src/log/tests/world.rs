@@ -120,11 +120,17 @@ pub(super) type TestCore = Core<MemoryDisk, MemoryStore>;
 
 impl World {
     pub(super) fn new() -> Self {
+        Self::sized(HALF)
+    }
+
+    /// One whose halves begin with so many bytes.
+    pub(super) fn sized(half_bytes: u64) -> Self {
         let disk = MemoryDisk::new();
         let first = codec::encode(&Record::Identity(identity())).unwrap();
-        Journal::format(disk.clone(), HALF, &[first]).unwrap();
+        Journal::format(disk.clone(), half_bytes, &[first]).unwrap();
         disk.restart();
-        Self { disk, store: MemoryStore::new(), limits: limits(), incarnations: 0 }
+        let limits = Limits { half_bytes, ..Limits::default() };
+        Self { disk, store: MemoryStore::new(), limits, incarnations: 0 }
     }
 
     /// The same bytes on another machine.
