@@ -1,46 +1,31 @@
 //! One stream of a coordinator: its hello is judged, older lives are ended, everything is listed; then
 //! orders come in and reports go out until the stream ends.
 
+mod hello;
+
 use std::sync::Arc;
 
-use futures::future::{BoxFuture, FutureExt as _, join_all, select_all};
+use futures::future::{BoxFuture, FutureExt as _, select_all};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use votum_proto::exchange::{AgentEnd, Incoming};
-use votum_proto::names::{CoordinatorId, Epoch, Gid, Gtid, Incarnation, Life, ParticipantName, SessionName};
-use votum_proto::secret::EpochKey;
+use votum_proto::names::{Gid, Gtid, ParticipantName, SessionName};
 use votum_proto::v1;
 use votum_proto::v1::abort_reason::Kind as Cause;
 use votum_proto::v1::agent_message::Kind as Report;
 use votum_proto::v1::coordinator_message::Kind as Order;
 use votum_proto::v1::refusal::Kind as Refused;
 
+use self::hello::{Accepted, Hello, greet, read_hello, refusal};
 use crate::agent::{Inner, Participant};
 use crate::branch::{Branch, Ending, Phase, no, reason};
-use crate::fence::Verdict;
 use crate::host::{Command, PrepareOrder};
 use crate::listing;
 use crate::phase2;
-use crate::registry::{Coordinator, Registry, Stage, Stream};
+use crate::registry::{Coordinator, Registry};
 
 /// The most messages in one frame.
 const FRAME: usize = 256;
-
-/// A coordinator's hello, read.
-struct Hello {
-    id: CoordinatorId,
-    life: Life,
-    key: EpochKey,
-    witness: Option<v1::Witness>,
-    /// The participants that the coordinator expects here.
-    participants: Vec<String>,
-}
-
-/// A stream that was accepted.
-struct Accepted {
-    number: u64,
-    outbox: mpsc::UnboundedReceiver<v1::AgentMessage>,
-}
 
 /// Serves one stream to its end.
 pub(crate) async fn serve(agent: &Arc<Inner>, end: AgentEnd) {
@@ -152,154 +137,6 @@ async fn read(agent: &Arc<Inner>, hello: &Hello, number: u64, mut incoming: Inco
                 tracing::warn!(coordinator = %hello.id, %why, "a message of the coordinator was ignored");
             }
         }
-    }
-}
-
-fn read_hello(frame: &v1::CoordinatorFrame) -> Result<Hello, String> {
-    let [v1::CoordinatorMessage { kind: Some(Order::Hello(hello)) }] = frame.messages.as_slice() else {
-        return Err("the first frame must carry a hello, and nothing else".into());
-    };
-    let id: CoordinatorId = hello.coordinator_id.parse().map_err(|error| format!("{error}"))?;
-    let incarnation = Incarnation::from_low_bits(hello.incarnation);
-    if incarnation.get() != hello.incarnation {
-        return Err("an incarnation has 24 bits".into());
-    }
-    let key = EpochKey::from_bytes(&hello.epoch_key).ok_or("an epoch key has 32 bytes")?;
-    Ok(Hello {
-        id,
-        life: Life { epoch: Epoch(hello.epoch), incarnation },
-        key,
-        witness: frame.witness,
-        participants: hello.participants.clone(),
-    })
-}
-
-fn refusal(
-    agent: &Inner,
-    kind: Refused,
-    detail: impl Into<String>,
-    witness: Option<v1::Witness>,
-) -> v1::Refusal {
-    v1::Refusal {
-        kind: kind.into(),
-        detail: detail.into(),
-        hello: Some(v1::AgentHello { instance: agent.instance, witness, listings: Vec::new() }),
-    }
-}
-
-/// Judges a hello; ends what older lives left; lists everything; makes this stream the newest.
-async fn greet(agent: &Arc<Inner>, hello: &Hello) -> Result<(v1::AgentHello, Accepted), v1::Refusal> {
-    let allowed = &agent.config.coordinators;
-    if !allowed.is_empty() && !allowed.contains(&hello.id) {
-        let why = format!("coordinator_id {} is not among those that this agent serves", hello.id);
-        return Err(refusal(agent, Refused::NotAllowed, why, None));
-    }
-    let witness = {
-        let mut registry = agent.lock();
-        let coordinator = registry.coordinators.entry(hello.id.clone()).or_default();
-        let remembered = coordinator.witness;
-        let verdict = coordinator.fence.judge(hello.life);
-        if let Some(refusal) = refused(agent, hello, verdict, remembered) {
-            if coordinator.fence.speaking().is_none() {
-                coordinator.stream = None;
-                end_older(&mut registry, &hello.id, None);
-            }
-            return Err(refusal);
-        }
-        coordinator.key = Some(hello.key);
-        if let Some(witness) = hello.witness {
-            coordinator.note_witness(witness);
-        }
-        remembered
-    };
-    take_over(agent, hello).await;
-    let drafts =
-        join_all(agent.participants.values().map(|participant| listing::draft(agent, participant, 0, false)))
-            .await;
-    let mut registry = agent.lock();
-    // What is open and busy is read in the same step that makes this stream the newest: whatever changes
-    // after it is reported on this stream.
-    let listings = drafts
-        .into_iter()
-        .zip(agent.participants.values())
-        .map(|(draft, participant)| draft.finish(&mut registry, participant, &hello.id))
-        .collect();
-    let coordinator = registry.coordinators.entry(hello.id.clone()).or_default();
-    if coordinator.fence.speaking() != Some(hello.life) {
-        let why = "a newer life of this coordinator_id spoke in the meantime";
-        return Err(refusal(agent, Refused::OlderEpoch, why, coordinator.witness));
-    }
-    coordinator.streams += 1;
-    let number = coordinator.streams;
-    let (sender, outbox) = mpsc::unbounded_channel();
-    coordinator.stream = Some(Stream { number, outbox: sender });
-    let answer = v1::AgentHello { instance: agent.instance, witness, listings };
-    Ok((answer, Accepted { number, outbox }))
-}
-
-fn refused(
-    agent: &Inner,
-    hello: &Hello,
-    verdict: Verdict,
-    witness: Option<v1::Witness>,
-) -> Option<v1::Refusal> {
-    let Hello { id, life, .. } = hello;
-    match verdict {
-        Verdict::Same | Verdict::Newer => None,
-        Verdict::Older { newest } => {
-            let why = format!("life {newest} of coordinator_id {id} has spoken here; {life} is older");
-            Some(refusal(agent, Refused::OlderEpoch, why, witness))
-        }
-        Verdict::Copied { other } => {
-            let why = format!(
-                "lives {other} and {life} of coordinator_id {id} have both spoken here: its log was copied, and \
-                 neither is believed; stop both, and start the true one again"
-            );
-            Some(refusal(agent, Refused::TwoIncarnations, why, witness))
-        }
-    }
-}
-
-/// Asks everything of other lives than `life` to end. Returns what it asked.
-fn end_older(
-    registry: &mut Registry,
-    id: &CoordinatorId,
-    life: Option<Life>,
-) -> (Vec<Arc<Branch>>, Vec<Arc<crate::registry::OrderControl>>) {
-    let branches: Vec<_> = registry
-        .branches
-        .values()
-        .filter(|branch| branch.gtid.coordinator_id == *id && Some(branch.gtid.life) != life)
-        .map(Arc::clone)
-        .collect();
-    for branch in &branches {
-        branch.end(Ending {
-            reason: reason(Cause::BranchLost, &branch.participant, "the coordinator began a new life"),
-            report: false,
-        });
-    }
-    let mut orders = Vec::new();
-    for (_, slot) in registry.orders.iter_mut().filter(|((gtid, _), _)| gtid.coordinator_id == *id) {
-        slot.queued.retain(|(by, _)| Some(*by) == life);
-        if Some(slot.life) != life {
-            slot.control.stop.send_replace(true);
-            orders.push(Arc::clone(&slot.control));
-        }
-    }
-    (branches, orders)
-}
-
-/// Waits until nothing of an older life acts here any more, except a backend that is in COMMIT PREPARED or
-/// ROLLBACK PREPARED: its gid is busy until it has finished. Also where the same life spoke before: its
-/// first stream may have broken while this was under way.
-async fn take_over(agent: &Inner, hello: &Hello) {
-    let (branches, orders) = end_older(&mut agent.lock(), &hello.id, Some(hello.life));
-    for branch in branches {
-        branch.quiet().await;
-    }
-    for control in orders {
-        let mut stage = control.stage.subscribe();
-        let _ = stage.wait_for(|stage| *stage != Stage::Interruptible).await;
     }
 }
 

@@ -2,32 +2,31 @@
 //! its queue; an order to end it, its timeout and the loss of its connection come from the side and stop
 //! whatever it is doing.
 
-use std::pin::pin;
+mod end;
+mod prepare;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
 use votum_proto::names::{Gid, SessionName};
-use votum_proto::runtime::{Backoff, Monotonic};
+use votum_proto::runtime::Monotonic;
 use votum_proto::v1;
 use votum_proto::v1::abort_reason::Kind as Cause;
 use votum_proto::v1::agent_message::Kind as Message;
-use votum_proto::v1::vote::Kind as Vote;
 
 use crate::agent::{Inner, Participant};
 use crate::branch::{Branch, Ending, no, reason};
 use crate::control;
 use crate::crash::{self, CrashPoint};
-use crate::database::{Aftermath, BackendId, BeginOptions, DatabaseError, Preparation, Statement};
+use crate::database::{Aftermath, BeginOptions, DatabaseError, Statement};
 use crate::errors::ExecuteError;
 use crate::reply::{Client, Kept, Reply};
 use crate::sessions::{Leased, NoSession};
 
 /// How long a cancel request, or the rollback after it, may take before the connection is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a cancel request is repeated while PREPARE does not end: one may come too early or get lost.
-const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a branch is asked to do.
 pub(crate) enum Command {
@@ -319,213 +318,6 @@ impl Host {
             }
         }
     }
-
-    async fn prepare(&mut self, order: PrepareOrder) {
-        let participant = self.branch.participant.clone();
-        let participant = &participant;
-        if order.session != Some(self.branch.session) || order.last_ordinal != self.last {
-            let found = order.session.map_or_else(|| "none".to_owned(), |session| session.to_string());
-            let message = format!(
-                "Commit names session {found} after {} statements, but session {} has run {}",
-                order.last_ordinal, self.branch.session, self.last
-            );
-            let reason = reason(Cause::BranchLost, participant, message);
-            return self.end(Ending { reason, report: false }).await;
-        }
-        crash::here(CrashPoint::BeforePrepare);
-        let Some(mut leased) = self.session.take() else { return };
-        let preparation = self.prepare_session(&mut leased, &order.gid).await;
-        crash::here(CrashPoint::AfterPrepare);
-        match preparation {
-            Preparation::Prepared { xid8, facts } => match self.participant.identify(&facts) {
-                Ok(()) => {
-                    let yes = Vote::Yes(v1::VoteYes {
-                        xid8,
-                        system_identifier: facts.system_identifier,
-                        timeline: facts.timeline,
-                        marker: false,
-                    });
-                    self.vote(yes, |standing| standing.prepared = Some(xid8));
-                    self.release(leased);
-                }
-                Err(why) => {
-                    let reason = reason(Cause::VotedNo, participant, why);
-                    self.vote(no(reason), |standing| standing.perhaps_prepared = true);
-                }
-            },
-            Preparation::ReadOnly => {
-                self.vote(Vote::ReadOnly(v1::VoteReadOnly {}), |_| {});
-                self.release(leased);
-            }
-            Preparation::Refused(error) => {
-                self.session = Some(leased);
-                let reason = self.refusal(Cause::VotedNo, &error);
-                self.end(Ending { reason, report: false }).await;
-            }
-            Preparation::Unsound(error) => {
-                // Rolling it back is the coordinator's order, who hears no: here it would wait for the same
-                // standby.
-                let reason = self.refusal(Cause::VotedNo, &error);
-                self.vote(no(reason), |standing| standing.perhaps_prepared = true);
-                self.participant.sweep_now();
-            }
-            Preparation::Unknown(error) => {
-                let backend = leased.session.backend();
-                drop(leased);
-                let reason = self.refusal(Cause::BranchLost, &error);
-                tracing::warn!(%error, "the connection broke during PREPARE");
-                self.branch.unsettle(reason);
-                self.agent.send_vote(&self.branch);
-                self.end_backend(&backend).await;
-                self.close();
-            }
-        }
-    }
-
-    /// Prepares; once somebody wants the branch to end, cancels until PREPARE has ended one way or the other.
-    #[allow(clippy::disallowed_macros)] // biased
-    async fn prepare_session(&mut self, leased: &mut Leased, gid: &Gid) -> Preparation {
-        let canceller = leased.session.canceller();
-        let mut preparing = pin!(leased.session.prepare(gid));
-        tokio::select! {
-            biased;
-            done = &mut preparing => return done,
-            _ = self.branch.asked_to_end() => {}
-        }
-        self.cancelled = true;
-        let clock = &self.agent.seams.clock;
-        loop {
-            let cancelling = async {
-                let _ = clock.timeout(PATIENCE, canceller.cancel()).await;
-                clock.sleep(CANCEL_AGAIN).await;
-            };
-            tokio::select! {
-                biased;
-                done = &mut preparing => return done,
-                () = cancelling => {}
-            }
-        }
-    }
-
-    fn refusal(&self, cause: Cause, error: &DatabaseError) -> v1::AbortReason {
-        v1::AbortReason {
-            sqlstate: error.sqlstate.clone(),
-            retryable: error.retryable,
-            ..reason(cause, &self.branch.participant, error.to_string())
-        }
-    }
-
-    /// Settles the branch with its vote, and gives the vote.
-    fn vote(&self, vote: Vote, change: impl FnOnce(&mut crate::branch::Standing)) {
-        match &vote {
-            Vote::Yes(yes) => tracing::debug!(xid8 = yes.xid8, "votes yes"),
-            Vote::ReadOnly(_) => tracing::debug!("votes read-only"),
-            Vote::No(no) => tracing::info!(reason = ?no.reason.as_ref().map(|r| &r.message), "votes no"),
-        }
-        let prepared = {
-            let mut registry = self.agent.lock();
-            self.branch.settle(|standing| {
-                standing.vote = Some(vote);
-                change(standing);
-            });
-            let prepared = self.branch.standing().prepared.is_some();
-            if !prepared {
-                registry.retire(&self.branch);
-            }
-            registry.report_vote(&self.branch);
-            prepared
-        };
-        tracing::trace!(prepared, "settled");
-        crash::here(CrashPoint::VoteSent);
-    }
-
-    /// Gives back a session whose transaction has ended well.
-    fn release(&self, leased: Leased) {
-        if !self.cancelled {
-            leased.give_back();
-        }
-    }
-
-    /// Ends an unprepared branch.
-    async fn end(&mut self, ending: Ending) {
-        tracing::info!(reason = %ending.reason.message, "the branch ends");
-        if let Some(leased) = self.session.take() {
-            self.roll_back(leased).await;
-        }
-        let preparing = self.branch.standing().gid.is_some();
-        {
-            let mut registry = self.agent.lock();
-            let vote = no(ending.reason.clone());
-            self.branch.settle(|standing| standing.vote = Some(vote));
-            registry.retire(&self.branch);
-            if preparing {
-                registry.report_vote(&self.branch);
-            } else if ending.report {
-                registry.report(
-                    &self.branch.gtid,
-                    Message::SessionLost(v1::SessionLost {
-                        gtid: self.branch.gtid.to_string(),
-                        participant: self.branch.participant.to_string(),
-                        session: Some(self.branch.session.into()),
-                        reason: Some(ending.reason.clone()),
-                    }),
-                );
-            }
-        }
-        if preparing {
-            crash::here(CrashPoint::VoteSent);
-        }
-        self.turn_away(&ending);
-    }
-
-    /// Answers what was queued behind the end.
-    fn turn_away(&mut self, ending: &Ending) {
-        self.commands.close();
-        let error = ExecuteError::BranchLost {
-            reason: ending.reason.message.clone(),
-            retryable: ending.reason.retryable,
-        };
-        while let Ok(command) = self.commands.try_recv() {
-            match command {
-                Command::Execute(execute) => self.refuse(&execute.client, &error),
-                Command::Prepare(_) => self.agent.send_vote(&self.branch),
-            }
-        }
-    }
-
-    /// Rolls back, so that its locks are free before anybody hears of the end.
-    async fn roll_back(&self, mut leased: Leased) {
-        if !leased.session.is_lost() {
-            let rolling_back = leased.session.roll_back();
-            match self.agent.seams.clock.timeout(PATIENCE, rolling_back).await {
-                Ok(Ok(())) => return self.release(leased),
-                Ok(Err(error)) => tracing::warn!(%error, "the session's rollback failed"),
-                Err(_) => tracing::warn!("the session does not answer: its server process is ended"),
-            }
-        }
-        // The server notices a lost connection late, while it waits for a lock for example.
-        let backend = leased.session.backend();
-        drop(leased);
-        let (agent, participant) = (Arc::clone(&self.agent), Arc::clone(&self.participant));
-        self.agent
-            .seams
-            .spawn(async move { end_backend(&agent, &participant, &backend, 8).await }.in_current_span());
-    }
-
-    /// Ends the server process of a connection that broke during PREPARE, however long that takes: until it
-    /// is gone, nobody knows whether the gid will turn up.
-    async fn end_backend(&self, backend: &BackendId) {
-        end_backend(&self.agent, &self.participant, backend, u32::MAX).await;
-    }
-
-    /// Settles a branch whose server process is gone.
-    fn close(&self) {
-        let mut registry = self.agent.lock();
-        self.branch.settle(|_| {});
-        registry.retire(&self.branch);
-        drop(registry);
-        self.participant.sweep_now();
-    }
 }
 
 /// Resolves when the branch is to end: by order, or because its time is over.
@@ -543,16 +335,4 @@ async fn interruption(agent: &Inner, branch: &Branch, deadline: Monotonic) -> En
 
 fn retryable(reason: v1::AbortReason) -> v1::AbortReason {
     v1::AbortReason { retryable: true, ..reason }
-}
-
-async fn end_backend(agent: &Inner, participant: &Participant, backend: &BackendId, attempts: u32) {
-    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
-    for _ in 0..attempts {
-        match participant.database.end_backend(backend).await {
-            Ok(true) => return,
-            Ok(false) => {}
-            Err(error) => tracing::debug!(%error, pid = backend.pid, "cannot end a server process yet"),
-        }
-        agent.seams.clock.sleep(backoff.delay(&*agent.seams.entropy)).await;
-    }
 }

@@ -45,6 +45,9 @@ pub(crate) struct Reply {
     last: Option<mpsc::OwnedPermit<Result<v1::ExecuteResponse, Status>>>,
     session: SessionName,
     started: bool,
+    /// `Started`, until something follows it: most replies then leave as one write, and wake their client
+    /// once.
+    held: Option<v1::ExecuteResponse>,
     kept: Option<Vec<v1::ExecuteResponse>>,
     room: usize,
 }
@@ -53,10 +56,16 @@ impl Reply {
     /// A reply to `client`, of which at most `room` bytes are kept.
     pub(crate) fn new(client: Client, session: SessionName, room: usize) -> Self {
         let last = client.clone().try_reserve_owned().ok();
-        Self { client: Some(client), last, session, started: false, kept: Some(Vec::new()), room }
+        Self { client: Some(client), last, session, started: false, held: None, kept: Some(Vec::new()), room }
     }
 
     async fn part(&mut self, part: Part) {
+        let part = self.keep(part);
+        self.let_go().await;
+        self.send(part).await;
+    }
+
+    fn keep(&mut self, part: Part) -> v1::ExecuteResponse {
         let part = v1::ExecuteResponse { part: Some(part) };
         if let Some(kept) = &mut self.kept {
             let size = part.encoded_len();
@@ -67,6 +76,10 @@ impl Reply {
                 self.kept = None;
             }
         }
+        part
+    }
+
+    async fn send(&mut self, part: v1::ExecuteResponse) {
         let gone = match &self.client {
             Some(client) => client.send(Ok(part)).await.is_err(),
             None => false,
@@ -76,24 +89,32 @@ impl Reply {
         }
     }
 
+    async fn let_go(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.send(held).await;
+        }
+    }
+
     /// `Started` comes first in every reply whose ordinal is used up.
-    async fn start(&mut self, columns: Vec<v1::Column>) {
+    fn start(&mut self, columns: Vec<v1::Column>) {
         if !self.started {
             self.started = true;
-            self.part(Part::Started(v1::Started { session: Some(self.session.into()), columns })).await;
+            let started = v1::Started { session: Some(self.session.into()), columns };
+            self.held = Some(self.keep(Part::Started(started)));
         }
     }
 
     /// Ends the reply well.
     pub(crate) async fn finish(mut self, rows: u64, statement: Statement) -> Kept {
-        self.start(Vec::new()).await;
+        self.start(Vec::new());
         self.part(Part::Finished(v1::Finished { rows })).await;
         Kept { statement, parts: self.kept, error: None }
     }
 
     /// Ends the reply with an error that leaves the branch alive.
     pub(crate) async fn fail(mut self, error: Status, statement: Statement) -> Kept {
-        self.start(Vec::new()).await;
+        self.start(Vec::new());
+        self.let_go().await;
         if let Some(client) = &self.client {
             let _ = client.send(Err(error.clone())).await;
         }
@@ -102,6 +123,9 @@ impl Reply {
 
     /// Ends the reply of a branch that is ending. Waits for nobody.
     pub(crate) fn abandon(self, error: Status) {
+        if let (Some(client), Some(held)) = (self.client, self.held) {
+            let _ = client.try_send(Ok(held));
+        }
         if let Some(last) = self.last {
             last.send(Err(error));
         }
@@ -111,7 +135,7 @@ impl Reply {
 #[async_trait]
 impl RowSink for Reply {
     async fn columns(&mut self, columns: Vec<v1::Column>) {
-        self.start(columns).await;
+        self.start(columns);
     }
 
     async fn row(&mut self, row: v1::Row) {

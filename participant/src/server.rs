@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
+use futures::future::{Ready, ready};
+use futures::stream::{self, Chain, Once};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::server::NamedService;
@@ -73,15 +75,21 @@ pub(crate) struct Service(Agent);
 
 #[async_trait]
 impl ParticipantService for Service {
-    type ExecuteStream = ReceiverStream<Result<v1::ExecuteResponse, Status>>;
+    type ExecuteStream = Chain<
+        Once<Ready<Result<v1::ExecuteResponse, Status>>>,
+        ReceiverStream<Result<v1::ExecuteResponse, Status>>,
+    >;
 
     async fn execute(
         &self,
         request: Request<v1::ExecuteRequest>,
     ) -> Result<Response<Self::ExecuteStream>, Status> {
         // The statement runs in the branch's own task: a client that hangs up stops nothing half-way.
-        let reply = self.0.execute(request.into_inner())?;
-        Ok(Response::new(ReceiverStream::new(reply)))
+        let mut reply = self.0.execute(request.into_inner())?;
+        // The headers wait for the first part: alone they would be a write, and a wake-up, that says nothing.
+        let nothing = || Err(Status::unavailable("the agent ended before it answered"));
+        let first = reply.recv().await.unwrap_or_else(nothing);
+        Ok(Response::new(stream::once(ready(first)).chain(ReceiverStream::new(reply))))
     }
 }
 

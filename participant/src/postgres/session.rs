@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
-use futures::future::join;
+use futures::future::{join, join3};
 use tokio_postgres::CancelToken;
 use tokio_postgres::types::{ToSql, Type};
 use votum_proto::names::Gid;
@@ -19,7 +19,7 @@ use super::values::{self, Parameter};
 use super::{failure, first_row, unexpected};
 use crate::database::{
     Aftermath, BackendId, BeginOptions, Canceller, Command, DatabaseError, Policy, Preparation, RowSink,
-    Session, Statement,
+    ServerFacts, Session, Statement,
 };
 
 /// Tells one transaction from the next: an xid alone cannot, because a transaction that wrote nothing has
@@ -30,12 +30,26 @@ const IDENTITY: &str = "SELECT (pg_catalog.date_part('epoch', pg_catalog.transac
 /// By how much the server's own timeouts lie behind the agent's.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// How many parsed statements are kept until they are closed.
+const KEPT_OPEN: usize = 16;
+
+/// Makes a session as good as new, outside of transactions only.
+const RESET: &str = "DISCARD ALL";
+
 pub(super) struct PostgresSession {
     connection: Connection,
-    connector: Connector,
+    connector: Arc<Connector>,
     /// Sent with the first statement: one round trip less.
     pending_begin: Option<String>,
     branch: BranchState,
+    /// The last statements of the branch. Dropping one sends a message that closes it: that is put off to the
+    /// branch's end, where it rides along with others instead of waking the server by itself.
+    parsed: Vec<tokio_postgres::Statement>,
+    /// What the server has said of itself on this connection. A primary keeps its identity and its timeline
+    /// as long as it keeps its connections; what a standby says is asked again.
+    facts: Option<ServerFacts>,
+    /// Reset, and not used since.
+    clean: bool,
 }
 
 /// What is known of the session's present transaction.
@@ -87,7 +101,15 @@ type Answer = Vec<tokio_postgres::SimpleQueryMessage>;
 
 impl PostgresSession {
     pub(super) fn new(connection: Connection, connector: Connector) -> Self {
-        Self { connection, connector, pending_begin: None, branch: BranchState::default() }
+        Self {
+            connection,
+            connector: Arc::new(connector),
+            pending_begin: None,
+            branch: BranchState::default(),
+            parsed: Vec::new(),
+            facts: None,
+            clean: true,
+        }
     }
 
     /// Parses a statement, after opening the transaction if that is still to be done. Only the parsing rides
@@ -144,22 +166,29 @@ impl PostgresSession {
             .ok_or_else(|| unexpected(Command::CommitReadOnly, "whether there are foreign servers"))
     }
 
+    /// Everything to the reset of the session in one round trip. Where PREPARE fails, so does the reset, in the
+    /// failed transaction, and is still to be done.
     async fn prepare_transaction(&mut self, gid: &Gid) -> Preparation {
-        let client = &self.connection.client;
-        let waits_cancelled = self.connection.unreplicated();
-        let facts_query = format!("SELECT pg_catalog.pg_current_xact_id(), {FACTS}");
+        let known = self.facts.zip(self.branch.xid8);
+        let question = match known {
+            Some(_) => String::new(),
+            None => format!("SELECT pg_catalog.pg_current_xact_id(), {FACTS}; "),
+        };
         // The prepared transaction must belong to the agent's own role, or phase 2 may not end it. The
         // savepoint makes PREPARE fail in a failed or missing transaction, where alone it would "succeed".
-        let prepare =
-            format!("RESET SESSION AUTHORIZATION; SAVEPOINT votum_guard; PREPARE TRANSACTION '{gid}'");
-        let (facts, prepared) = join(client.simple_query(&facts_query), client.batch_execute(&prepare)).await;
-        if let Err(error) = prepared {
-            let error = failure(Command::Prepare, &error);
-            return match (error.policy, error.aftermath) {
-                (Policy::Verify, _) | (_, Aftermath::Broken) => Preparation::Unknown(error),
-                (_, Aftermath::Answered | Aftermath::Replaced) => Preparation::Refused(error),
-            };
-        }
+        let prepare = format!(
+            "{question}RESET SESSION AUTHORIZATION; SAVEPOINT votum_guard; PREPARE TRANSACTION '{gid}'"
+        );
+        let waits_cancelled = self.connection.unreplicated();
+        let (client, parsed) = (&self.connection.client, &mut self.parsed);
+        let close = async { parsed.clear() };
+        let (prepared, (), reset) =
+            join3(client.simple_query(&prepare), close, client.batch_execute(RESET)).await;
+        let answer = match prepared {
+            Ok(answer) => answer,
+            Err(error) => return not_prepared(failure(Command::Prepare, &error)),
+        };
+        self.clean = reset.is_ok();
         if self.connection.unreplicated() != waits_cancelled {
             return Preparation::Unsound(DatabaseError {
                 policy: Policy::VoteNo,
@@ -170,18 +199,27 @@ impl PostgresSession {
                 sql: None,
             });
         }
-        let read = facts.map_err(|error| failure(Command::Prepare, &error)).and_then(|answer| {
-            first_row(&answer)
-                .and_then(|row| Some((row.get(0)?.parse::<u64>().ok()?, parse_facts(row, 1)?)))
-                .ok_or_else(|| unexpected(Command::Prepare, "transaction id and server facts"))
+        let read = known.map(|(facts, xid8)| (xid8, facts)).or_else(|| {
+            let row = first_row(&answer)?;
+            Some((row.get(0)?.parse::<u64>().ok()?, parse_facts(row, 1)?))
         });
         match read {
-            Err(error) => Preparation::Unsound(error),
-            Ok((xid8, _)) if self.branch.xid8.is_some_and(|known| known != xid8) => {
+            None => Preparation::Unsound(unexpected(Command::Prepare, "transaction id and server facts")),
+            Some((xid8, _)) if self.branch.xid8.is_some_and(|known| known != xid8) => {
                 Preparation::Unsound(unexpected(Command::Prepare, "another transaction was prepared"))
             }
-            Ok((xid8, facts)) => Preparation::Prepared { xid8, facts },
+            Some((xid8, facts)) => {
+                self.facts = Some(facts).filter(|facts| !facts.in_recovery);
+                Preparation::Prepared { xid8, facts }
+            }
         }
+    }
+}
+
+fn not_prepared(error: DatabaseError) -> Preparation {
+    match (error.policy, error.aftermath) {
+        (Policy::Verify, _) | (_, Aftermath::Broken) => Preparation::Unknown(error),
+        (_, Aftermath::Answered | Aftermath::Replaced) => Preparation::Refused(error),
     }
 }
 
@@ -208,6 +246,7 @@ impl Session for PostgresSession {
              SET LOCAL idle_in_transaction_session_timeout = {timeout}; {whole}{IDENTITY}"
         ));
         self.branch = BranchState { read_only: options.read_only, ..BranchState::default() };
+        self.clean = false;
         Ok(())
     }
 
@@ -233,6 +272,10 @@ impl Session for PostgresSession {
         let (ran, identity) = join(execute, client.simple_query(IDENTITY)).await;
         let ran = ran?;
         let identity = identity.map_err(failed)?;
+        if self.parsed.len() >= KEPT_OPEN {
+            self.parsed.clear();
+        }
+        self.parsed.push(parsed);
         self.branch.note(Command::Statement, &identity)?;
         Ok(ran)
     }
@@ -270,17 +313,19 @@ impl Session for PostgresSession {
 
     async fn reset(&mut self) -> Result<(), DatabaseError> {
         self.branch = BranchState::default();
-        self.connection
-            .client
-            .batch_execute("DISCARD ALL")
-            .await
-            .map_err(|error| failure(Command::Statement, &error))
+        self.parsed.clear();
+        if !self.clean {
+            let reset = self.connection.client.batch_execute(RESET).await;
+            reset.map_err(|error| failure(Command::Statement, &error))?;
+            self.clean = true;
+        }
+        Ok(())
     }
 
     fn canceller(&self) -> Arc<dyn Canceller> {
         Arc::new(CancelRequest {
             token: self.connection.client.cancel_token(),
-            connector: self.connector.clone(),
+            connector: Arc::clone(&self.connector),
         })
     }
 
@@ -300,7 +345,7 @@ impl Session for PostgresSession {
 /// PostgreSQL's cancel request: a connection of its own that names the backend.
 struct CancelRequest {
     token: CancelToken,
-    connector: Connector,
+    connector: Arc<Connector>,
 }
 
 #[async_trait]
