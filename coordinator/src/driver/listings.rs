@@ -75,6 +75,8 @@ impl Driver {
         for session in &listing.sessions {
             self.on_open_session(participant, session);
         }
+        let there = listing.prepared.iter().map(|row| &row.gid).chain(&listing.busy).map(String::as_str);
+        self.settlement.listed(participant, &there.collect());
         self.settlement.heard(participant);
         self.settlement_progress();
     }
@@ -140,7 +142,7 @@ impl Driver {
                 if let Some(why) = &alarm {
                     self.alarms.raise(IMPOSTOR, &gid.to_string(), participant.as_str(), why);
                 }
-                self.settlement.rolls_back(gid.to_string());
+                self.settlement.rolls_back(gid.to_string(), participant);
                 let order = wire::rollback_branch(&gid.gtid, participant, Some(gid), 0, xid);
                 self.send(participant, order);
                 alarm.is_some()

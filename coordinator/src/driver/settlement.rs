@@ -12,7 +12,8 @@ use crate::protocol::record::Decided;
 pub(super) struct Settlement {
     since: Monotonic,
     owed: BTreeSet<LocalId>,
-    rolling_back: BTreeSet<String>,
+    /// By gid: where.
+    rolling_back: BTreeMap<String, ParticipantName>,
     heard: BTreeSet<ParticipantName>,
     committed: BTreeMap<ParticipantName, u64>,
     rolled_back: BTreeMap<ParticipantName, u64>,
@@ -24,7 +25,7 @@ impl Settlement {
         Self {
             since,
             owed: BTreeSet::new(),
-            rolling_back: BTreeSet::new(),
+            rolling_back: BTreeMap::new(),
             heard: BTreeSet::new(),
             committed: BTreeMap::new(),
             rolled_back: BTreeMap::new(),
@@ -36,15 +37,26 @@ impl Settlement {
         self.owed.insert(id);
     }
 
-    pub(super) fn rolls_back(&mut self, gid: String) {
+    pub(super) fn rolls_back(&mut self, gid: String, participant: &ParticipantName) {
         if !self.said {
-            self.rolling_back.insert(gid);
+            self.rolling_back.insert(gid, participant.clone());
         }
     }
 
     pub(super) fn heard(&mut self, participant: &ParticipantName) {
         if !self.said {
             self.heard.insert(participant.clone());
+        }
+    }
+
+    /// A complete listing shows `there`, prepared or worked on. What was to be rolled back and is not there
+    /// any more has been: the answer was lost with the agent, and will not come again.
+    pub(super) fn listed(&mut self, participant: &ParticipantName, there: &BTreeSet<&str>) {
+        let gone =
+            |gid: &String, at: &mut ParticipantName| at == participant && !there.contains(gid.as_str());
+        let gone = self.rolling_back.extract_if(.., gone).count() as u64;
+        if gone > 0 {
+            *self.rolled_back.entry(participant.clone()).or_default() += gone;
         }
     }
 
@@ -62,7 +74,7 @@ impl Settlement {
     }
 
     pub(super) fn rolled_back(&mut self, gid: &str, participant: &ParticipantName) {
-        if self.rolling_back.remove(gid) {
+        if self.rolling_back.remove(gid).is_some() {
             *self.rolled_back.entry(participant.clone()).or_default() += 1;
         }
     }
