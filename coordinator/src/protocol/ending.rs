@@ -19,7 +19,11 @@ impl Transaction {
                 effects
             }
             Record::Ended { .. } => vec![Effect::Retire],
-            Record::Heuristic(_) => self.finish_if_settled(),
+            Record::Heuristic(_) => {
+                let mut effects = self.finish_if_settled();
+                effects.extend(self.retire_if_undone());
+                effects
+            }
             Record::Decided(_)
             | Record::Delegated(_)
             | Record::Begun(_)
@@ -166,11 +170,9 @@ impl Transaction {
                     undo.done = true;
                     self.retire_if_undone()
                 }
+                // Done once that is on disk: a transaction that left memory before would be told without it.
                 GoneVerdict::Heuristic { kind, detail } => {
-                    undo.done = true;
-                    let mut effects = Self::depart(decided.gid(number), branch, kind, &detail);
-                    effects.extend(self.retire_if_undone());
-                    effects
+                    Self::depart(decided.gid(number), branch, kind, &detail)
                 }
                 GoneVerdict::AskAgain { alarm } => ask_again_with(branch, alarm),
             },

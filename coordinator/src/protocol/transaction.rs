@@ -169,16 +169,31 @@ impl Transaction {
         if !self.heuristics.contains(heuristic) {
             self.heuristics.push(heuristic.clone());
         }
-        let Phase::Committing { decided, delivered } = &mut self.phase else { return };
-        for (branch, delivery) in decided.branches.iter().zip(delivered) {
-            if branch.number == heuristic.gid.branch && *delivery == Delivery::Owed {
-                *delivery = match heuristic.kind {
-                    HeuristicKind::Mended => Delivery::Acknowledged,
-                    HeuristicKind::Rollback | HeuristicKind::Commit | HeuristicKind::Hazard => {
-                        Delivery::Heuristic
+        let number = heuristic.gid.branch;
+        match &mut self.phase {
+            Phase::Committing { decided, delivered } => {
+                for (branch, delivery) in decided.branches.iter().zip(delivered) {
+                    if branch.number == number && *delivery == Delivery::Owed {
+                        *delivery = match heuristic.kind {
+                            HeuristicKind::Mended => Delivery::Acknowledged,
+                            HeuristicKind::Rollback | HeuristicKind::Commit | HeuristicKind::Hazard => {
+                                Delivery::Heuristic
+                            }
+                        };
                     }
-                };
+                }
             }
+            Phase::Aborting { undone, .. } => {
+                for undo in undone.iter_mut().filter(|undo| undo.number == number) {
+                    undo.done = true;
+                }
+            }
+            Phase::Active { .. }
+            | Phase::Preparing { .. }
+            | Phase::Deciding { .. }
+            | Phase::Committed { .. }
+            | Phase::Aborted { .. }
+            | Phase::ReadOnly => {}
         }
     }
 

@@ -298,7 +298,10 @@ fn r15_a_branch_of_an_abort_that_committed_behind_our_back_is_recorded() {
     transaction.step(Event::TimedOut);
     let report = gone(XidStatus::Committed);
     let effects = transaction.step(Event::BranchEnded { branch: 0, was_commit: false, report });
-    assert_eq!(words(&effects), "force Heuristic heuristic completed retire");
+    assert_eq!(words(&effects), "force Heuristic heuristic");
+    let record = forced_record(&effects);
+    assert_eq!(words(&transaction.step(Event::Durable(record))), "completed retire");
+    assert_eq!(transaction.heuristics()[0].kind, HeuristicKind::Commit);
 }
 
 #[test]
