@@ -77,6 +77,8 @@ impl Driver {
         for listing in hello.listings {
             self.on_listing(agent, listing);
         }
+        // Something goes out in any case: it tells the link that the hello was judged.
+        self.out.messages.entry(agent).or_default();
     }
 
     fn judge_hello(&mut self, agent: AgentIndex, hello: &v1::AgentHello) {
@@ -111,6 +113,8 @@ impl Driver {
                  Nothing is begun and no abort is presumed; known commits are still delivered"
             ),
         );
+        // The agents keep the proof: this life may end, and the next one must not take the log for whole.
+        self.settings.durable.withhold();
         if self.stale.is_none() {
             self.stale = Some(proof.to_owned());
         }

@@ -41,7 +41,9 @@ type Outbox = mpsc::UnboundedReceiver<(Generation, Vec<v1::CoordinatorMessage>)>
 /// Starts the link to agent number `agent`. It tells `events` what happens, and ends when every clone of the
 /// returned handle is dropped, or the receiver of `events` is.
 ///
-/// Every frame carries the witness: `life`, and `durable` as it stands when the frame is made.
+/// Every frame carries the witness, `life` and `durable` as it stands when the frame is made, once the driver
+/// has judged the agent's hello: an agent replaces the witness that it keeps by the one that it is told, and
+/// the one that it keeps may be the only proof that this log is stale.
 pub fn start_link(
     agent: AgentIndex,
     dialer: Arc<dyn Dialer>,
@@ -76,13 +78,14 @@ struct Stamp {
 }
 
 impl Stamp {
+    /// With the witness, unless it is withheld.
     fn frame(&self, messages: Vec<v1::CoordinatorMessage>) -> v1::CoordinatorFrame {
-        let witness = v1::Witness {
+        let witness = self.durable.witness().map(|position| v1::Witness {
             epoch: self.life.epoch.0,
             incarnation: self.life.incarnation.get(),
-            position: self.durable.get(),
-        };
-        v1::CoordinatorFrame { witness: Some(witness), messages }
+            position,
+        });
+        v1::CoordinatorFrame { witness, messages }
     }
 }
 
@@ -126,7 +129,7 @@ impl Link {
 
     /// One stream, from dialling to its end. Returns how long to wait before the next.
     async fn once(&mut self, backoff: &mut Backoff, logged: &mut String) -> Result<Duration, Unwanted> {
-        let opening = open(self.dialer.as_ref(), self.stamp.frame(first(&self.hello)), &*self.seams.clock);
+        let opening = open(self.dialer.as_ref(), first(&self.hello), &*self.seams.clock);
         let opened = while_discarding(&mut self.outbox, opening).await?;
         let (generation, ending) = match opened {
             Ok((end, hello)) => {
@@ -189,9 +192,13 @@ impl Link {
     }
 }
 
-/// The messages of a stream's first frame.
-fn first(hello: &v1::CoordinatorHello) -> Vec<v1::CoordinatorMessage> {
-    vec![v1::CoordinatorMessage { kind: Some(ToAgent::Hello(hello.clone())) }]
+/// A stream's first frame. It carries no witness: see [`start_link`].
+fn first(hello: &v1::CoordinatorHello) -> v1::CoordinatorFrame {
+    unwitnessed(vec![v1::CoordinatorMessage { kind: Some(ToAgent::Hello(hello.clone())) }])
+}
+
+fn unwitnessed(messages: Vec<v1::CoordinatorMessage>) -> v1::CoordinatorFrame {
+    v1::CoordinatorFrame { witness: None, messages }
 }
 
 /// Does `work`, while everything that is sent into the outbox is thrown away: it was meant for a stream that
@@ -252,6 +259,7 @@ async fn write(
     let mut received = Vec::new();
     let mut idle = clock.sleep(IDLE);
     let mut silent = true;
+    let mut judged = false;
     loop {
         let got = {
             let receive = std::pin::pin!(outbox.recv_many(&mut received, MAX_MESSAGES));
@@ -263,11 +271,20 @@ async fn write(
         match got {
             Some(0) => return Err(Unwanted),
             Some(_) => {
-                let ours = received.drain(..).filter(|(meant_for, _)| *meant_for == generation);
-                waiting.extend(ours.flat_map(|(_, messages)| messages));
+                let first = !judged;
+                for (_, messages) in received.drain(..).filter(|(meant_for, _)| *meant_for == generation) {
+                    judged = true;
+                    waiting.extend(messages);
+                }
+                // The witness does not wait for something to say.
+                let newly_judged = first && judged && waiting.is_empty();
+                if newly_judged && outgoing.send(stamp.frame(Vec::new())).await.is_err() {
+                    return Ok(());
+                }
             }
             None => {
-                if silent && outgoing.send(stamp.frame(Vec::new())).await.is_err() {
+                let empty = if judged { stamp.frame(Vec::new()) } else { unwitnessed(Vec::new()) };
+                if silent && outgoing.send(empty).await.is_err() {
                     return Ok(());
                 }
                 silent = true;

@@ -169,7 +169,7 @@ fn vote(gtid: &str) -> FromAgent {
 }
 
 #[tokio::test]
-async fn the_hello_goes_first_and_alone_and_every_frame_carries_the_durable_position() {
+async fn the_hello_goes_first_and_alone_and_every_frame_behind_it_carries_the_durable_position() {
     let mut world = World::new();
     world.durable.advance(41);
     world.send(1, &["too-early"]);
@@ -177,7 +177,7 @@ async fn the_hello_goes_first_and_alone_and_every_frame_carries_the_durable_posi
     let hello = agent.frame().await;
     assert_eq!(hello.messages.len(), 1);
     assert!(matches!(&hello.messages[0].kind, Some(ToAgent::Hello(hello)) if hello.coordinator_id == "acme"));
-    assert_eq!(hello.witness, Some(v1::Witness { epoch: 7, incarnation: 0x3f_9ac2, position: 41 }));
+    assert_eq!(hello.witness, None, "the agent's own must be judged before it is replaced");
 
     agent.say(vec![FromAgent::Hello(v1::AgentHello { instance: 9, ..Default::default() })]).await;
     let up = world.event().await;
@@ -188,7 +188,25 @@ async fn the_hello_goes_first_and_alone_and_every_frame_carries_the_durable_posi
     world.send(1, &["c"]);
     let frame = agent.frame().await;
     assert_eq!(gtids(&frame), ["a", "b", "c"], "what waits together goes in one frame");
-    assert_eq!(frame.witness.unwrap().position, 42);
+    assert_eq!(frame.witness, Some(v1::Witness { epoch: 7, incarnation: 0x3f_9ac2, position: 42 }));
+}
+
+#[tokio::test]
+async fn no_frame_carries_a_witness_before_the_hello_was_judged_or_once_the_log_is_stale() {
+    let mut world = World::new();
+    world.durable.advance(41);
+    let (mut agent, generation) = world.up().await;
+    let mut idle = Box::pin(agent.frame());
+    let frame = world.until("an idle frame", |_| futures::FutureExt::now_or_never(&mut idle)).await;
+    drop(idle);
+    assert_eq!((frame.messages.len(), frame.witness), (0, None), "not judged yet");
+    world.send(generation, &[]);
+    let frame = agent.frame().await;
+    assert_eq!((frame.messages.len(), frame.witness.unwrap().position), (0, 41), "judged: told at once");
+    world.durable.withhold();
+    world.send(generation, &["known commits are delivered all the same"]);
+    let frame = agent.frame().await;
+    assert_eq!((frame.messages.len(), frame.witness), (1, None));
 }
 
 #[tokio::test]
@@ -281,7 +299,9 @@ async fn an_agent_that_does_not_say_hello_is_hung_up_on() {
 #[tokio::test]
 async fn an_idle_stream_repeats_the_witness() {
     let mut world = World::new();
-    let (mut agent, _) = world.up().await;
+    let (mut agent, generation) = world.up().await;
+    world.send(generation, &[]);
+    assert!(agent.frame().await.messages.is_empty());
     world.durable.advance(99);
     let mut next = Box::pin(async move { agent.frame().await });
     let frame = world.until("a frame", |_| futures::FutureExt::now_or_never(&mut next)).await;

@@ -8,7 +8,7 @@ pub mod link;
 mod link_tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -75,17 +75,34 @@ pub enum LinkEvent {
 /// The newest position on disk, for the witness in every frame. Written by the driver only after the log
 /// reported it durable.
 #[derive(Debug, Clone, Default)]
-pub struct DurablePosition(Arc<AtomicU64>);
+pub struct DurablePosition(Arc<Durable>);
+
+#[derive(Debug, Default)]
+struct Durable {
+    position: AtomicU64,
+    withheld: AtomicBool,
+}
 
 impl DurablePosition {
     /// Notes that the log is on disk as far as `position`.
     pub fn advance(&self, position: u64) {
-        self.0.fetch_max(position, Ordering::Release);
+        self.0.position.fetch_max(position, Ordering::Release);
     }
 
     /// The newest position noted.
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.0.position.load(Ordering::Acquire)
+    }
+
+    /// No frame carries a witness from now on: agents go on showing what proves the log stale, also to the
+    /// next life of it.
+    pub fn withhold(&self) {
+        self.0.withheld.store(true, Ordering::Release);
+    }
+
+    /// What a witness may say, unless nothing may be said.
+    pub fn witness(&self) -> Option<u64> {
+        (!self.0.withheld.load(Ordering::Acquire)).then(|| self.get())
     }
 }
 
@@ -103,6 +120,8 @@ impl LinkHandle {
 
     /// Sends `messages` as one frame on stream `generation`; dropped when that stream is gone. Never waits:
     /// what may be on its way is bounded by the number of live transactions.
+    ///
+    /// The first call for a stream says that its hello was judged: no frame before it carries a witness.
     pub fn send(&self, generation: Generation, messages: Vec<v1::CoordinatorMessage>) {
         let _ = self.outbox.send((generation, messages));
     }

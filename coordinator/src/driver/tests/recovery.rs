@@ -123,6 +123,9 @@ async fn r8_a_hello_that_proves_the_log_stale_is_judged_before_it_is_acted_on() 
         assert!(!world.told().await.contains("rollback"), "{proof}");
         assert!(world.alarms().await.contains(&"VOTUM-1401".to_owned()), "{proof}");
         assert!(matches!(world.begin().await, Err(RequestError::Unavailable(_))), "{proof}");
+        // An agent keeps the newest witness that it is told: this life's would take the place of the proof,
+        // and the next life would presume aborts.
+        assert_eq!(world.durable.witness(), None, "{proof}");
     }
 }
 

@@ -115,6 +115,8 @@ impl History for MemoryHistory {
 pub(super) struct World {
     pub(super) driver: DriverHandle,
     pub(super) log: Arc<MemoryLog>,
+    /// What the links' witness says.
+    pub(super) durable: DurablePosition,
     log_events: mpsc::UnboundedSender<LogEvent>,
     link_events: mpsc::UnboundedSender<LinkEvent>,
     outbox: mpsc::UnboundedReceiver<(Generation, Vec<v1::CoordinatorMessage>)>,
@@ -145,11 +147,12 @@ impl World {
             log: Arc::<MemoryLog>::clone(&log),
             events,
         };
+        let durable = DurablePosition::default();
         let settings = Settings {
             max_transactions: 5,
             completed_wait: Duration::from_secs(10),
             lease: 10,
-            durable: DurablePosition::default(),
+            durable: durable.clone(),
         };
         let agents = vec![AgentSettings {
             link: LinkHandle::new(outbox_sender),
@@ -158,7 +161,7 @@ impl World {
         }];
         let driver = start(settings, opened, agents, links, &Seams::production());
         let (generation, position, received) = (0, 100, Vec::new());
-        Self { driver, log, log_events, link_events, outbox, generation, position, received }
+        Self { driver, log, durable, log_events, link_events, outbox, generation, position, received }
     }
 
     fn lives() -> Vec<KnownLife> {
