@@ -182,7 +182,9 @@ fn several_threads_append_through_many_changes_of_halves_and_all_is_there_after_
     }
     running.close();
     // And once more, counted from what a close left.
-    place.open().history();
+    let mut running = place.open();
+    running.history();
+    running.close();
 }
 
 #[test]
