@@ -55,7 +55,9 @@ async fn health_and_reflection_answer_at_coordinator_and_agents() -> anyhow::Res
         eventually(&format!("{service:?} is serving"), async || {
             Ok(match health(&coordinator, service).await? {
                 ServingStatus::Serving => Found::Yes(()),
-                other => Found::NotYet(format!("{other:?}")),
+                other @ (ServingStatus::Unknown
+                | ServingStatus::NotServing
+                | ServingStatus::ServiceUnknown) => Found::NotYet(format!("{other:?}")),
             })
         })
         .await?;

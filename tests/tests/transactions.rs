@@ -124,11 +124,11 @@ async fn a_transaction_that_is_left_open_ends_at_its_timeout() -> anyhow::Result
     let scene = Scene::usual().await?;
     let tx = scene.begin("slow", &[A, B], scene.teller.votum().begin().timeout(SHORT)).await?;
     work(&tx, "slow", &[leg(A, 1, -5), leg(B, 1, 5)]).await?;
-    // The server itself would end the session too, whatever became of coordinator and agent.
+    // A little later the server itself would end the session, whatever became of coordinator and agent.
     for setting in ["statement_timeout", "idle_in_transaction_session_timeout"] {
         let sql = format!("SELECT setting::int8 FROM pg_settings WHERE name = '{setting}'");
         let limit: i64 = tx.query_one(A, &sql, &[]).await?.get(0)?;
-        assert!((1..=1_500).contains(&limit), "{setting} is {limit}");
+        assert!((1..=6_500).contains(&limit), "{setting} is {limit}");
     }
     let abort = found_aborted(scene.ended(tx.gtid()).await?)?;
     assert_eq!(abort.kind, AbortKind::Timeout, "{abort}");
