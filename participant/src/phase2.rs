@@ -237,7 +237,8 @@ impl<'a> Attempts<'a> {
                 report: false,
             });
             let standing = self.unless_stopped(branch.settled()).await?;
-            if standing.prepared.is_none() && !standing.perhaps_prepared {
+            // What a listing showed is there, whoever prepared it.
+            if standing.prepared.is_none() && !standing.perhaps_prepared && expected.listed_xid == 0 {
                 return never;
             }
             prepared = standing.prepared.filter(|_| standing.gid.as_ref() == gid);

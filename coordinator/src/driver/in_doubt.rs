@@ -140,7 +140,7 @@ impl Driver {
             return shown(String::new(), "not ours", "R12".into(), next);
         };
         let says = self.log_says(participant, &gid, row.xid, Some(&Owner::of(row, listing)));
-        let verdict = recovery::judge_prepared(gid.branch, row.xid, &says);
+        let verdict = recovery::judge_prepared(participant, gid.branch, row.xid, &says);
         shown(
             gid.gtid.to_string(),
             decision_word(&says),

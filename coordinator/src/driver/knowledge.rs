@@ -51,10 +51,10 @@ impl Driver {
         let decided = self.decision_of(gid, &history);
         let by_agent = owner.is_none_or(Owner::is_the_agents);
         // A gid that the log lists with that xid is ours, whatever its owner has become.
-        if !by_agent && !decided.as_ref().is_some_and(|decided| lists(decided, gid, xid)) {
+        if !by_agent && !decided.as_ref().is_some_and(|decided| lists(decided, participant, gid, xid)) {
             return LogSays::NotOurs { looks_like_ours: false };
         }
-        if let Some(settled) = settled(gid, &history) {
+        if let Some(settled) = settled(participant, gid, &history) {
             return settled;
         }
         if let Some(decision) = decided {
@@ -102,17 +102,20 @@ impl Driver {
     }
 }
 
-fn lists(decided: &Decided, gid: &Gid, xid: u32) -> bool {
-    decided.branches.iter().any(|branch| branch.number == gid.branch && low_half(branch.xid8) == xid)
+fn lists(decided: &Decided, participant: &ParticipantName, gid: &Gid, xid: u32) -> bool {
+    decided.branches.iter().any(|branch| {
+        branch.number == gid.branch && branch.participant == *participant && low_half(branch.xid8) == xid
+    })
 }
 
 /// What was recorded of this branch outside the protocol: the newest record counts.
-fn settled(gid: &Gid, history: &TransactionHistory) -> Option<LogSays> {
-    if let Some(resolved) = history.resolved.iter().rev().find(|resolved| resolved.gid == *gid) {
+fn settled(participant: &ParticipantName, gid: &Gid, history: &TransactionHistory) -> Option<LogSays> {
+    let here = |settled: &Gid, at: &ParticipantName| settled == gid && at == participant;
+    if let Some(resolved) = history.resolved.iter().rev().find(|r| here(&r.gid, &r.participant)) {
         let how = Settled::Resolved { commit: resolved.commit };
         return Some(LogSays::Settled { how, xid: resolved.xid });
     }
-    let heuristic = history.heuristics.iter().rev().find(|h| h.gid == *gid)?;
+    let heuristic = history.heuristics.iter().rev().find(|h| here(&h.gid, &h.participant))?;
     let decided_commit = history.decided.as_ref().is_some_and(|decided| decided.decision == Decision::Commit);
     let how = Settled::Heuristic { kind: heuristic.kind, decided_commit };
     Some(LogSays::Settled { how, xid: low_half(heuristic.xid8) })

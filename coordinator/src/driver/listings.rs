@@ -117,7 +117,7 @@ impl Driver {
         owner: Option<&Owner>,
     ) -> bool {
         let says = self.log_says(participant, gid, xid, owner);
-        let Verdict { row, action } = recovery::judge_prepared(gid.branch, xid, &says);
+        let Verdict { row, action } = recovery::judge_prepared(participant, gid.branch, xid, &says);
         tracing::debug!(gtid = %gid.gtid, %participant, %gid, %row, ?action, "judged");
         match action {
             Action::Leave => false,

@@ -4,6 +4,8 @@
 //! absence of a record comes last, so that a log which may lack records (stale, not counted, not all heard)
 //! touches only those rows. What cannot be known is a recorded hazard, never a guess.
 
+use votum_proto::names::ParticipantName;
+
 use super::record::{Decided, Decision, HeuristicKind, PreparedBranch};
 
 /// A row of the table. docs/protocol.md holds the table for people.
@@ -145,8 +147,9 @@ pub struct Verdict {
     pub action: Action,
 }
 
-/// Judges a prepared branch that a complete listing shows with transaction id `xid` (low 32 bits).
-pub fn judge_prepared(branch: u16, xid: u32, log: &LogSays) -> Verdict {
+/// Judges a prepared branch that a complete listing of `participant` shows with transaction id `xid` (low 32
+/// bits).
+pub fn judge_prepared(participant: &ParticipantName, branch: u16, xid: u32, log: &LogSays) -> Verdict {
     let verdict = |row, action| Verdict { row, action };
     match log {
         LogSays::NotOurs { looks_like_ours: false } => verdict(Row::R12, Action::Leave),
@@ -163,7 +166,7 @@ pub fn judge_prepared(branch: u16, xid: u32, log: &LogSays) -> Verdict {
             Action::LeaveAndAlarm("it was settled before under another transaction id".into()),
         ),
         LogSays::Decided { decision, acknowledged } => match decision.decision {
-            Decision::Commit => commit_decided(branch, xid, decision, *acknowledged),
+            Decision::Commit => commit_decided(participant, branch, xid, decision, *acknowledged),
             Decision::Abort(_) => verdict(Row::R14, Action::Rollback { alarm: None }),
         },
         LogSays::Delegated { deciding: true, answer_may_come: false } => verdict(
@@ -178,8 +181,17 @@ pub fn judge_prepared(branch: u16, xid: u32, log: &LogSays) -> Verdict {
     }
 }
 
-fn commit_decided(branch: u16, xid: u32, decided: &Decided, acknowledged: bool) -> Verdict {
-    match decided.branches.iter().find(|listed| listed.number == branch) {
+fn commit_decided(
+    participant: &ParticipantName,
+    branch: u16,
+    xid: u32,
+    decided: &Decided,
+    acknowledged: bool,
+) -> Verdict {
+    // Another server may have given out the same xid: a branch is the one that was decided only where it was.
+    let listed =
+        decided.branches.iter().find(|listed| listed.number == branch && listed.participant == *participant);
+    match listed {
         Some(listed) if low_half(listed.xid8) == xid => {
             Verdict { row: Row::R1, action: Action::Commit { xid8: listed.xid8, mends: acknowledged } }
         }
@@ -194,7 +206,7 @@ fn commit_decided(branch: u16, xid: u32, decided: &Decided, acknowledged: bool) 
         },
         None => Verdict {
             row: Row::R1x,
-            action: Action::Rollback { alarm: Some("the decision does not name this branch".into()) },
+            action: Action::Rollback { alarm: Some("the decision does not name this branch here".into()) },
         },
     }
 }

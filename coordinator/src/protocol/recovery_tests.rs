@@ -3,6 +3,10 @@
 use super::super::record::{AbortKind, AbortReason};
 use super::*;
 
+fn bank_a() -> ParticipantName {
+    "bank_a".parse().unwrap()
+}
+
 fn branch() -> PreparedBranch {
     PreparedBranch {
         number: 0,
@@ -43,7 +47,7 @@ fn gone(status: XidStatus) -> Gone {
 }
 
 fn row_and_action(branch: u16, xid: u32, log: &LogSays) -> (Row, Action) {
-    let Verdict { row, action } = judge_prepared(branch, xid, log);
+    let Verdict { row, action } = judge_prepared(&bank_a(), branch, xid, log);
     (row, action)
 }
 
@@ -51,7 +55,7 @@ fn row_and_action(branch: u16, xid: u32, log: &LogSays) -> (Row, Action) {
 fn r12_a_gid_that_is_not_ours_is_never_touched() {
     let foreign = LogSays::NotOurs { looks_like_ours: false };
     assert_eq!(row_and_action(0, 700, &foreign), (Row::R12, Action::Leave));
-    let forged = judge_prepared(0, 700, &LogSays::NotOurs { looks_like_ours: true });
+    let forged = judge_prepared(&bank_a(), 0, 700, &LogSays::NotOurs { looks_like_ours: true });
     assert!(matches!(forged, Verdict { row: Row::R12, action: Action::LeaveAndAlarm(_) }));
 }
 
@@ -60,7 +64,7 @@ fn r16_what_was_settled_is_done_as_recorded_for_that_xid_only() {
     let resolved = |commit| LogSays::Settled { how: Settled::Resolved { commit }, xid: 700 };
     assert_eq!(row_and_action(0, 700, &resolved(true)), (Row::R16, Action::Commit { xid8: 0, mends: false }));
     assert_eq!(row_and_action(0, 700, &resolved(false)), (Row::R16, Action::Rollback { alarm: None }));
-    let other = judge_prepared(0, 701, &resolved(true));
+    let other = judge_prepared(&bank_a(), 0, 701, &resolved(true));
     assert!(matches!(other.action, Action::LeaveAndAlarm(_)), "{other:?}");
 }
 
@@ -89,12 +93,18 @@ fn r1_a_branch_that_had_acknowledged_and_is_prepared_again_is_committed_and_reco
 #[test]
 fn r1x_another_xid_or_an_unlisted_branch_under_a_commit_is_rolled_back_with_an_alarm() {
     for (branch, xid) in [(0, 701), (1, 700)] {
-        let verdict = judge_prepared(branch, xid, &commit(false));
+        let verdict = judge_prepared(&bank_a(), branch, xid, &commit(false));
         assert!(
             matches!(verdict, Verdict { row: Row::R1x, action: Action::Rollback { alarm: Some(_) } }),
             "{verdict:?}"
         );
     }
+}
+
+#[test]
+fn r1x_a_listed_branch_at_another_participant_is_not_the_one_that_was_decided() {
+    let verdict = judge_prepared(&"bank_b".parse().unwrap(), 0, 700, &commit(false));
+    assert!(matches!(verdict, Verdict { row: Row::R1x, action: Action::Rollback { alarm: Some(_) } }));
 }
 
 #[test]
@@ -106,7 +116,7 @@ fn r14_a_prepared_branch_of_an_abort_is_rolled_back() {
 #[test]
 fn r13_a_delegated_branch_whose_answer_cannot_come_is_left_with_an_alarm() {
     let log = LogSays::Delegated { deciding: true, answer_may_come: false };
-    let verdict = judge_prepared(0, 700, &log);
+    let verdict = judge_prepared(&bank_a(), 0, 700, &log);
     assert!(matches!(verdict, Verdict { row: Row::R13, action: Action::LeaveAndAlarm(_) }));
 }
 
@@ -126,7 +136,7 @@ fn r6_an_undecided_live_branch_is_left_to_the_live_protocol() {
 #[test]
 fn r8_absence_that_proves_nothing_leaves_the_branch_with_an_alarm() {
     let log = LogSays::Nothing(Absence::Unproven("the log is stale".into()));
-    let verdict = judge_prepared(0, 700, &log);
+    let verdict = judge_prepared(&bank_a(), 0, 700, &log);
     assert!(matches!(verdict, Verdict { row: Row::R8, action: Action::LeaveAndAlarm(_) }));
 }
 
