@@ -6,7 +6,7 @@ use super::request::{Answer, RequestError, Resolve};
 use super::{Driver, LogState, Pending, wire};
 use crate::protocol::event::Report;
 use crate::protocol::record::{Decision, MAX_LABEL, MAX_TEXT, Record, Resolved, cut};
-use crate::protocol::recovery::{Absence, LogSays};
+use crate::protocol::recovery::{Absence, LogSays, Settled};
 
 /// A resolution on its way to the disk.
 pub(super) struct Resolution {
@@ -27,8 +27,15 @@ enum Judgement {
 }
 
 impl Driver {
-    /// What contradicts a known decision is refused. A resolution is on disk before the database is told.
+    /// What contradicts a known decision, or another person, is refused. A resolution is on disk before the
+    /// database is told.
     pub(super) fn resolve(&mut self, resolve: Resolve, answer: Answer<v1::ResolveResponse>) {
+        if self.is_being_resolved(&resolve) {
+            let why =
+                format!("another resolution of {} is under way; look again when it is done", resolve.gid);
+            let _ = answer.send(Err(RequestError::Invalid(why)));
+            return;
+        }
         let result = match self.judge_resolution(&resolve) {
             Judgement::Refused(why) => Err(RequestError::Invalid(why)),
             Judgement::Agrees(why) => {
@@ -47,6 +54,16 @@ impl Driver {
             },
         };
         let _ = answer.send(result);
+    }
+
+    /// Whether a resolution of the branch is on its way to the disk.
+    fn is_being_resolved(&self, resolve: &Resolve) -> bool {
+        self.pending.iter().any(|(_, pending)| match pending {
+            Pending::Resolution(other) => {
+                (&other.resolve.gid, &other.resolve.participant) == (&resolve.gid, &resolve.participant)
+            }
+            Pending::Transaction(..) | Pending::Lease(_) | Pending::Note => false,
+        })
     }
 
     /// The transaction id under which the branch waits for a person.
@@ -108,6 +125,10 @@ impl Driver {
                     Refused("refused: the decision is ABORT; other branches roll back or have".into())
                 }
             },
+            // 0: it waits for nobody any more.
+            LogSays::Settled { how, xid: settled } if xid == 0 || settled == xid => {
+                already_settled(how, resolve.commit)
+            }
             LogSays::Settled { .. } => Decides("it was settled before, for another transaction id".into()),
             LogSays::Delegated { .. } => Refused("refused: its decision was delegated".into()),
             LogSays::Nothing(Absence::Live) => {
@@ -157,6 +178,21 @@ impl Driver {
             Report::OtherXid(xid) => format!("left alone: it is prepared with transaction id {xid}"),
         };
         let _ = answer.send(Ok(response));
+    }
+}
+
+/// What was settled under the same transaction id stays settled.
+fn already_settled(how: Settled, commit: bool) -> Judgement {
+    match how {
+        Settled::Resolved { commit: before } if before == commit => {
+            Judgement::Agrees("it was resolved so before: this agrees with it".into())
+        }
+        Settled::Resolved { .. } => {
+            Judgement::Refused("refused: it was resolved the other way before, and has ended so".into())
+        }
+        Settled::Heuristic { .. } => Judgement::Refused(
+            "refused: how it ended is recorded, and what is prepared of it is ended as recorded".into(),
+        ),
     }
 }
 

@@ -208,6 +208,35 @@ async fn r10_below_the_mark_a_branch_waits_for_a_person_whose_word_is_forced_fir
 }
 
 #[tokio::test]
+async fn a_resolution_that_contradicts_another_one_is_refused_also_while_that_one_is_under_way() {
+    let mut world = World::ready().await;
+    *world.log.durable.mark.lock().unwrap() = Some(gtid(6, 5));
+    world.agent_lists(World::listing("a", vec![World::row(&gid(6, 3, 0), 700)])).await;
+    let resolve = |commit| Resolve {
+        gid: gid(6, 3, 0),
+        participant: name("a"),
+        commit,
+        operator: "op".into(),
+        reason: "the ledger says so".into(),
+        apply: true,
+    };
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    world.driver.send(Request::Resolve(resolve(true), answer)).await;
+    let refused = world.driver.ask(|answer| Request::Resolve(resolve(false), answer)).await;
+    assert!(matches!(refused, Err(RequestError::Invalid(_))), "on its way to the disk: {refused:?}");
+    world.force().await;
+    let refused = world.driver.ask(|answer| Request::Resolve(resolve(false), answer)).await;
+    assert!(matches!(refused, Err(RequestError::Invalid(_))), "ordered: {refused:?}");
+    world.agent_has(&gid(6, 3, 0), "a", true).await;
+    assert_eq!(answered.await.unwrap().unwrap().result, "done");
+    let refused = world.driver.ask(|answer| Request::Resolve(resolve(false), answer)).await;
+    assert!(matches!(refused, Err(RequestError::Invalid(_))), "done, not listed since: {refused:?}");
+    let agreed = world.driver.ask(|answer| Request::Resolve(resolve(true), answer)).await.unwrap();
+    assert!(!agreed.applied && agreed.judgement.contains("agrees"), "{agreed:?}");
+    assert_eq!(world.told().await, "commit@a?");
+}
+
+#[tokio::test]
 async fn a_resolution_that_contradicts_a_known_decision_is_refused() {
     let mut world = World::ready().await;
     world.log.durable.records.lock().unwrap().push(Record::Decided(decided_commit(6, 3)));
