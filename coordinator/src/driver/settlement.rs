@@ -52,9 +52,9 @@ impl Settlement {
     /// A complete listing shows `there`, prepared or worked on. What was to be rolled back and is not there
     /// any more has been: the answer was lost with the agent, and will not come again.
     pub(super) fn listed(&mut self, participant: &ParticipantName, there: &BTreeSet<&str>) {
-        let gone =
-            |gid: &String, at: &mut ParticipantName| at == participant && !there.contains(gid.as_str());
-        let gone = self.rolling_back.extract_if(.., gone).count() as u64;
+        let before = self.rolling_back.len();
+        self.rolling_back.retain(|gid, at| at != participant || there.contains(gid.as_str()));
+        let gone = (before - self.rolling_back.len()) as u64;
         if gone > 0 {
             *self.rolled_back.entry(participant.clone()).or_default() += gone;
         }
