@@ -186,6 +186,40 @@ async fn other_types_come_as_binary_with_their_oid_and_go_back_as_they_came() {
 }
 
 #[tokio::test]
+async fn types_that_are_not_built_in_are_known_to_every_branch_on_a_session() {
+    let world = World::with(|config| config.sessions = 1).await;
+    world
+        .direct()
+        .await
+        .batch_execute("CREATE TYPE mood AS ENUM ('sad'); CREATE TYPE hue AS ENUM ('red')")
+        .await
+        .unwrap();
+    let mut coordinator = world.coordinator().await;
+    for (seq, value) in [(1, "'sad'::mood"), (2, "'red'::hue")] {
+        let mut branch = world.branch(&coordinator, seq);
+        branch.ok(&format!("SELECT {value}")).await;
+        branch.ok("UPDATE account SET balance = balance - 1 WHERE id = 1").await;
+        coordinator.prepare(&branch).await;
+        let xid8 = coordinator.vote_yes(seq).await.xid8;
+        coordinator.commit(seq, xid8, false).await;
+        coordinator.branch_end(seq).await;
+    }
+}
+
+/// I15: the client would take the error for a statement without effect.
+#[tokio::test]
+async fn a_statement_that_ran_and_whose_reply_cannot_be_read_ends_its_branch() {
+    let world = World::new().await;
+    let mut coordinator = world.coordinator().await;
+    let mut branch = world.branch(&coordinator, 1);
+    branch.ok("SET LOCAL client_encoding = 'LATIN1'").await;
+    let status = branch.fails("UPDATE account SET balance = 0 WHERE id = 1 RETURNING chr(233)").await;
+    assert_eq!(code(&status).0, "VOTUM-2005");
+    let lost = coordinator.session_lost(1).await;
+    assert!(lost.message.contains("client_encoding"), "{lost:?}");
+}
+
+#[tokio::test]
 async fn parameters_take_the_type_of_the_place_where_they_stand() {
     let world = World::new().await;
     world

@@ -50,6 +50,9 @@ pub(super) struct PostgresSession {
     facts: Option<ServerFacts>,
     /// Reset, and not used since.
     clean: bool,
+    /// The driver has asked, or may have asked, for types that are not built in. It keeps the statements with
+    /// which it asks for ever, and the reset takes them away: such a session serves one branch alone.
+    asked_for_types: bool,
 }
 
 /// What is known of the session's present transaction.
@@ -109,6 +112,7 @@ impl PostgresSession {
             parsed: Vec::new(),
             facts: None,
             clean: true,
+            asked_for_types: false,
         }
     }
 
@@ -130,6 +134,11 @@ impl PostgresSession {
                 parsed
             }
         };
+        let built_in = |parsed: &tokio_postgres::Statement| {
+            let columns = parsed.columns().iter().map(tokio_postgres::Column::type_);
+            columns.chain(parsed.params()).all(|known| Type::from_oid(known.oid()).is_some())
+        };
+        self.asked_for_types |= !parsed.as_ref().is_ok_and(built_in);
         parsed.map_err(|error| failure(Command::Statement, &error))
     }
 
@@ -216,6 +225,13 @@ impl PostgresSession {
     }
 }
 
+/// The statement has run, and its reply cannot be given: the client would take its error for a statement
+/// without effect, and commit the effect with the rest (I15).
+fn unreadable_value() -> DatabaseError {
+    let what = "a value in a form that is not its type's, as after a change of client_encoding";
+    DatabaseError { aftermath: Aftermath::Replaced, ..unexpected(Command::Statement, what) }
+}
+
 fn not_prepared(error: DatabaseError) -> Preparation {
     match (error.policy, error.aftermath) {
         (Policy::Verify, _) | (_, Aftermath::Broken) => Preparation::Unknown(error),
@@ -261,9 +277,7 @@ impl Session for PostgresSession {
             let parameters = parameters.iter().map(|parameter| parameter as &(dyn ToSql + Sync));
             let mut rows = pin!(client.query_raw(&parsed, parameters).await.map_err(failed)?);
             while let Some(row) = rows.as_mut().try_next().await.map_err(failed)? {
-                let row = values::row(&row, statement.raw_binary).ok_or_else(|| {
-                    unexpected(Command::Statement, "a value in a form that is not its type's")
-                })?;
+                let row = values::row(&row, statement.raw_binary).ok_or_else(unreadable_value)?;
                 sink.row(row).await;
             }
             Ok(rows.rows_affected().unwrap_or(0))
@@ -314,6 +328,9 @@ impl Session for PostgresSession {
     async fn reset(&mut self) -> Result<(), DatabaseError> {
         self.branch = BranchState::default();
         self.parsed.clear();
+        if self.asked_for_types {
+            return Err(unexpected(Command::Statement, "the session cannot be reset"));
+        }
         if !self.clean {
             let reset = self.connection.client.batch_execute(RESET).await;
             reset.map_err(|error| failure(Command::Statement, &error))?;
