@@ -1,6 +1,7 @@
 //! Databases that stop as in a power cut, and server processes that are ended in the middle of PREPARE and
 //! COMMIT PREPARED.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
 #![cfg(test)] // clippy then lets helpers fail as tests do
 
 use std::sync::Arc;

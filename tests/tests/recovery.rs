@@ -1,6 +1,8 @@
 //! Recovery: crashes upon crashes, crashes under load, and what people did by hand meanwhile. Rows of the
 //! recovery table are named.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
+
 use std::sync::Arc;
 
 use votum_client::Outcome;

@@ -1,6 +1,8 @@
 //! Logs that are not what the databases have seen: begun anew, restored from an older copy, copied, of another
 //! coordinator. Nothing is concluded from what such a log does not say.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
