@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio_postgres::config::Host;
 use votum_proto::address::Address;
 use votum_proto::names::{CoordinatorId, ParticipantName};
 use votum_proto::service::config::Check;
 use votum_proto::service::logging::Logging;
+
+use crate::postgres;
 
 /// What is wrong with the configuration, as a sentence with its remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -221,23 +222,9 @@ impl ParticipantConfig {
         }
     }
 
-    /// The connection string, read.
-    pub(crate) fn parsed_connection(&self) -> Result<tokio_postgres::Config, ConfigProblem> {
-        // The driver's error repeats no value, so it cannot repeat a password.
-        self.connection.parse::<tokio_postgres::Config>().map_err(|error| {
-            ConfigProblem(format!(
-                "connection cannot be read ({error}): write \"host=… port=… user=… dbname=…\" or a \
-                 postgresql:// URL"
-            ))
-        })
-    }
-
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        match self.parsed_connection() {
-            Err(problem) => problems.push(problem.0),
-            Ok(config) => problems.extend(self.connection_problems(&config)),
-        }
+        problems.extend(postgres::connection::problems(self));
         if self.password_file.is_some() && self.password_env.is_some() {
             problems.push("both password_file and password_env are given: keep one".into());
         }
@@ -254,41 +241,6 @@ impl ParticipantConfig {
         }
         if self.phase2_connections == Some(0) {
             problems.push("phase2_connections is 0: it must be at least 1".into());
-        }
-        problems
-    }
-
-    fn connection_problems(&self, config: &tokio_postgres::Config) -> Vec<String> {
-        let mut problems = Vec::new();
-        if config.get_password().is_some() {
-            problems.push(
-                "connection holds a password, which would be visible to everybody who reads this file: put it \
-                 in a file of its own and name that with password_file, or use password_env"
-                    .into(),
-            );
-        }
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            problems.push("connection names no host".into());
-        }
-        if config.get_hosts().len().max(config.get_hostaddrs().len()) > 1 {
-            problems.push(
-                "connection names several hosts: a participant is one server, because what it answers about \
-                 a transaction must come from the server that ran it"
-                    .into(),
-            );
-        }
-        if config.get_user().is_none() {
-            problems.push("connection names no user".into());
-        }
-        if config.get_dbname().is_none() {
-            problems.push("connection names no dbname".into());
-        }
-        let by_socket = config.get_hosts().iter().any(|host| match host {
-            Host::Unix(_) => true,
-            Host::Tcp(_) => false,
-        });
-        if by_socket && self.tls != Tls::Disable {
-            problems.push("tls over a Unix socket is not possible: leave tls out".into());
         }
         problems
     }

@@ -31,7 +31,7 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(participant: &ParticipantConfig, seams: Seams) -> Result<Self, ConfigProblem> {
-        let mut config: Config = participant.parsed_connection()?;
+        let mut config: Config = super::connection::read(participant)?;
         if let Some(password) = password(participant)? {
             config.password(password);
         }

@@ -5,6 +5,7 @@
 
 mod commands;
 mod connect;
+pub(crate) mod connection;
 mod listing;
 pub(crate) mod policy;
 mod session;
