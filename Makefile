@@ -26,6 +26,11 @@ setup: ## Find or install Rust, a C compiler and PostgreSQL
 	@tests/scripts/install-toolchain
 	@tests/scripts/install-postgres >/dev/null
 
+# For the example that speaks the plain contract, which a test runs.
+.PHONY: python
+python:
+	@tests/scripts/python-env >/dev/null
+
 .PHONY: demo
 demo: setup ## Watch money move between two PostgreSQL servers while the coordinator is killed
 	$(call step,building the demonstration (once, some minutes))
@@ -41,7 +46,7 @@ bench: setup ## Measure Votum against a client without a coordinator (about six 
 	@tests/scripts/to-the-end $(TARGET)/release/votum-bench --json $(TARGET)/bench.json $(BENCH)
 
 .PHONY: test
-test: setup format lint docs binaries run-tests ## Everything that must hold before a change is accepted
+test: setup python format lint docs binaries run-tests ## Everything that must hold before a change is accepted
 	$(call step,all passed)
 
 .PHONY: format
