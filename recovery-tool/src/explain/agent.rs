@@ -151,4 +151,14 @@ pub(super) const PAGES: &[Page] = &[
         safe: "Nothing is prepared there that could not be ended.",
         remedy: "Change what the line names, and restart the database if the setting needs it.",
     },
+    Page {
+        code: "VOTUM-2103",
+        title: "a coordinator expects a participant that this agent does not serve",
+        meaning: "The coordinator's configuration names this agent for a participant, and the agent's own \
+            configuration has none of that name. Branches there are refused until it has.",
+        cause: "A name that is written differently in the two configurations, or the address of another \
+            agent.",
+        safe: "The agent's other participants are served. Nothing is concluded about the one that is missing.",
+        remedy: "Correct the name, or the address, in one of the two configurations, and restart that process.",
+    },
 ];
