@@ -59,8 +59,8 @@ The smallest configuration:
   [log]
   directory = \"/var/lib/votum/log\"
   [[participants]]
-  name = \"bank-a\"
-  agent = \"127.0.0.1:7401\"
+  name = \"bank_a\"
+  agent = \"127.0.0.1:7501\"
 
 SIGTERM or SIGINT: takes no new transactions, waits up to limits.drain_ms for those that
 are being decided, and stops. A second one ends the process at once, which loses nothing

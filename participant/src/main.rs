@@ -14,12 +14,12 @@ const WRONG: u8 = 2;
 
 const EXAMPLE: &str = r#"Example configuration:
 
-  listen = "127.0.0.1:7411"            # or unix:/run/votum/bank-a.sock
+  listen = "127.0.0.1:7501"            # or unix:/run/votum/bank_a.sock
 
   [[participants]]
-  name = "bank-a"                      # the name in the coordinator's configuration
+  name = "bank_a"                      # the name in the coordinator's configuration
   connection = "host=db.example port=5432 user=votum dbname=bank"
-  password_file = "/etc/votum/bank-a.password"
+  password_file = "/etc/votum/bank_a.password"
   tls = "verify-full"                  # disable (the default), require, verify-full
 
 The database needs max_prepared_transactions > 0. Every key can be overridden from the

@@ -45,7 +45,7 @@ pub(crate) struct Connection {
     /// [default: http://127.0.0.1:7400]
     #[arg(long, value_name = "ADDR", env = "VOTUM_COORDINATOR", global = true, hide_env_values = true)]
     coordinator: Option<Address>,
-    /// Read the log in this directory instead: of a stopped coordinator, or a copy
+    /// Read the log in this directory instead, of a stopped coordinator or a copy: for list, show and log
     #[arg(long, value_name = "DIR", global = true)]
     directory: Option<PathBuf>,
     /// Answer with one JSON document
@@ -107,8 +107,8 @@ Examples:
   votumctl status --json | jq .alarms
   votumctl status --older-than 5 || page-somebody
 
-Ends with 1 when there is an alarm, the log is not in order, a participant is not connected, or a branch
-is in doubt for longer than --older-than.")]
+Ends with 1 when there is an alarm, the log is not in order, a participant is not connected, or a
+branch is in doubt for longer than --older-than.")]
 pub(crate) struct StatusArgs {
     /// How many seconds a branch may be in doubt before that asks for attention
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
@@ -121,10 +121,11 @@ pub(crate) struct StatusArgs {
 Examples:
   votumctl list
   votumctl list --state committing
-  votumctl list --participant bank-a --limit 20 --json
+  votumctl list --participant bank_a --limit 20 --json
   votumctl list --directory /var/lib/votum
 
-States: active, preparing, deciding, committing, committed, aborting, aborted, delegating, undecided.")]
+States: active, preparing, deciding, committing, committed, aborting, aborted, delegating,
+undecided.")]
 pub(crate) struct ListArgs {
     /// Only those in this state
     #[arg(long, value_name = "STATE")]
@@ -156,11 +157,11 @@ pub(crate) struct ShowArgs {
 #[command(after_help = "\
 Examples:
   votumctl in-doubt
-  votumctl in-doubt --participant bank-a --wait 30
+  votumctl in-doubt --participant bank_a --wait 30
   votumctl in-doubt --json | jq '.branches[] | select(.blocked_sessions > 0)'
 
-Prepared transactions of others are listed apart; Votum never touches them. Ends with 1 when a branch waits
-for a person, or a participant could not be asked.")]
+Prepared transactions of others are listed apart; Votum never touches them. Ends with 1 when a
+branch waits for a person, or a participant could not be asked.")]
 pub(crate) struct InDoubtArgs {
     /// Only this participant
     #[arg(long, value_name = "NAME")]
@@ -174,8 +175,8 @@ pub(crate) struct InDoubtArgs {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("action").required(true).args(["commit", "rollback"]), after_help = "\
 Examples:
-  votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank-a --rollback --reason 4711
-  votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank-a --rollback --reason 4711 --yes
+  votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank_a --rollback --reason 4711
+  votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank_a --rollback --reason 4711 --yes
 
 What contradicts a known decision is refused, with 4. Who settled it and why are kept in the log.")]
 pub(crate) struct ResolveArgs {
@@ -233,9 +234,9 @@ Examples:
   votumctl log salvage --directory /var/lib/votum
   votumctl log salvage --directory /var/lib/votum --json > salvaged.jsonl
 
-A record outside the chain of batches is marked doubtful: it may never have been acknowledged, or be of an
-earlier time, and is never a decision. With --json: one document on each line. Ends with 1 when the log
-would not be opened.")]
+A record outside the chain of batches is marked doubtful: it may never have been acknowledged, or
+be of an earlier time, and is never a decision. With --json: one document on each line. Ends with 1
+when the log would not be opened.")]
     Salvage,
 }
 
