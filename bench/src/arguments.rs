@@ -1,5 +1,6 @@
 //! What may be said on the command line.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,6 +39,10 @@ pub(crate) struct Arguments {
     /// measured unless one is named.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Wait::Decided, Wait::Completed])]
     pub(crate) wait: Vec<Wait>,
+    /// How the client reaches the databases and Votum, and the coordinator its agents. An agent lives beside
+    /// its database and always uses the Unix socket.
+    #[arg(long, value_enum, default_value = "tcp", conflicts_with = "coordinator")]
+    pub(crate) over: Over,
     /// Also writes every round and the summary to this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -57,6 +62,24 @@ pub(crate) enum Wait {
     Decided,
     /// When every bank has acknowledged.
     Completed,
+}
+
+/// Between which kinds of sockets messages go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Over {
+    /// TCP on this machine: as between machines, but for the network's delay.
+    Tcp,
+    /// Unix sockets.
+    Unix,
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Unix => "Unix sockets",
+        })
+    }
 }
 
 impl Arguments {

@@ -5,7 +5,7 @@ use votum_tests::postgres;
 use votum_tests::process::Build;
 use votum_tests::world::World;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Over};
 use crate::cpu::Group;
 
 /// The settings of our own servers; everything else is PostgreSQL's default, and writes are forced.
@@ -64,7 +64,11 @@ impl Installation {
     async fn start(arguments: &Arguments) -> anyhow::Result<Self> {
         let settings = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let servers = postgres::Options { max_prepared_transactions: PREPARED_TRANSACTIONS, settings };
-        let world = World::builder()
+        let builder = match arguments.over {
+            Over::Tcp => World::builder().tcp(),
+            Over::Unix => World::builder(),
+        };
+        let world = builder
             .banks(usize::try_from(arguments.participants)?)
             .own_servers(servers)
             .build(Build::Plain)
@@ -75,7 +79,15 @@ impl Installation {
             .await?;
         let bank = |bank: &votum_tests::world::Bank| BankAddress {
             participant: bank.name.clone(),
-            connection: bank.server.connection(&bank.database, postgres::ROLE),
+            connection: match arguments.over {
+                Over::Tcp => format!(
+                    "host=127.0.0.1 port={} user={} dbname={}",
+                    bank.server.port(),
+                    postgres::ROLE,
+                    bank.database
+                ),
+                Over::Unix => bank.server.connection(&bank.database, postgres::ROLE),
+            },
         };
         let banks = world.banks.iter().map(bank).collect();
         Ok(Self { coordinator: world.address().to_string(), banks, world: Some(world) })

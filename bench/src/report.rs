@@ -228,6 +228,8 @@ pub(crate) struct Report {
     version: &'static str,
     participants: u32,
     seconds: u64,
+    /// `None` where the installation is not our own.
+    over: Option<String>,
     machine: Machine,
     summary: Vec<Summary>,
     rounds: Vec<Round>,
@@ -242,6 +244,7 @@ impl Report {
             version: env!("CARGO_PKG_VERSION"),
             participants: arguments.participants,
             seconds: arguments.window().as_secs(),
+            over: arguments.coordinator.is_none().then(|| arguments.over.to_string()),
             machine,
             summary: each.filter_map(|(workers, one)| Summary::of(one, workers, &rounds)).collect(),
             rounds,
@@ -285,11 +288,11 @@ impl fmt::Display for Report {
         for (place, column) in table.column_iter_mut().enumerate() {
             column.set_cell_alignment(if place == 1 { CellAlignment::Left } else { CellAlignment::Right });
         }
-        write!(
-            f,
-            "Medians of {} s each, {} banks in every transfer:\n{table}",
-            self.seconds, self.participants
-        )
+        write!(f, "Medians of {} s each, {} banks in every transfer", self.seconds, self.participants)?;
+        if let Some(over) = &self.over {
+            write!(f, ", over {over}")?;
+        }
+        write!(f, ":\n{table}")
     }
 }
 
