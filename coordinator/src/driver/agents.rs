@@ -231,7 +231,8 @@ impl Driver {
         let Ok(gid) = end.gid.parse::<Gid>() else { return };
         self.resolution_answered(&end.gid, &report);
         self.note_mended(&end.gid, end.was_commit, &report);
-        if !end.was_commit {
+        // Other work under that name: the order was not carried out, and the next listing is judged anew.
+        if !end.was_commit && !matches!(report, Report::OtherXid(_)) {
             self.settlement.rolled_back(&end.gid, &participant);
         }
         self.alarms.clear(PHASE_TWO, &gtid.to_string(), participant.as_str());

@@ -6,7 +6,7 @@ use votum_proto::names::ParticipantName;
 use votum_proto::runtime::Monotonic;
 
 use super::{Driver, LocalId};
-use crate::protocol::record::Decided;
+use crate::protocol::transaction::Transaction;
 
 /// What was found at the start, and what has become of it.
 pub(super) struct Settlement {
@@ -17,6 +17,8 @@ pub(super) struct Settlement {
     heard: BTreeSet<ParticipantName>,
     committed: BTreeMap<ParticipantName, u64>,
     rolled_back: BTreeMap<ParticipantName, u64>,
+    /// Decided commit, and ended otherwise, or nobody can say how.
+    departed: BTreeMap<ParticipantName, u64>,
     said: bool,
 }
 
@@ -29,6 +31,7 @@ impl Settlement {
             heard: BTreeSet::new(),
             committed: BTreeMap::new(),
             rolled_back: BTreeMap::new(),
+            departed: BTreeMap::new(),
             said: false,
         }
     }
@@ -65,11 +68,19 @@ impl Settlement {
         self.heard.clear();
     }
 
-    pub(super) fn committed(&mut self, id: LocalId, decided: Option<&Decided>) {
-        if self.owed.remove(&id) {
-            for branch in decided.map(|decided| decided.branches.as_slice()).unwrap_or_default() {
-                *self.committed.entry(branch.participant.clone()).or_default() += 1;
-            }
+    /// Every branch of a commit that was owed has ended. An acknowledged one is committed, whether this life
+    /// did it or a comparison found it so; one that departed is never called committed.
+    pub(super) fn completed(&mut self, id: LocalId, transaction: &Transaction) {
+        if !self.owed.remove(&id) {
+            return;
+        }
+        for branch in transaction.decided().map(|decided| decided.branches.as_slice()).unwrap_or_default() {
+            let ended = if transaction.acknowledged(branch.number) {
+                &mut self.committed
+            } else {
+                &mut self.departed
+            };
+            *ended.entry(branch.participant.clone()).or_default() += 1;
         }
     }
 
@@ -77,6 +88,19 @@ impl Settlement {
         if self.rolling_back.remove(gid).is_some() {
             *self.rolled_back.entry(participant.clone()).or_default() += 1;
         }
+    }
+}
+
+impl Settlement {
+    /// What was settled, and where branches departed from their decision, if any did.
+    pub(super) fn sentence(&self, ms: u128) -> String {
+        let sum = |counts: &BTreeMap<ParticipantName, u64>| counts.values().sum::<u64>();
+        let (committed, rolled_back) = (sum(&self.committed), sum(&self.rolled_back));
+        let settled = format!("committed {committed}, rolled back {rolled_back} branches in {ms} ms");
+        if self.departed.is_empty() {
+            return settled;
+        }
+        format!("{settled}; departed from their decision: {} (VOTUM-1407)", counts(&self.departed))
     }
 }
 
@@ -98,10 +122,10 @@ impl Driver {
         tracing::info!(
             committed = %counts(&settlement.committed),
             rolled_back = %counts(&settlement.rolled_back),
+            departed = %counts(&settlement.departed),
             ms,
-            "VOTUM-1001 settled what earlier lives left: committed {}, rolled back {} branches in {ms} ms",
-            settlement.committed.values().sum::<u64>(),
-            settlement.rolled_back.values().sum::<u64>(),
+            "VOTUM-1001 settled what earlier lives left: {}",
+            settlement.sentence(ms),
         );
     }
 }

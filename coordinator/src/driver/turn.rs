@@ -150,7 +150,7 @@ impl Driver {
         let outcome = self.outcome_of(live);
         if matches!(outcome, Outcome::Committed { .. }) {
             crash::here(CrashPoint::AllAcknowledged);
-            self.settlement.committed(id, live.transaction.decided());
+            self.settlement.completed(id, &live.transaction);
         }
         self.tell(id, &outcome, |_| true);
     }

@@ -3,4 +3,5 @@
 mod live;
 mod lookups;
 mod recovery;
+mod settlement;
 mod world;
