@@ -181,15 +181,26 @@ impl Driver {
 
     fn check_commit(&self, commit: &Commit) -> Result<(), RequestError> {
         self.check_secret(&commit.gtid, &commit.secret)?;
-        if let LogState::Doubtful(why) = &self.log_state {
-            return Err(RequestError::LogFailed(why.clone()));
-        }
+        self.refuse_after_doubt()?;
         match commit.branches.iter().find(|claim| !self.participants.contains_key(&claim.participant)) {
             Some(unknown) => Err(RequestError::Invalid(format!(
                 "participant {} is not configured at this coordinator",
                 unknown.participant
             ))),
             None => Ok(()),
+        }
+    }
+
+    fn check_rollback(&self, gtid: &Gtid, secret: &[u8]) -> Result<(), RequestError> {
+        self.check_secret(gtid, secret)?;
+        self.refuse_after_doubt()
+    }
+
+    /// I11: whoever waited for a log that failed would wait for ever.
+    fn refuse_after_doubt(&self) -> Result<(), RequestError> {
+        match &self.log_state {
+            LogState::Doubtful(why) => Err(RequestError::LogFailed(why.clone())),
+            LogState::Counting | LogState::Ready(_) | LogState::Unreadable(_) => Ok(()),
         }
     }
 
@@ -216,7 +227,7 @@ impl Driver {
     }
 
     pub(super) fn rollback(&mut self, gtid: &Gtid, secret: &[u8], reason: &str, answer: Answer<Outcome>) {
-        if let Err(error) = self.check_secret(gtid, secret) {
+        if let Err(error) = self.check_rollback(gtid, secret) {
             let _ = answer.send(Err(error));
             return;
         }

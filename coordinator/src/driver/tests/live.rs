@@ -5,7 +5,7 @@ use std::time::Duration;
 use votum_proto::names::Gid;
 use votum_proto::v1;
 
-use super::super::request::{Begun, Outcome, RequestError, Wait};
+use super::super::request::{Begun, Outcome, Request, RequestError, Wait};
 use super::world::{AGENT, World};
 use crate::protocol::record::{KeyRecord, Record};
 
@@ -93,12 +93,25 @@ async fn i11_after_a_doubtful_write_nothing_is_sent_and_the_client_hears_unknown
 }
 
 #[tokio::test]
+async fn i11_after_a_doubtful_write_a_rollback_is_answered_too() {
+    let mut world = World::ready().await;
+    let (begun, _answered) = world.deciding(Wait::Decided).await;
+    world.doubtful().await;
+    let (answer, mut answered) = tokio::sync::oneshot::channel();
+    let Begun { gtid, secret } = begun;
+    world.driver.send(Request::Rollback { gtid, secret, reason: String::new(), answer }).await;
+    world.settle().await;
+    let answered = answered.try_recv().expect("it would wait for ever");
+    assert!(matches!(answered, Err(RequestError::LogFailed(_))), "{answered:?}");
+}
+
+#[tokio::test]
 async fn begin_never_hands_out_what_no_lease_on_disk_covers() {
     let mut world = World::ready().await;
     for _ in 0..2 {
         for _ in 0..5 {
             let begun = world.begin().await.unwrap();
-            let answered = world.driver.ask(|answer| super::super::request::Request::Rollback {
+            let answered = world.driver.ask(|answer| Request::Rollback {
                 gtid: begun.gtid.clone(),
                 secret: begun.secret.clone(),
                 reason: String::new(),
@@ -139,7 +152,7 @@ async fn an_idempotency_key_is_refused_while_live_answered_once_committed_and_fr
     let aborted = world.begin_with(key(1)).await.unwrap();
     assert_eq!(world.begin_with(key(1)).await, Err(RequestError::KeyInUse(aborted.gtid.clone())));
     assert_eq!(world.begin_with(key(2)).await, Err(RequestError::KeyMismatch(aborted.gtid.clone())));
-    let rollback = world.driver.ask(|answer| super::super::request::Request::Rollback {
+    let rollback = world.driver.ask(|answer| Request::Rollback {
         gtid: aborted.gtid.clone(),
         secret: aborted.secret.clone(),
         reason: String::new(),
