@@ -151,7 +151,11 @@ impl Driver {
             tracing::warn!(agent = %link.address, %why, "agent disconnected");
         }
         link.down = why;
+        let participants = link.participants.clone();
         self.out.messages.remove(&agent);
+        for participant in &participants {
+            self.resolutions_cut_off(participant);
+        }
         self.drain_progress();
     }
 
@@ -229,7 +233,7 @@ impl Driver {
         let report = wire::report(kind);
         // An unprepared session has no gid: nothing waits for its end.
         let Ok(gid) = end.gid.parse::<Gid>() else { return };
-        self.resolution_answered(&end.gid, &report);
+        self.resolution_answered(&participant, &end.gid, &report);
         self.note_mended(&end.gid, end.was_commit, &report);
         // Other work under that name: the order was not carried out, and the next listing is judged anew.
         if !end.was_commit && !matches!(report, Report::OtherXid(_)) {

@@ -30,7 +30,6 @@ use tokio::sync::mpsc;
 use votum_proto::names::{CoordinatorId, Life, ParticipantName};
 use votum_proto::runtime::{Monotonic, Seams};
 use votum_proto::secret::{EpochKey, IdentityKey};
-use votum_proto::v1;
 
 use crate::log::{DecisionLog, KnownLife, Opened, Token};
 use crate::protocol::lives::{LifeSeen, Lives};
@@ -59,7 +58,7 @@ mod wire;
 
 use alarms::Alarms;
 use inbox::{Inbox, Input};
-use request::{Answer, DriverHandle, Request};
+use request::{DriverHandle, Request};
 use settlement::Settlement;
 use state::{Drain, Link, Live, LocalId, LogState, Output, Participant, Pending, Recent, Waiter};
 use timers::{Timer, Timers};
@@ -179,8 +178,8 @@ struct Driver {
     timers: Timers,
     settlement: Settlement,
     in_doubt: BTreeMap<u64, in_doubt::Asked>,
-    /// Resolutions that were ordered, by gid: who waits for the database's answer.
-    resolving: BTreeMap<String, (Answer<v1::ResolveResponse>, v1::ResolveResponse)>,
+    /// Resolutions that were ordered, by participant and gid: who waits for the database's answer.
+    resolving: BTreeMap<(ParticipantName, String), resolve::Ordered>,
     /// Branches that are being committed again (R1, R16), by gid: what to record once that succeeded.
     mending: BTreeMap<String, crate::protocol::record::Heuristic>,
     next_listing: u64,

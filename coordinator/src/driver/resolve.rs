@@ -1,5 +1,6 @@
 //! The settlement of a branch by hand: where the log leaves it to a person, and nowhere else.
 
+use votum_proto::names::ParticipantName;
 use votum_proto::v1;
 
 use super::request::{Answer, RequestError, Resolve};
@@ -14,6 +15,20 @@ pub(super) struct Resolution {
     /// The transaction id that the listing showed: what was judged, and nothing else, is settled.
     xid: u32,
     answer: Answer<v1::ResolveResponse>,
+}
+
+/// A resolution that the participant's agent was ordered to carry out.
+pub(super) struct Ordered {
+    answer: Answer<v1::ResolveResponse>,
+    response: v1::ResolveResponse,
+}
+
+impl Ordered {
+    /// The agent is away. What is recorded is done when it lists the branch again (R16).
+    fn answer_later(mut self, why: &str) {
+        self.response.result = format!("it is done when the agent is back: {why}");
+        let _ = self.answer.send(Ok(self.response));
+    }
 }
 
 /// What a resolution is, measured against what is known.
@@ -155,9 +170,9 @@ impl Driver {
         let (participant, gid) = (&resolve.participant, &resolve.gid);
         let mut response = response(&resolve, "recorded in the log".into());
         response.applied = true;
+        let ordered = Ordered { answer, response };
         if let Some(why) = self.unreachable(participant) {
-            response.result = format!("it is done when the agent is back: {why}");
-            let _ = answer.send(Ok(response));
+            ordered.answer_later(&why);
             return;
         }
         let order = if resolve.commit {
@@ -166,18 +181,29 @@ impl Driver {
             wire::rollback_branch(&gid.gtid, participant, Some(gid), 0, xid)
         };
         self.send(participant, order);
-        self.resolving.insert(gid.to_string(), (answer, response));
+        self.resolving.insert((participant.clone(), gid.to_string()), ordered);
     }
 
     /// The database has answered; whoever resolved the branch is told.
-    pub(super) fn resolution_answered(&mut self, gid: &str, report: &Report) {
-        let Some((answer, mut response)) = self.resolving.remove(gid) else { return };
+    pub(super) fn resolution_answered(&mut self, participant: &ParticipantName, gid: &str, report: &Report) {
+        let key = (participant.clone(), gid.to_owned());
+        let Some(Ordered { answer, mut response }) = self.resolving.remove(&key) else { return };
         response.result = match report {
             Report::Done => "done".into(),
             Report::NeverPrepared | Report::Gone(_) => "it was not prepared any more".into(),
             Report::OtherXid(xid) => format!("left alone: it is prepared with transaction id {xid}"),
         };
         let _ = answer.send(Ok(response));
+    }
+
+    /// The stream to the participant's agent is gone, and with it, perhaps, the answer: nobody is kept
+    /// waiting for it.
+    pub(super) fn resolutions_cut_off(&mut self, participant: &ParticipantName) {
+        let why = self.unreachable(participant).unwrap_or_default();
+        let cut: Vec<_> = self.resolving.keys().filter(|(at, _)| at == participant).cloned().collect();
+        for ordered in cut.into_iter().filter_map(|key| self.resolving.remove(&key)) {
+            ordered.answer_later(&why);
+        }
     }
 }
 

@@ -237,6 +237,33 @@ async fn a_resolution_that_contradicts_another_one_is_refused_also_while_that_on
 }
 
 #[tokio::test]
+async fn whoever_resolves_a_branch_is_answered_when_the_agent_goes_away_before_it_answers() {
+    let mut world = World::ready().await;
+    *world.log.durable.mark.lock().unwrap() = Some(gtid(6, 5));
+    world.agent_lists(World::listing("a", vec![World::row(&gid(6, 3, 0), 700)])).await;
+    let resolve = Resolve {
+        gid: gid(6, 3, 0),
+        participant: name("a"),
+        commit: true,
+        operator: "op".into(),
+        reason: "the ledger says so".into(),
+        apply: true,
+    };
+    let (answer, mut answered) = tokio::sync::oneshot::channel();
+    world.driver.send(Request::Resolve(resolve, answer)).await;
+    world.settle().await;
+    world.force().await;
+    assert_eq!(world.told().await, "commit@a?");
+    world.disconnect().await;
+    let response = answered.try_recv().expect("it would wait for ever").unwrap();
+    assert!(response.applied && response.result.contains("when the agent is back"), "{response:?}");
+    let mut hello = World::hello();
+    hello.listings[0].prepared.push(World::row(&gid(6, 3, 0), 700));
+    world.connect(hello).await;
+    assert_eq!(world.told().await, "commit@a?", "R16: as recorded");
+}
+
+#[tokio::test]
 async fn a_resolution_that_contradicts_a_known_decision_is_refused() {
     let mut world = World::ready().await;
     world.log.durable.records.lock().unwrap().push(Record::Decided(decided_commit(6, 3)));
