@@ -6,7 +6,7 @@ use votum_proto::v1;
 use super::alarms::{FORGED, IMPOSTOR, QUARANTINED, UNHEARD};
 use super::knowledge::Owner;
 use super::{Driver, LocalId, LogState, wire};
-use crate::protocol::event::Event;
+use crate::protocol::event::{Event, Report};
 use crate::protocol::record::{Heuristic, HeuristicKind};
 use crate::protocol::recovery::{self, Action, Row, Verdict};
 use crate::transport::AgentIndex;
@@ -138,6 +138,13 @@ impl Driver {
                 self.send(participant, wire::commit_branch(participant, gid, xid8, xid, true));
                 false
             }
+            Action::Rollback { .. } if self.is_other_work(participant, gid, xid) => {
+                // R15: as if the agent had answered our order so.
+                let (branch, report) = (gid.branch, Report::OtherXid(xid));
+                let answer = Event::BranchEnded { branch, was_commit: false, report };
+                self.step(LocalId::from(&gid.gtid), answer);
+                true
+            }
             Action::Rollback { alarm } => {
                 if let Some(why) = &alarm {
                     self.alarms.raise(IMPOSTOR, &gid.to_string(), participant.as_str(), why);
@@ -148,6 +155,11 @@ impl Driver {
                 alarm.is_some()
             }
         }
+    }
+
+    fn is_other_work(&self, participant: &ParticipantName, gid: &Gid, xid: u32) -> bool {
+        let live = self.live.get(&LocalId::from(&gid.gtid));
+        live.is_some_and(|live| live.transaction.is_other_work(gid.branch, participant, xid))
     }
 
     fn leave(&mut self, row: Row, participant: &ParticipantName, gid: &Gid, xid: u32, why: &str) {

@@ -4,7 +4,7 @@ use votum_proto::names::{BranchNumber, Gid, ParticipantName};
 
 use super::event::{Effect, Report, Vote};
 use super::record::{Decided, Heuristic, HeuristicKind, MAX_TEXT, PreparedBranch, Record, cut};
-use super::recovery::{self, GoneVerdict};
+use super::recovery::{self, Gone, GoneVerdict, XidStatus};
 use super::transaction::{Delivery, Phase, Transaction, Undo};
 
 impl Transaction {
@@ -60,11 +60,12 @@ impl Transaction {
         undone
             .iter()
             .filter(|undo| !undo.done && choose(undo))
-            .map(|undo| Effect::SendRollback {
-                participant: undo.participant.clone(),
-                gid: Some(decided.gid(undo.number)),
-                xid8: prepared(decided, undo.number).map_or(0, |branch| branch.xid8),
-                listed_xid: 0,
+            .map(|undo| {
+                let xid8 = prepared(decided, undo.number).map_or(0, |branch| branch.xid8);
+                // A listed id makes the agent look at the server, whatever it knows of the session.
+                let listed_xid = if undo.other_work { recovery::low_half(xid8) } else { 0 };
+                let (participant, gid) = (undo.participant.clone(), Some(decided.gid(undo.number)));
+                Effect::SendRollback { participant, gid, xid8, listed_xid }
             })
             .collect()
     }
@@ -127,26 +128,7 @@ impl Transaction {
                 }
                 GoneVerdict::AskAgain { alarm } => ask_again_with(branch, alarm),
             },
-            // R1x: the impostor is rolled back, then the server is asked about the transaction we decided.
-            Report::OtherXid(xid) => vec![
-                Effect::SendRollback {
-                    participant: branch.participant.clone(),
-                    gid: Some(decided.gid(number)),
-                    xid8: 0,
-                    listed_xid: *xid,
-                },
-                Effect::Alarm {
-                    code: "VOTUM-1404",
-                    participant: branch.participant.clone(),
-                    detail: format!(
-                        "{} is prepared with transaction id {xid}, and the decision names {}: rolling back \
-                         work that nobody decided",
-                        decided.gid(number),
-                        recovery::low_half(branch.xid8)
-                    ),
-                },
-                Effect::AskAgainLater { branch: number },
-            ],
+            Report::OtherXid(xid) => roll_back_other_work(decided.gid(number), branch, *xid),
             // An agent that knows nothing of a yes that it gave: its database is the one to ask.
             Report::NeverPrepared => {
                 ask_again_with(branch, Some("the agent says that the branch was never prepared".into()))
@@ -161,6 +143,12 @@ impl Transaction {
         };
         let Some(branch) = prepared(decided, number) else { return Vec::new() };
         match report {
+            // R15: this may be the answer to the rollback of other work (I9), and then says nothing of the
+            // branch that voted. Only the server's memory of that one's id does.
+            Report::Done | Report::NeverPrepared if undo.other_work => ask_again_with(branch, None),
+            Report::Gone(Gone { status: XidStatus::NotAsked, .. }) if undo.other_work => {
+                ask_again_with(branch, None)
+            }
             Report::Done | Report::NeverPrepared => {
                 undo.done = true;
                 self.retire_if_undone()
@@ -176,12 +164,10 @@ impl Transaction {
                 }
                 GoneVerdict::AskAgain { alarm } => ask_again_with(branch, alarm),
             },
-            Report::OtherXid(xid) => vec![Effect::SendRollback {
-                participant: undo.participant.clone(),
-                gid: Some(decided.gid(number)),
-                xid8: 0,
-                listed_xid: *xid,
-            }],
+            Report::OtherXid(xid) => {
+                undo.other_work = true;
+                roll_back_other_work(decided.gid(number), branch, *xid)
+            }
         }
     }
 
@@ -223,6 +209,22 @@ impl Transaction {
 
 fn prepared(decided: &Decided, number: BranchNumber) -> Option<&PreparedBranch> {
     decided.branches.iter().find(|branch| branch.number == number)
+}
+
+/// R1x, R15: other work under a branch's name is rolled back, then the server is asked about the transaction
+/// that voted.
+fn roll_back_other_work(gid: Gid, branch: &PreparedBranch, xid: u32) -> Vec<Effect> {
+    let detail = format!(
+        "{gid} is prepared with transaction id {xid}, and the decision names {}: rolling back work that nobody \
+         decided",
+        recovery::low_half(branch.xid8)
+    );
+    let participant = branch.participant.clone();
+    vec![
+        Effect::SendRollback { participant: participant.clone(), gid: Some(gid), xid8: 0, listed_xid: xid },
+        Effect::Alarm { code: "VOTUM-1404", participant, detail },
+        Effect::AskAgainLater { branch: branch.number },
+    ]
 }
 
 fn ask_again_with(branch: &PreparedBranch, alarm: Option<String>) -> Vec<Effect> {

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use votum_proto::names::{BranchNumber, Gid, Gtid, ParticipantName, SessionName};
 
 use super::event::{Effect, Event, Prepared};
-use super::record::{AbortReason, Decided, Decision, Heuristic, HeuristicKind, KeyRecord, Record};
+use super::record::{
+    AbortReason, Decided, Decision, Heuristic, HeuristicKind, KeyRecord, PreparedBranch, Record,
+};
+use super::recovery::low_half;
 
 /// A global transaction in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +82,9 @@ pub(super) struct Undo {
     pub(super) number: BranchNumber,
     pub(super) participant: ParticipantName,
     pub(super) done: bool,
+    /// Other work was found prepared under its name: that a rollback was carried out says nothing of the
+    /// branch that voted, from now on.
+    pub(super) other_work: bool,
 }
 
 /// The outcome, as far as it stands.
@@ -305,6 +311,18 @@ impl Transaction {
             | Phase::Aborted { .. }
             | Phase::ReadOnly => false,
         }
+    }
+
+    /// Whether `xid`, prepared under the name of a branch that is being rolled back, is not that branch.
+    pub fn is_other_work(&self, branch: BranchNumber, participant: &ParticipantName, xid: u32) -> bool {
+        let Phase::Aborting { decided, undone } = &self.phase else { return false };
+        let voted = |prepared: &&PreparedBranch| prepared.number == branch;
+        undone.iter().any(|undo| {
+            undo.number == branch
+                && undo.participant == *participant
+                && !undo.done
+                && decided.branches.iter().find(voted).is_some_and(|voted| low_half(voted.xid8) != xid)
+        })
     }
 
     /// The session that was reported, or claimed, at a participant.

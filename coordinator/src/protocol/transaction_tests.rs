@@ -304,6 +304,47 @@ fn r15_a_branch_of_an_abort_that_committed_behind_our_back_is_recorded() {
     assert_eq!(transaction.heuristics()[0].kind, HeuristicKind::Commit);
 }
 
+/// Aborted after a's yes with transaction id 700; then 701 was found under a's name.
+fn aborting_with_other_work() -> Transaction {
+    let mut transaction = begin();
+    transaction.step(commit_requested(&["a", "b"]));
+    transaction.step(voted("a", 0, yes(700)));
+    transaction.step(Event::TimedOut);
+    let report = Report::OtherXid(701);
+    let effects = transaction.step(Event::BranchEnded { branch: 0, was_commit: false, report });
+    assert_eq!(words(&effects), "rollback@a(gid,0) alarm later#0");
+    transaction
+}
+
+#[test]
+fn r15_the_rollback_of_other_work_under_our_name_is_not_taken_for_the_branchs_own() {
+    let mut transaction = aborting_with_other_work();
+    for report in [Report::Done, Report::Done, Report::NeverPrepared, gone(XidStatus::NotAsked)] {
+        let effects = transaction.step(Event::BranchEnded { branch: 0, was_commit: false, report });
+        assert_eq!(words(&effects), "later#0", "it may be the answer about 701");
+    }
+    assert_eq!(words(&transaction.step(Event::AskAgain { branch: 0 })), "rollback@a(gid,700)");
+    let report = gone(XidStatus::Aborted);
+    let effects = transaction.step(Event::BranchEnded { branch: 0, was_commit: false, report });
+    assert_eq!(words(&effects), "completed retire");
+}
+
+#[test]
+fn r15_a_branch_that_committed_is_recorded_also_when_other_work_took_its_name() {
+    let mut transaction = aborting_with_other_work();
+    transaction.step(done(0, false));
+    let report = gone(XidStatus::Committed);
+    let effects = transaction.step(Event::BranchEnded { branch: 0, was_commit: false, report });
+    assert_eq!(words(&effects), "force Heuristic heuristic");
+}
+
+#[test]
+fn r15_the_order_after_other_work_makes_the_agent_look_at_the_server() {
+    let mut transaction = aborting_with_other_work();
+    let effects = transaction.step(Event::AskAgain { branch: 0 });
+    assert!(matches!(effects[..], [Effect::SendRollback { xid8: 700, listed_xid: 700, .. }]), "{effects:?}");
+}
+
 #[test]
 fn recovery_folds_the_same_records_into_the_same_state() {
     let (mut live, record) = deciding();

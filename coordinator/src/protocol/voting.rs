@@ -223,7 +223,12 @@ impl Transaction {
         let undone: Vec<Undo> = decided
             .branches
             .iter()
-            .map(|b| Undo { number: b.number, participant: b.participant.clone(), done: false })
+            .map(|b| Undo {
+                number: b.number,
+                participant: b.participant.clone(),
+                done: false,
+                other_work: false,
+            })
             .collect();
         let mut effects = vec![Effect::Persist { record: Record::Decided(decided.clone()), forced: false }];
         effects.push(Effect::TellDecided);

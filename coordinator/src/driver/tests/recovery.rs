@@ -60,6 +60,27 @@ async fn r14_a_recorded_abort_is_rolled_back() {
 }
 
 #[tokio::test]
+async fn r15_other_work_that_a_listing_shows_under_an_aborted_branch_is_not_taken_for_it() {
+    let mut world = World::ready().await;
+    let begun = world.begin().await.unwrap();
+    let _answered = world.commit(&begun, Wait::Decided).await;
+    world.agent_votes_yes(&gid(7, 1, 0), "a", 700).await;
+    let no = v1::Vote {
+        gtid: gtid(7, 1).to_string(),
+        participant: "b".into(),
+        gid: gid(7, 1, 1).to_string(),
+        kind: Some(v1::vote::Kind::No(v1::VoteNo::default())),
+    };
+    world.agent_says(v1::agent_message::Kind::Vote(no)).await;
+    world.told().await;
+    world.agent_lists(World::listing("a", vec![World::row(&gid(7, 1, 0), 999)])).await;
+    assert_eq!(world.told().await, "rollback@a");
+    world.agent_has(&gid(7, 1, 0), "a", false).await;
+    let undelivered = world.driver.ask(Request::Status).await.unwrap().undelivered;
+    assert_eq!(undelivered, 1, "what became of 700 is still asked");
+}
+
+#[tokio::test]
 async fn r0_a_session_of_a_transaction_that_is_not_live_is_ended() {
     let mut world = World::ready().await;
     let mut listing = World::listing("a", Vec::new());
