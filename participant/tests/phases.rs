@@ -78,7 +78,9 @@ async fn where_there_are_foreign_servers_a_null_xid_is_no_proof_of_having_writte
     let world = World::new().await;
     let superuser = world.server.client(&world.database).await.unwrap();
     superuser
-        .batch_execute("CREATE EXTENSION postgres_fdw; CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw")
+        .batch_execute(
+            "CREATE FOREIGN DATA WRAPPER elsewhere; CREATE SERVER other FOREIGN DATA WRAPPER elsewhere",
+        )
         .await
         .unwrap();
     let mut coordinator = world.coordinator().await;
