@@ -1,6 +1,6 @@
 //! Begin, Commit, Rollback, and the drain before a stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -63,6 +63,7 @@ impl Driver {
             begun: self.seams.clock.now(),
             trouble: BTreeMap::new(),
             ask_again: Backoff::new(ASK_AGAIN_FIRST, ASK_AGAIN_CAP),
+            asking_again: BTreeSet::new(),
             orders_sent: 0,
         }
     }

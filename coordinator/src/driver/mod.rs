@@ -239,9 +239,7 @@ impl Driver {
         match timer {
             Timer::Deadline(id) => self.step(id, crate::protocol::event::Event::TimedOut),
             Timer::CompletedWait(id) => self.tell_those_who_wait_too_long(id),
-            Timer::AskAgain(id, branch) => {
-                self.step(id, crate::protocol::event::Event::AskAgain { branch });
-            }
+            Timer::AskAgain(id, branch) => self.ask_again(id, branch),
             Timer::InDoubt(request) => self.answer_in_doubt(request),
             Timer::Drain => self.drain_deadline(),
         }

@@ -1,10 +1,10 @@
 //! What the driver keeps of transactions, agents, participants and the log.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use votum_proto::names::{Gtid, Life, ParticipantName};
+use votum_proto::names::{BranchNumber, Gtid, Life, ParticipantName};
 use votum_proto::runtime::{Backoff, Monotonic};
 use votum_proto::v1;
 
@@ -41,6 +41,9 @@ pub(super) struct Live {
     pub(super) trouble: BTreeMap<ParticipantName, String>,
     /// How long to wait before asking again how a branch ended.
     pub(super) ask_again: Backoff,
+    /// The branches for which a timer is set that will ask again: one each, however often they answer that
+    /// it is too early.
+    pub(super) asking_again: BTreeSet<BranchNumber>,
     /// How many SendPrepare or SendCommit orders went out: for crash points.
     pub(super) orders_sent: usize,
 }

@@ -1,6 +1,6 @@
 //! Effects are carried out, in order; what they gather is flushed once a turn.
 
-use votum_proto::names::{Gid, ParticipantName};
+use votum_proto::names::{BranchNumber, Gid, ParticipantName};
 use votum_proto::v1;
 
 use super::alarms::{Alarms, HEURISTIC};
@@ -170,11 +170,22 @@ impl Driver {
         }
     }
 
-    fn ask_again_later(&mut self, id: LocalId, branch: u16) {
+    fn ask_again_later(&mut self, id: LocalId, branch: BranchNumber) {
         let now = self.seams.clock.now();
         let Some(live) = self.live.get_mut(&id) else { return };
+        if !live.asking_again.insert(branch) {
+            return;
+        }
         let delay = live.ask_again.delay(self.seams.entropy.as_ref());
         self.timers.set(now.after(delay), Timer::AskAgain(id, branch));
+    }
+
+    /// The time to ask again has come.
+    pub(super) fn ask_again(&mut self, id: LocalId, branch: BranchNumber) {
+        if let Some(live) = self.live.get_mut(&id) {
+            live.asking_again.remove(&branch);
+        }
+        self.step(id, Event::AskAgain { branch });
     }
 
     fn retire(&mut self, id: LocalId) {

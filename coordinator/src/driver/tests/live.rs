@@ -66,6 +66,36 @@ async fn i9_an_order_is_repeated_to_an_agent_that_is_back() {
     assert_eq!(world.told().await, "commit@a? commit@b?");
 }
 
+#[tokio::test(start_paused = true)]
+async fn i9_an_answer_that_comes_twice_is_asked_about_again_once() {
+    let mut world = World::ready().await;
+    let (begun, _answered) = world.deciding(Wait::Decided).await;
+    world.force().await;
+    assert_eq!(world.told().await, "commit@a commit@b");
+    let gone = v1::Gone {
+        system_identifier: 11,
+        timeline: 1,
+        in_recovery: false,
+        status: v1::gone::XidStatus::InProgress.into(),
+    };
+    let end = v1::BranchEnd {
+        gtid: begun.gtid.to_string(),
+        participant: "a".into(),
+        gid: Gid { gtid: begun.gtid, branch: 0, branches: 2 }.to_string(),
+        was_commit: true,
+        kind: Some(v1::branch_end::Kind::Gone(gone)),
+    };
+    for _ in 0..2 {
+        for _ in 0..3 {
+            world.agent_says(v1::agent_message::Kind::BranchEnd(end.clone())).await;
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        assert_eq!(world.told().await, "", "not at once");
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(world.told().await, "commit@a?");
+    }
+}
+
 #[tokio::test]
 async fn a_restarted_agent_is_a_no_for_what_it_had_not_prepared() {
     let mut world = World::ready().await;
