@@ -89,11 +89,6 @@ impl Participant {
         self.sweep.send_modify(|count| *count += 1);
     }
 
-    /// Whether the last thing asked of the database was answered.
-    pub(crate) fn answers(&self) -> bool {
-        *self.answers.borrow()
-    }
-
     /// Resolves when a sweep is wanted at once: asked for, or because a connection broke, or because the
     /// database began or ceased to answer.
     pub(crate) fn sweep_wanted(&self) -> BoxFuture<()> {

@@ -33,6 +33,15 @@ pub(crate) struct Standing {
     pub(crate) perhaps_prepared: bool,
 }
 
+impl Standing {
+    fn is_quiet(&self) -> bool {
+        match self.phase {
+            Phase::Open | Phase::Preparing => false,
+            Phase::Unsettled | Phase::Settled => true,
+        }
+    }
+}
+
 /// Why a branch is to end.
 #[derive(Debug, Clone)]
 pub(crate) struct Ending {
@@ -152,6 +161,11 @@ impl Branch {
         });
     }
 
+    /// Why it is to end, if somebody has asked for that.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.end.borrow().clone()
+    }
+
     /// Waits until it is asked to end.
     pub(crate) async fn asked_to_end(&self) -> Ending {
         let mut end = self.end.subscribe();
@@ -163,14 +177,15 @@ impl Branch {
         }
     }
 
-    /// Waits until nothing runs in its session any more, or nobody can say so.
+    /// Whether nothing runs in its session any more, or nobody can say so.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.standing.borrow().is_quiet()
+    }
+
+    /// Waits until it is quiet.
     pub(crate) async fn quiet(&self) {
         let mut standing = self.standing.subscribe();
-        let quiet = |standing: &Standing| match standing.phase {
-            Phase::Open | Phase::Preparing => false,
-            Phase::Unsettled | Phase::Settled => true,
-        };
-        let _ = standing.wait_for(quiet).await;
+        let _ = standing.wait_for(Standing::is_quiet).await;
     }
 
     /// Waits until no session is open any more.

@@ -75,7 +75,7 @@ async fn run(
     incoming: Incoming<v1::CoordinatorFrame>,
     outgoing: &mpsc::Sender<v1::AgentFrame>,
 ) {
-    let Accepted { number, outbox } = accepted;
+    let Accepted { number, outbox, unlisted } = accepted;
     let mut stopping = agent.stopping.subscribe();
     let mut parts: Vec<BoxFuture<'_, ()>> = vec![
         write(outbox, outgoing).boxed(),
@@ -86,7 +86,8 @@ async fn run(
         .boxed(),
     ];
     for participant in agent.participants.values() {
-        parts.push(listing::sweep(agent, participant, &hello.id, number).boxed());
+        let listed = !unlisted.contains(participant.name());
+        parts.push(listing::sweep(agent, participant, &hello.id, number, listed).boxed());
     }
     // Polls in this order, so that what is said to the coordinator goes out first.
     select_all(parts).await;
@@ -230,6 +231,10 @@ fn prepare(
     let Target { participant, gtid, gid } =
         target(agent, hello, &order.gtid, &order.participant, &order.gid)?;
     let gid = gid.ok_or("an order to prepare names a gid")?;
+    // I12: what an older life left was ended, and may not even have ended yet.
+    if gtid.life != hello.life {
+        return Err(format!("{gtid} is of another life, whose branches are never prepared any more"));
+    }
     let key = (gtid.clone(), participant.name().clone());
     let session = order.session.map(SessionName::from);
     let Some(branch) = registry.branch(&key) else {

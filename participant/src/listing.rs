@@ -16,6 +16,10 @@ use crate::registry::Registry;
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
 const AFTER_FAILURES: Duration = Duration::from_secs(1);
 
+/// Why a participant is not listed yet.
+const ENDING: &str = "the agent is still ending sessions of the coordinator's former life";
+const LATE: &str = "the database did not answer in time; it is asked again";
+
 /// A listing as the database gave it, before what the agent itself knows was laid over it.
 pub(crate) struct Draft<'a> {
     observer: Observer<'a>,
@@ -36,21 +40,34 @@ impl Drop for Observer<'_> {
     }
 }
 
-/// Asks a database what is prepared there. From before the question until [`Draft::finish`] the registry
-/// notes which gids are worked on.
+/// Waits until no session of an older life of the coordinator runs at `participant` any more. None can be
+/// opened after the newer life's hello was judged.
+pub(crate) async fn older_ended(agent: &Inner, participant: &Participant, of: &CoordinatorId) {
+    let older = agent.lock().older_branches(of, participant.name());
+    for branch in older {
+        branch.quiet().await;
+    }
+}
+
+/// Asks a database what is prepared there, for one coordinator. From before the question until
+/// [`Draft::finish`] the registry notes which gids are worked on.
 pub(crate) async fn draft<'a>(
     agent: &'a Inner,
     participant: &Participant,
+    of: &CoordinatorId,
     request: u64,
     details: bool,
 ) -> Draft<'a> {
-    let observer = Observer { agent, number: Some(agent.lock().observe()) };
-    let mut listing = v1::Listing {
-        participant: participant.name().to_string(),
-        request,
-        attached_roles: participant.database.attached_roles().to_vec(),
-        ..Default::default()
+    let (observer, ending) = {
+        let mut registry = agent.lock();
+        let observer = Observer { agent, number: Some(registry.observe()) };
+        (observer, !registry.older_branches(of, participant.name()).is_empty())
     };
+    let mut listing = blank(participant, request);
+    if ending {
+        ENDING.clone_into(&mut listing.failure);
+        return Draft { observer, listing };
+    }
     let listed = participant.database.list(details).await;
     participant.note_answer(listed.is_ok());
     match listed {
@@ -70,7 +87,24 @@ pub(crate) async fn draft<'a>(
     Draft { observer, listing }
 }
 
-impl Draft<'_> {
+fn blank(participant: &Participant, request: u64) -> v1::Listing {
+    v1::Listing {
+        participant: participant.name().to_string(),
+        request,
+        attached_roles: participant.database.attached_roles().to_vec(),
+        ..Default::default()
+    }
+}
+
+impl<'a> Draft<'a> {
+    /// Stands in for one that was not had in time.
+    pub(crate) fn late(agent: &'a Inner, participant: &Participant, of: &CoordinatorId) -> Self {
+        let ending = !agent.lock().older_branches(of, participant.name()).is_empty();
+        let failure = if ending { ENDING } else { LATE }.to_owned();
+        let listing = v1::Listing { failure, ..blank(participant, 0) };
+        Self { observer: Observer { agent, number: None }, listing }
+    }
+
     /// The listing for one coordinator, as of now.
     pub(crate) fn finish(
         self,
@@ -102,7 +136,7 @@ pub(crate) fn answer(
     let seams = agent.seams.clone();
     seams.spawn(
         async move {
-            let draft = draft(&agent, &participant, request, details).await;
+            let draft = draft(&agent, &participant, &of, request, details).await;
             let mut registry = agent.lock();
             let listing = draft.finish(&mut registry, &participant, &of);
             if let Some(coordinator) = registry.coordinators.get(&of) {
@@ -114,17 +148,29 @@ pub(crate) fn answer(
 }
 
 /// Sends a listing of one participant periodically, at once after any of its connections broke, and, where
-/// one failed, again until one succeeds. Ends with the stream that it was begun for.
-pub(crate) async fn sweep(agent: &Inner, participant: &Participant, of: &CoordinatorId, stream: u64) {
+/// one failed, again until one succeeds; where the hello of the stream `listed` none, as soon as one can be
+/// had. Ends with the stream that it was begun for.
+pub(crate) async fn sweep(
+    agent: &Inner,
+    participant: &Participant,
+    of: &CoordinatorId,
+    stream: u64,
+    listed: bool,
+) {
     let pause = agent.config.sweep();
     let mut backoff = Backoff::new(AFTER_FAILURE.min(pause), AFTER_FAILURES.min(pause));
-    let mut delay = if participant.answers() { agent.seams.entropy.jittered(pause) } else { AFTER_FAILURE };
+    let mut delay = if listed {
+        agent.seams.entropy.jittered(pause)
+    } else {
+        older_ended(agent, participant, of).await;
+        backoff.delay(&*agent.seams.entropy)
+    };
     let mut told = String::new();
     loop {
         // Subscribed to before the pause, so that nothing which happens during it is missed.
         let wanted = participant.sweep_wanted();
         futures::future::select(wanted, agent.seams.clock.sleep(delay)).await;
-        let draft = draft(agent, participant, 0, false).await;
+        let draft = draft(agent, participant, of, 0, false).await;
         if draft.listing.failure.is_empty() {
             backoff.reset();
             delay = agent.seams.entropy.jittered(pause);

@@ -118,6 +118,10 @@ impl Registry {
     pub(crate) fn report_vote(&self, branch: &Branch) {
         let standing = branch.standing();
         let (Some(gid), Some(vote)) = (standing.gid, standing.vote) else { return };
+        // A newer life did not ask for it (I12): it finds what is prepared in the listing.
+        if self.speaking(&branch.gtid.coordinator_id) != Some(branch.gtid.life) {
+            return;
+        }
         self.report(
             &branch.gtid,
             Message::Vote(v1::Vote {
@@ -127,6 +131,26 @@ impl Registry {
                 kind: Some(vote),
             }),
         );
+    }
+
+    /// The life of a coordinator whose words have an effect here.
+    pub(crate) fn speaking(&self, of: &CoordinatorId) -> Option<Life> {
+        self.coordinators.get(of).and_then(|coordinator| coordinator.fence.speaking())
+    }
+
+    /// The branches at `participant` of older lives of a coordinator, in whose sessions something may run.
+    pub(crate) fn older_branches(
+        &self,
+        of: &CoordinatorId,
+        participant: &ParticipantName,
+    ) -> Vec<Arc<Branch>> {
+        let speaking = self.speaking(of);
+        let here = |branch: &&Arc<Branch>| {
+            branch.gtid.coordinator_id == *of
+                && branch.participant == *participant
+                && Some(branch.gtid.life) != speaking
+        };
+        self.branches.values().filter(here).filter(|branch| !branch.is_quiet()).map(Arc::clone).collect()
     }
 
     /// The branch `key`, unless it is not remembered.

@@ -6,10 +6,10 @@ mod support;
 
 use std::sync::Arc;
 
+use support::waiting::{preparing, require_standby};
 use support::{Coordinator, World};
 use votum_proto::v1::abort_reason::Kind as Cause;
 use votum_proto::v1::branch_end::Kind as End;
-use votum_tests::eventually::{Found, eventually};
 use votum_tests::postgres::{Options, Server};
 
 const PREPARED: &str = "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()";
@@ -21,21 +21,6 @@ const SLOW: &str = "CREATE TABLE slow (id int); \
     CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED \
     FOR EACH ROW EXECUTE FUNCTION wait()";
 
-/// The process id of the server process that is in PREPARE and waits.
-async fn preparing(world: &World, wait: &str) -> i32 {
-    let direct = world.server.client(&world.database).await.unwrap();
-    let query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = $1 \
-                 AND query LIKE '%PREPARE TRANSACTION%' AND state = 'active' AND pid <> pg_backend_pid()";
-    eventually("PREPARE waits", async || {
-        Ok(match direct.query_opt(query, &[&wait]).await? {
-            Some(row) => Found::Yes(row.get(0)),
-            None => Found::NotYet("nobody waits".into()),
-        })
-    })
-    .await
-    .unwrap()
-}
-
 /// A branch whose PREPARE waits for a lock that the returned connection holds.
 async fn stuck(world: &World, coordinator: &mut Coordinator) -> (tokio_postgres::Client, i32) {
     let direct = world.direct().await;
@@ -46,21 +31,6 @@ async fn stuck(world: &World, coordinator: &mut Coordinator) -> (tokio_postgres:
     coordinator.prepare(&branch).await;
     let pid = preparing(world, "Lock").await;
     (direct, pid)
-}
-
-/// Makes every commit wait for a standby that does not exist, or not.
-async fn require_standby(world: &World, required: bool) {
-    let superuser = world.server.client("postgres").await.unwrap();
-    let name = if required { "nobody" } else { "" };
-    superuser.batch_execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'")).await.unwrap();
-    superuser.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    let direct = world.direct().await;
-    eventually("the setting applies", async || {
-        let shown: String = direct.query_one("SHOW synchronous_standby_names", &[]).await?.get(0);
-        Ok(if shown == name { Found::Yes(()) } else { Found::NotYet(shown) })
-    })
-    .await
-    .unwrap();
 }
 
 #[tokio::test]

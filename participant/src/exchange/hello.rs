@@ -1,22 +1,28 @@
-//! A coordinator's hello: judged, answered with everything that is prepared and open here, and only after
-//! whatever older lives left has ended.
+//! A coordinator's hello: judged, and answered with everything that is prepared and open here. A participant
+//! where what older lives left does not end soon, or whose database does not answer soon, is listed as
+//! failed, so that it delays nobody else (I14); its own listing follows when it can be had.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::sync::mpsc;
-use votum_proto::names::{CoordinatorId, Epoch, Incarnation, Life};
+use votum_proto::names::{CoordinatorId, Epoch, Incarnation, Life, ParticipantName};
 use votum_proto::secret::EpochKey;
 use votum_proto::v1;
 use votum_proto::v1::abort_reason::Kind as Cause;
 use votum_proto::v1::coordinator_message::Kind as Order;
 use votum_proto::v1::refusal::Kind as Refused;
 
-use crate::agent::Inner;
-use crate::branch::{Branch, Ending, reason};
+use crate::agent::{Inner, Participant};
+use crate::branch::{Ending, reason};
 use crate::fence::Verdict;
-use crate::listing;
+use crate::listing::{self, Draft};
 use crate::registry::{OrderControl, Registry, Stage, Stream};
+
+/// How long the answer to a hello waits for any one participant. All are waited for at once.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A coordinator's hello, read.
 pub(super) struct Hello {
@@ -32,6 +38,8 @@ pub(super) struct Hello {
 pub(super) struct Accepted {
     pub(super) number: u64,
     pub(super) outbox: mpsc::UnboundedReceiver<v1::AgentMessage>,
+    /// The participants that the hello could not list.
+    pub(super) unlisted: BTreeSet<ParticipantName>,
 }
 
 pub(super) fn read_hello(frame: &v1::CoordinatorFrame) -> Result<Hello, String> {
@@ -66,7 +74,7 @@ pub(super) fn refusal(
     }
 }
 
-/// Judges a hello; ends what older lives left; lists everything; makes this stream the newest.
+/// Judges a hello; ends what older lives left; lists what can be listed; makes this stream the newest.
 pub(super) async fn greet(
     agent: &Arc<Inner>,
     hello: &Hello,
@@ -94,18 +102,22 @@ pub(super) async fn greet(
         }
         remembered
     };
-    take_over(agent, hello).await;
+    let stopped = end_older(&mut agent.lock(), &hello.id, Some(hello.life));
     let drafts =
-        join_all(agent.participants.values().map(|participant| listing::draft(agent, participant, 0, false)))
+        join_all(agent.participants.values().map(|participant| draft(agent, hello, participant, &stopped)))
             .await;
     let mut registry = agent.lock();
     // What is open and busy is read in the same step that makes this stream the newest: whatever changes
     // after it is reported on this stream.
-    let listings = drafts
-        .into_iter()
-        .zip(agent.participants.values())
-        .map(|(draft, participant)| draft.finish(&mut registry, participant, &hello.id))
-        .collect();
+    let mut unlisted = BTreeSet::new();
+    let mut listings = Vec::new();
+    for (draft, participant) in drafts.into_iter().zip(agent.participants.values()) {
+        let listing = draft.finish(&mut registry, participant, &hello.id);
+        if !listing.failure.is_empty() {
+            unlisted.insert(participant.name().clone());
+        }
+        listings.push(listing);
+    }
     let coordinator = registry.coordinators.entry(hello.id.clone()).or_default();
     if coordinator.fence.speaking() != Some(hello.life) {
         let why = "a newer life of this coordinator_id spoke in the meantime";
@@ -116,7 +128,7 @@ pub(super) async fn greet(
     let (sender, outbox) = mpsc::unbounded_channel();
     coordinator.stream = Some(Stream { number, outbox: sender });
     let answer = v1::AgentHello { instance: agent.instance, witness, listings };
-    Ok((answer, Accepted { number, outbox }))
+    Ok((answer, Accepted { number, outbox, unlisted }))
 }
 
 fn refused(
@@ -142,45 +154,56 @@ fn refused(
     }
 }
 
-/// Asks everything of other lives than `life` to end. Returns what it asked.
+/// Asks everything of other lives than `life` to end. Returns the orders among it.
 fn end_older(
     registry: &mut Registry,
     id: &CoordinatorId,
     life: Option<Life>,
-) -> (Vec<Arc<Branch>>, Vec<Arc<OrderControl>>) {
-    let branches: Vec<_> = registry
-        .branches
-        .values()
-        .filter(|branch| branch.gtid.coordinator_id == *id && Some(branch.gtid.life) != life)
-        .map(Arc::clone)
-        .collect();
-    for branch in &branches {
+) -> Vec<(ParticipantName, Arc<OrderControl>)> {
+    let branches = registry.branches.values();
+    for branch in
+        branches.filter(|branch| branch.gtid.coordinator_id == *id && Some(branch.gtid.life) != life)
+    {
         branch.end(Ending {
             reason: reason(Cause::BranchLost, &branch.participant, "the coordinator began a new life"),
             report: false,
         });
     }
     let mut orders = Vec::new();
-    for (_, slot) in registry.orders.iter_mut().filter(|((gtid, _), _)| gtid.coordinator_id == *id) {
+    for ((_, participant), slot) in
+        registry.orders.iter_mut().filter(|((gtid, _), _)| gtid.coordinator_id == *id)
+    {
         slot.queued.retain(|(by, _)| Some(*by) == life);
         if Some(slot.life) != life {
             slot.control.stop.send_replace(true);
-            orders.push(Arc::clone(&slot.control));
+            orders.push((participant.clone(), Arc::clone(&slot.control)));
         }
     }
-    (branches, orders)
+    orders
 }
 
-/// Waits until nothing of an older life acts here any more, except a backend that is in COMMIT PREPARED or
-/// ROLLBACK PREPARED: its gid is busy until it has finished. Also where the same life spoke before: its
-/// first stream may have broken while this was under way.
-async fn take_over(agent: &Inner, hello: &Hello) {
-    let (branches, orders) = end_older(&mut agent.lock(), &hello.id, Some(hello.life));
-    for branch in branches {
-        branch.quiet().await;
-    }
-    for control in orders {
-        let mut stage = control.stage.subscribe();
-        let _ = stage.wait_for(|stage| *stage != Stage::Interruptible).await;
+/// The listing of one participant, once nothing of an older life acts there any more, except a backend that
+/// is in COMMIT PREPARED or ROLLBACK PREPARED: its gid is busy until it has finished. Or, after
+/// [`PATIENCE`], why there is none yet: until there is, the coordinator concludes nothing about that
+/// participant, so that a PREPARE still under way there cannot come after a listing without it (I12).
+async fn draft<'a>(
+    agent: &'a Inner,
+    hello: &Hello,
+    participant: &Participant,
+    stopped: &[(ParticipantName, Arc<OrderControl>)],
+) -> Draft<'a> {
+    let name = participant.name();
+    let drafting = async {
+        for (_, control) in stopped.iter().filter(|(at, _)| at == name) {
+            let mut stage = control.stage.subscribe();
+            let _ = stage.wait_for(|stage| *stage != Stage::Interruptible).await;
+        }
+        // Also where the same life spoke before: its first stream may have broken while this was under way.
+        listing::older_ended(agent, participant, &hello.id).await;
+        listing::draft(agent, participant, &hello.id, 0, false).await
+    };
+    match agent.seams.clock.timeout(PATIENCE, drafting).await {
+        Ok(draft) => draft,
+        Err(_) => Draft::late(agent, participant, &hello.id),
     }
 }

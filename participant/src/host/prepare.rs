@@ -30,6 +30,10 @@ impl Host {
             let reason = reason(Cause::BranchLost, participant, message);
             return self.end(Ending { reason, report: false }).await;
         }
+        // Whoever asked for the end may have been told already that this life prepares nothing any more (I12).
+        if let Some(ending) = self.branch.ending() {
+            return self.end(ending).await;
+        }
         crash::here(CrashPoint::BeforePrepare);
         let Some(mut leased) = self.session.take() else { return };
         let preparation = self.prepare_session(&mut leased, &order.gid).await;

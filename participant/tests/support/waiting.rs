@@ -1,0 +1,35 @@
+//! PREPARE that waits.
+
+use votum_tests::eventually::{Found, eventually};
+
+use super::World;
+
+/// The process id of the server process that is in PREPARE and waits.
+pub async fn preparing(world: &World, wait: &str) -> i32 {
+    let direct = world.server.client(&world.database).await.unwrap();
+    let query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = $1 \
+                 AND query LIKE '%PREPARE TRANSACTION%' AND state = 'active' AND pid <> pg_backend_pid()";
+    eventually("PREPARE waits", async || {
+        Ok(match direct.query_opt(query, &[&wait]).await? {
+            Some(row) => Found::Yes(row.get(0)),
+            None => Found::NotYet("nobody waits".into()),
+        })
+    })
+    .await
+    .unwrap()
+}
+
+/// Makes every commit wait for a standby that does not exist, or not.
+pub async fn require_standby(world: &World, required: bool) {
+    let superuser = world.server.client("postgres").await.unwrap();
+    let name = if required { "nobody" } else { "" };
+    superuser.batch_execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'")).await.unwrap();
+    superuser.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let direct = world.direct().await;
+    eventually("the setting applies", async || {
+        let shown: String = direct.query_one("SHOW synchronous_standby_names", &[]).await?.get(0);
+        Ok(if shown == name { Found::Yes(()) } else { Found::NotYet(shown) })
+    })
+    .await
+    .unwrap();
+}
