@@ -212,11 +212,35 @@ async fn a_statement_that_ran_and_whose_reply_cannot_be_read_ends_its_branch() {
     let world = World::new().await;
     let mut coordinator = world.coordinator().await;
     let mut branch = world.branch(&coordinator, 1);
-    branch.ok("SET LOCAL client_encoding = 'LATIN1'").await;
-    let status = branch.fails("UPDATE account SET balance = 0 WHERE id = 1 RETURNING chr(233)").await;
-    assert_eq!(code(&status).0, "VOTUM-2005");
+    let to_latin = "set_config('client_encoding', 'LATIN1', true)";
+    let update = format!("UPDATE account SET balance = 0 WHERE id = 1 RETURNING {to_latin}, chr(233)");
+    assert_eq!(code(&branch.fails(&update).await).0, "VOTUM-2005");
     let lost = coordinator.session_lost(1).await;
-    assert!(lost.message.contains("client_encoding"), "{lost:?}");
+    assert!(lost.message.contains("form that is not its type's"), "{lost:?}");
+}
+
+/// I15: what is UTF-8 to the client would be other letters to the database.
+#[tokio::test]
+async fn a_change_of_the_clients_encoding_ends_the_branch_and_not_the_next_one() {
+    let world = World::with(|config| config.sessions = 1).await;
+    let mut coordinator = world.coordinator().await;
+    let changes = [
+        "SET client_encoding = 'LATIN1'",
+        "SET NAMES 'SQL_ASCII'",
+        "SELECT set_config('client_encoding', 'win1252', true)",
+    ];
+    for (seq, change) in (1..).zip(changes) {
+        let mut branch = world.branch(&coordinator, seq);
+        branch.ok(UPDATE).await;
+        let status = branch.fails(change).await;
+        assert_eq!(code(&status).0, "VOTUM-2005", "{change}");
+        let lost = coordinator.session_lost(seq).await;
+        assert!(lost.message.contains("changed client_encoding to"), "{change}: {lost:?}");
+    }
+    let mut branch = world.branch(&coordinator, 9);
+    branch.ok("SET client_encoding = 'UTF-8'").await;
+    let text = vec![Value::Text("zażółć".into())];
+    assert_eq!(branch.ok_with("SELECT length($1)", text).await.rows[0], [Some(Value::Int64(6))]);
 }
 
 #[tokio::test]

@@ -23,9 +23,13 @@ use crate::database::{
 };
 
 /// Tells one transaction from the next: an xid alone cannot, because a transaction that wrote nothing has
-/// none.
+/// none. And in which encoding the server takes and gives text.
 const IDENTITY: &str = "SELECT (pg_catalog.date_part('epoch', pg_catalog.transaction_timestamp()) * 1000000)::bigint, \
-                        pg_catalog.pg_current_xact_id_if_assigned()";
+                        pg_catalog.pg_current_xact_id_if_assigned(), \
+                        pg_catalog.current_setting('client_encoding')";
+
+/// The one encoding that the driver, and the contract, know.
+const ENCODING: &str = "UTF8";
 
 /// By how much the server's own timeouts lie behind the agent's.
 const GRACE: Duration = Duration::from_secs(1);
@@ -87,16 +91,17 @@ impl BranchState {
     }
 
     fn note(&mut self, command: Command, answer: &Answer) -> Result<(), DatabaseError> {
-        let (began, xid8) = first_row(answer)
+        let (began, xid8, encoding) = first_row(answer)
             .and_then(|row| {
                 let xid8 = match row.get(1) {
                     Some(text) => Some(text.parse().ok()?),
                     None => None,
                 };
-                Some((row.get(0)?.parse().ok()?, xid8))
+                Some((row.get(0)?.parse().ok()?, xid8, row.get(2)?))
             })
             .ok_or_else(|| unexpected(command, "the transaction's identity"))?;
-        self.same_transaction(began, xid8)
+        self.same_transaction(began, xid8)?;
+        if encoding == ENCODING { Ok(()) } else { Err(other_encoding(encoding)) }
     }
 }
 
@@ -230,6 +235,21 @@ impl PostgresSession {
 fn unreadable_value() -> DatabaseError {
     let what = "a value in a form that is not its type's, as after a change of client_encoding";
     DatabaseError { aftermath: Aftermath::Replaced, ..unexpected(Command::Statement, what) }
+}
+
+/// Text would be written and read wrongly from here on, and nobody would notice (I15).
+fn other_encoding(encoding: &str) -> DatabaseError {
+    DatabaseError {
+        policy: Policy::VoteNo,
+        aftermath: Aftermath::Replaced,
+        sqlstate: String::new(),
+        message: format!(
+            "a statement changed client_encoding to {encoding}, in which text would be misread: the branch \
+             cannot go on; leave client_encoding at {ENCODING}"
+        ),
+        retryable: false,
+        sql: None,
+    }
 }
 
 fn not_prepared(error: DatabaseError) -> Preparation {
