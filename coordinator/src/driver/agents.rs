@@ -8,6 +8,7 @@ use super::alarms::{PHASE_TWO, REFUSED, STALE};
 use super::knowledge::Owner;
 use super::{AgentSettings, Driver, Link, LocalId, Participant, Pending, wire};
 use crate::protocol::event::{Event, Report, Vote};
+use crate::protocol::lives::{Witness, WitnessSays};
 use crate::protocol::record::Record;
 use crate::protocol::recovery;
 use crate::transport::{AgentIndex, Generation, LinkEvent};
@@ -83,12 +84,36 @@ impl Driver {
 
     fn judge_hello(&mut self, agent: AgentIndex, hello: &v1::AgentHello) {
         let address = self.links.get(agent).map(|link| link.address.clone()).unwrap_or_default();
-        let witness = hello.witness.map(wire::witness);
-        let proof = witness.and_then(|witness| self.lives.judge_witness(witness));
-        let proof =
-            proof.or_else(|| hello.listings.iter().find_map(|listing| self.stale_by_listing(listing)));
-        if let Some(proof) = proof {
+        if let Some(witness) = hello.witness.map(wire::witness) {
+            self.judge_witness(&address, witness);
+        }
+        if let Some(proof) = hello.listings.iter().find_map(|listing| self.stale_by_listing(listing)) {
             self.now_stale(&format!("agent {address}: {proof}"));
+        }
+    }
+
+    fn judge_witness(&mut self, address: &str, witness: Witness) {
+        match self.lives.judge_witness(witness) {
+            WitnessSays::Whole => {}
+            WitnessSays::Stale(proof) => self.now_stale(&format!("agent {address}: {proof}")),
+            WitnessSays::NotYet => {
+                // It may be the only proof there is, and an agent replaces it by the first that it is told.
+                self.settings.durable.withhold();
+                let heard = (address.to_owned(), witness);
+                if !self.unjudged.contains(&heard) {
+                    self.unjudged.push(heard);
+                }
+            }
+        }
+    }
+
+    /// The list of lives is whole: judges the witnesses that spoke of lives before the journal.
+    pub(super) fn judge_heard_witnesses(&mut self) {
+        for (address, witness) in std::mem::take(&mut self.unjudged) {
+            self.judge_witness(&address, witness);
+        }
+        if self.stale.is_none() {
+            self.settings.durable.release();
         }
     }
 

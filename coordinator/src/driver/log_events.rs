@@ -61,6 +61,7 @@ impl Driver {
         self.lives = Lives::new(lives.iter().map(seen).collect(), true);
         self.lives.leased(leased_until);
         self.lives.reached(self.position);
+        self.judge_heard_witnesses();
         self.raise_recorded_heuristics();
         tracing::info!(position = self.position, epochs = lives.len(), "the log is counted");
         self.settlement.hear_again();

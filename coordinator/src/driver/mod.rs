@@ -32,7 +32,7 @@ use votum_proto::runtime::{Monotonic, Seams};
 use votum_proto::secret::{EpochKey, IdentityKey};
 
 use crate::log::{DecisionLog, KnownLife, Opened, Token};
-use crate::protocol::lives::{LifeSeen, Lives};
+use crate::protocol::lives::{LifeSeen, Lives, Witness};
 use crate::protocol::record::KeyRecord;
 use crate::transport::{DurablePosition, LinkEvent, LinkHandle};
 
@@ -122,6 +122,7 @@ pub fn start(
         last_token: 0,
         pending: VecDeque::new(),
         stale: None,
+        unjudged: Vec::new(),
         alarms: Alarms::default(),
         timers: Timers::default(),
         settlement: Settlement::new(seams.clock.now()),
@@ -174,6 +175,9 @@ struct Driver {
     pending: VecDeque<(Token, Pending)>,
     /// What proves that this log is stale, once something does.
     stale: Option<String>,
+    /// Witnesses of lives older than the journal, with the address of the agent that showed each: to be
+    /// judged when the log is counted.
+    unjudged: Vec<(String, Witness)>,
     alarms: Alarms,
     timers: Timers,
     settlement: Settlement,

@@ -23,6 +23,17 @@ pub struct Witness {
     pub position: u64,
 }
 
+/// What a witness proves against a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WitnessSays {
+    /// Nothing: the log holds what it saw.
+    Whole,
+    /// The log is stale: why.
+    Stale(String),
+    /// It speaks of a life that only the store may remember: to be judged when the list is whole.
+    NotYet,
+}
+
 /// Every life that the log has seen, oldest first, the present one last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lives {
@@ -66,17 +77,19 @@ impl Lives {
         self.get(gtid.life).is_some_and(|seen| (1..=seen.leased_until).contains(&gtid.seq))
     }
 
-    /// What a witness proves against this log, if anything.
-    pub fn judge_witness(&self, witness: Witness) -> Option<String> {
+    /// What a witness proves against this log.
+    pub fn judge_witness(&self, witness: Witness) -> WitnessSays {
         match self.get(witness.life) {
-            Some(seen) if witness.position <= seen.last_position => None,
-            Some(seen) => Some(format!(
+            Some(seen) if witness.position <= seen.last_position => WitnessSays::Whole,
+            Some(seen) => WitnessSays::Stale(format!(
                 "its witness saw position {} of epoch {}, and this log ends at {} there",
                 witness.position, witness.life, seen.last_position
             )),
-            // An earlier life that only the store remembers: judged again once the list is whole.
-            None if !self.complete && self.may_be_earlier(witness.life) => None,
-            None => Some(format!("its witness saw epoch {}, which this log does not hold", witness.life)),
+            None if !self.complete && self.may_be_earlier(witness.life) => WitnessSays::NotYet,
+            None => WitnessSays::Stale(format!(
+                "its witness saw epoch {}, which this log does not hold",
+                witness.life
+            )),
         }
     }
 
@@ -108,26 +121,30 @@ mod tests {
         Lives::new(vec![seen(2, 50), seen(3, 90)], complete)
     }
 
+    fn judged(lives: &Lives, life: Life, position: u64) -> WitnessSays {
+        lives.judge_witness(Witness { life, position })
+    }
+
     #[test]
     fn a_witness_beyond_the_end_of_its_epoch_makes_the_log_stale() {
         let lives = lives(true);
-        assert_eq!(lives.judge_witness(Witness { life: life(2), position: 50 }), None);
-        assert!(lives.judge_witness(Witness { life: life(2), position: 51 }).is_some());
-        assert!(lives.judge_witness(Witness { life: life(3), position: 91 }).is_some());
+        assert_eq!(judged(&lives, life(2), 50), WitnessSays::Whole);
+        assert!(matches!(judged(&lives, life(2), 51), WitnessSays::Stale(_)));
+        assert!(matches!(judged(&lives, life(3), 91), WitnessSays::Stale(_)));
     }
 
     #[test]
     fn a_witness_of_an_epoch_or_incarnation_that_the_log_lacks_makes_it_stale() {
-        assert!(lives(true).judge_witness(Witness { life: life(4), position: 1 }).is_some());
-        assert!(lives(true).judge_witness(Witness { life: life(1), position: 1 }).is_some());
+        assert!(matches!(judged(&lives(true), life(4), 1), WitnessSays::Stale(_)));
+        assert!(matches!(judged(&lives(true), life(1), 1), WitnessSays::Stale(_)));
         let copied = Life { epoch: Epoch(3), incarnation: Incarnation::from_low_bits(7) };
-        assert!(lives(false).judge_witness(Witness { life: copied, position: 1 }).is_some());
+        assert!(matches!(judged(&lives(false), copied, 1), WitnessSays::Stale(_)));
     }
 
     #[test]
-    fn before_the_log_is_counted_an_older_epoch_proves_nothing() {
-        assert_eq!(lives(false).judge_witness(Witness { life: life(1), position: 1 }), None);
-        assert!(lives(false).judge_witness(Witness { life: life(4), position: 1 }).is_some());
+    fn before_the_log_is_counted_a_witness_of_an_older_epoch_is_not_judged_yet() {
+        assert_eq!(judged(&lives(false), life(1), 1), WitnessSays::NotYet);
+        assert!(matches!(judged(&lives(false), life(4), 1), WitnessSays::Stale(_)));
     }
 
     #[test]

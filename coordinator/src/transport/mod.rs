@@ -94,10 +94,15 @@ impl DurablePosition {
         self.0.position.load(Ordering::Acquire)
     }
 
-    /// No frame carries a witness from now on: agents go on showing what proves the log stale, also to the
+    /// No frame carries a witness until `release`: agents go on showing what proves the log stale, also to the
     /// next life of it.
     pub fn withhold(&self) {
         self.0.withheld.store(true, Ordering::Release);
+    }
+
+    /// Frames carry a witness again: every witness that was shown has been judged, and the log is whole.
+    pub fn release(&self) {
+        self.0.withheld.store(false, Ordering::Release);
     }
 
     /// What a witness may say, unless nothing may be said.

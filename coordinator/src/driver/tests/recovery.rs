@@ -151,6 +151,26 @@ async fn r8_a_hello_that_proves_the_log_stale_is_judged_before_it_is_acted_on() 
 }
 
 #[tokio::test]
+async fn a_witness_of_a_life_before_the_journal_is_kept_and_judged_when_the_log_is_counted() {
+    for (seen, stale) in [(50, false), (51, true)] {
+        let mut world = World::with_owed(vec![owed_commit(6, 3)]);
+        let life = super::world::life(5);
+        let mut hello = hello_with(vec![World::row(&gid(6, 4, 0), 700)]);
+        hello.witness =
+            Some(v1::Witness { epoch: life.epoch.0, incarnation: life.incarnation.get(), position: seen });
+        world.connect(hello).await;
+        assert_eq!(world.told().await, "commit@a? commit@b?", "what is owed does not wait");
+        assert_eq!(world.durable.witness(), None, "the agent keeps what may be the only proof");
+        world.count_with_epoch_5(50);
+        world.told().await;
+        assert_eq!(world.alarms().await.contains(&"VOTUM-1401".to_owned()), stale, "{seen}");
+        assert_eq!(world.durable.witness().is_none(), stale, "{seen}");
+        world.agent_lists(World::listing("a", vec![World::row(&gid(6, 4, 0), 700)])).await;
+        assert_eq!(world.told().await, if stale { "" } else { "rollback@a" }, "{seen}");
+    }
+}
+
+#[tokio::test]
 async fn a_stale_log_still_delivers_the_commits_that_it_knows() {
     let mut world = World::with_owed(vec![owed_commit(6, 3)]);
     world.count();

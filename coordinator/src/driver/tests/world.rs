@@ -184,8 +184,19 @@ impl World {
     }
 
     pub(super) fn count(&self) {
+        self.count_lives(Self::lives());
+    }
+
+    /// The store remembers epoch 5, which the journal does not hold any more, as far as `last_position`.
+    pub(super) fn count_with_epoch_5(&self, last_position: u64) {
+        let begun = EpochBegun { life: life(5), first_position: 1 };
+        let older = KnownLife { begun, leased_until: 10, last_position };
+        self.count_lives([vec![older], Self::lives()].concat());
+    }
+
+    fn count_lives(&self, lives: Vec<KnownLife>) {
         let history: Arc<dyn History> = Arc::<MemoryHistory>::clone(&self.log.durable);
-        self.log_events.send(LogEvent::Counted { history, lives: Self::lives() }).unwrap();
+        self.log_events.send(LogEvent::Counted { history, lives }).unwrap();
     }
 
     pub(super) fn hello() -> v1::AgentHello {
