@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use support::waiting::{preparing, require_standby};
 use support::{Coordinator, World};
+use votum_participant::database::BackendId;
+use votum_participant::{AgentConfig, ParticipantConfig, databases};
 use votum_proto::v1::abort_reason::Kind as Cause;
 use votum_proto::v1::branch_end::Kind as End;
-use votum_tests::postgres::{Options, Server};
+use votum_tests::postgres::{Options, ROLE, Server};
 
 const PREPARED: &str = "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()";
 
@@ -47,6 +49,22 @@ async fn a_rollback_cancels_a_prepare_in_flight() {
     assert!(matches!(coordinator.branch_end(1).await, End::NeverPrepared(_)));
     blocker.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!(world.number(PREPARED).await, 0);
+}
+
+/// It would be a PREPARE that may still run, taken for one that is over.
+#[tokio::test]
+async fn a_server_process_whose_start_cannot_be_read_is_not_said_to_be_gone() {
+    let world = World::new().await;
+    let connection = world.server.connection(&world.database, ROLE);
+    let config = AgentConfig::embedded(vec![ParticipantConfig::new(support::name(), connection)]);
+    let database = databases(&config, &world.seams).unwrap().pop_first().unwrap().1;
+    let session = database.open_session().await.unwrap();
+    let backend = session.backend();
+    let unreadable = BackendId { started: "long ago".into(), ..backend.clone() };
+    assert!(database.end_backend(&unreadable).await.is_err());
+    let other = BackendId { started: "1".into(), ..backend };
+    assert!(database.end_backend(&other).await.unwrap());
+    assert!(!session.is_lost());
 }
 
 #[tokio::test]

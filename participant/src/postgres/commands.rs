@@ -291,10 +291,12 @@ impl Database for Postgres {
 
     async fn end_backend(&self, backend: &BackendId) -> Result<bool, DatabaseError> {
         let BackendId { pid, started } = backend;
+        // One that cannot be compared proves nothing: it is not one that is gone.
+        let started: i64 =
+            started.parse().map_err(|_| unexpected(Command::Listing, "when a server process was started"))?;
         let query = format!(
             "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE pid = {pid} \
-             AND (pg_catalog.date_part('epoch', backend_start) * 1000000)::bigint = {}",
-            started.parse::<i64>().unwrap_or(0)
+             AND (pg_catalog.date_part('epoch', backend_start) * 1000000)::bigint = {started}"
         );
         self.ask(async |connection| {
             let answer = connection

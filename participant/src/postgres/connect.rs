@@ -123,7 +123,8 @@ impl Connector {
             .map_err(failed)?;
         let backend = super::first_row(&row)
             .and_then(|row| {
-                Some(BackendId { pid: row.get(0)?.parse().ok()?, started: row.get(1)?.to_owned() })
+                let started: i64 = row.get(1)?.parse().ok()?;
+                Some(BackendId { pid: row.get(0)?.parse().ok()?, started: started.to_string() })
             })
             .ok_or_else(|| super::unexpected(Command::Connect, "no row of pg_stat_activity is our own"))?;
         Ok(Connection { client, signs, backend, version })
