@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use votum_proto::address::Address;
 use votum_proto::names::{CoordinatorId, ParticipantName};
 use votum_proto::service::config::Check;
@@ -18,7 +18,7 @@ use crate::postgres;
 pub struct ConfigProblem(pub String);
 
 /// The configuration of one agent.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AgentConfig {
     /// Where clients and coordinators reach it.
     pub listen: Address,
@@ -59,7 +59,7 @@ pub struct AgentConfig {
 }
 
 /// One database.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ParticipantConfig {
     /// By which name coordinators and clients know it.
     pub name: ParticipantName,
@@ -87,7 +87,7 @@ pub struct ParticipantConfig {
 }
 
 /// Encryption of the connections to a database.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tls {
     /// None.
