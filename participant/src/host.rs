@@ -125,7 +125,6 @@ impl Host {
         }
     }
 
-    #[allow(clippy::disallowed_macros)] // biased
     async fn open(&mut self) -> Result<(), ExecuteError> {
         let name = self.participant.name();
         let limit = self.agent.config.session_queue();
@@ -184,7 +183,6 @@ impl Host {
         let _ = client.try_send(Err(status));
     }
 
-    #[allow(clippy::disallowed_macros)] // biased
     async fn wait(&mut self) -> Wake {
         let lost = match &self.session {
             Some(leased) => leased.session.lost(),
@@ -257,7 +255,6 @@ impl Host {
         error.to_status(&self.branch.gtid.to_string(), self.branch.participant.as_str())
     }
 
-    #[allow(clippy::disallowed_macros)] // biased
     async fn run(&mut self, statement: Statement, mut reply: Reply) -> Result<(), Ending> {
         let Some(leased) = &mut self.session else { return Ok(()) };
         let canceller = leased.session.canceller();
@@ -321,7 +318,6 @@ impl Host {
 }
 
 /// Resolves when the branch is to end: by order, or because its time is over.
-#[allow(clippy::disallowed_macros)] // biased
 async fn interruption(agent: &Inner, branch: &Branch, deadline: Monotonic) -> Ending {
     tokio::select! {
         biased;

@@ -85,7 +85,6 @@ impl Host {
     }
 
     /// Prepares; once somebody wants the branch to end, cancels until PREPARE has ended one way or the other.
-    #[allow(clippy::disallowed_macros)] // biased
     async fn prepare_session(&mut self, leased: &mut Leased, gid: &Gid) -> Preparation {
         let canceller = leased.session.canceller();
         let mut preparing = pin!(leased.session.prepare(gid));
