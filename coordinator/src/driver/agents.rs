@@ -24,6 +24,7 @@ impl Driver {
                     failure: "its agent has not been reached yet".into(),
                     in_doubt: 0,
                     oldest_in_doubt_ms: 0,
+                    database: None,
                     quarantined: std::collections::BTreeMap::new(),
                 };
                 self.participants.insert(name.clone(), participant);

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use votum_proto::names::Gtid;
+use votum_proto::names::{Gtid, ParticipantName};
 use votum_proto::runtime::Backoff;
 
-use super::request::{Answer, Begin, Begun, Commit, Outcome, RequestError, Wait};
+use super::request::{Answer, Begin, Begun, BranchClaim, Commit, Outcome, RequestError, Wait};
 use super::timers::Timer;
-use super::{Drain, Driver, Live, LocalId, LogState, Pending, Waiter};
+use super::{DatabaseIdentity, Drain, Driver, Live, LocalId, LogState, Participant, Pending, Waiter};
 use crate::crash::{self, CrashPoint};
 use crate::protocol::event::{Effect, Event};
 use crate::protocol::record::{self, AbortKind, AbortReason, MAX_TEXT, Record, cut};
@@ -166,6 +166,13 @@ impl Driver {
             let _ = answer.send(self.lookup(&commit.gtid));
             return;
         };
+        // A repeated Commit only waits: the first one's list stands.
+        if live.transaction.is_active()
+            && let Err(error) = one_name_each(&self.participants, &commit.branches)
+        {
+            let _ = answer.send(Err(error));
+            return;
+        }
         let was_undecided = live.transaction.is_undecided();
         let effects = live.transaction.step(Event::CommitRequested { claims: commit.branches });
         if let Some(Effect::Refuse(mistake)) = effects.first() {
@@ -307,4 +314,25 @@ impl Driver {
             self.log.close();
         }
     }
+}
+
+/// Two participants that are the same database are two names for one branch: the second PREPARE would wait
+/// for the first one's locks.
+fn one_name_each(
+    participants: &BTreeMap<ParticipantName, Participant>,
+    claims: &[BranchClaim],
+) -> Result<(), RequestError> {
+    let mut seen: BTreeMap<&DatabaseIdentity, &ParticipantName> = BTreeMap::new();
+    for BranchClaim { participant, .. } in claims {
+        let known = participants.get(participant).and_then(|known| known.database.as_ref());
+        let Some(database) = known else { continue };
+        // The same participant twice has an answer of its own.
+        if let Some(other) = seen.insert(database, participant).filter(|other| *other != participant) {
+            return Err(RequestError::Invalid(format!(
+                "participants {other} and {participant} are the same database ({database}); use one of the \
+                 names for all of the work there"
+            )));
+        }
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use votum_proto::v1;
 
 use super::alarms::{FORGED, IMPOSTOR, QUARANTINED, UNHEARD};
 use super::knowledge::Owner;
-use super::{Driver, LocalId, LogState, wire};
+use super::{DatabaseIdentity, Driver, LocalId, LogState, wire};
 use crate::protocol::event::{Event, Report};
 use crate::protocol::record::{Heuristic, HeuristicKind};
 use crate::protocol::recovery::{self, Action, Row, Verdict};
@@ -57,6 +57,7 @@ impl Driver {
     fn act_on_listing(&mut self, participant: &ParticipantName, listing: &v1::Listing) {
         self.alarms.clear(UNHEARD, "", participant.as_str());
         self.count_in_doubt(participant, listing);
+        self.note_database(participant, listing);
         self.log.listed(participant.clone());
         let mut left: Vec<String> = Vec::new();
         for row in &listing.prepared {
@@ -93,6 +94,23 @@ impl Driver {
             known.failure.clear();
             known.in_doubt = in_doubt as u64;
             known.oldest_in_doubt_ms = oldest;
+        }
+    }
+
+    fn note_database(&mut self, participant: &ParticipantName, listing: &v1::Listing) {
+        let Some(shown) = DatabaseIdentity::shown_by(listing) else { return };
+        let known = self.participants.get(participant).and_then(|known| known.database.as_ref());
+        if known == Some(&shown) {
+            return;
+        }
+        for (other, _) in
+            self.participants.iter().filter(|(_, other)| other.database.as_ref() == Some(&shown))
+        {
+            tracing::warn!(%participant, %other, "both participants are {shown}: a transaction that names \
+                both is refused; give each database one name in the configuration");
+        }
+        if let Some(known) = self.participants.get_mut(participant) {
+            known.database = Some(shown);
         }
     }
 

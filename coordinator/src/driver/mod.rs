@@ -60,7 +60,9 @@ use alarms::Alarms;
 use inbox::{Inbox, Input};
 use request::{DriverHandle, Request};
 use settlement::Settlement;
-use state::{Drain, Link, Live, LocalId, LogState, Output, Participant, Pending, Recent, Waiter};
+use state::{
+    DatabaseIdentity, Drain, Link, Live, LocalId, LogState, Output, Participant, Pending, Recent, Waiter,
+};
 use timers::{Timer, Timers};
 
 /// How many requests may wait for the driver before callers have to.

@@ -76,8 +76,33 @@ pub(super) struct Participant {
     pub(super) failure: String,
     pub(super) in_doubt: u64,
     pub(super) oldest_in_doubt_ms: u64,
+    /// Which database it is, as its last complete listing said.
+    pub(super) database: Option<DatabaseIdentity>,
     /// Branches that wait for a person, by gid, with the transaction id that was listed.
     pub(super) quarantined: BTreeMap<String, u32>,
+}
+
+/// Which database a participant is: two participants that are the same one are two names for it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct DatabaseIdentity {
+    /// The server's own name; never 0.
+    system_identifier: u64,
+    name: String,
+}
+
+impl DatabaseIdentity {
+    /// As a listing shows it; `None` where it does not say.
+    pub(super) fn shown_by(listing: &v1::Listing) -> Option<Self> {
+        let v1::Listing { system_identifier, database, .. } = listing;
+        (*system_identifier != 0 && !database.is_empty())
+            .then(|| Self { system_identifier: *system_identifier, name: database.clone() })
+    }
+}
+
+impl std::fmt::Display for DatabaseIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "database {:?} of system {}", self.name, self.system_identifier)
+    }
 }
 
 /// What absence of a record is worth.

@@ -257,6 +257,11 @@ impl Transaction {
         }
     }
 
+    /// Whether its Commit is still to come.
+    pub fn is_active(&self) -> bool {
+        matches!(self.phase, Phase::Active { .. })
+    }
+
     /// Whether its timeout still acts, and it counts against the limit of live transactions.
     pub fn is_undecided(&self) -> bool {
         matches!(self.phase, Phase::Active { .. } | Phase::Preparing { .. } | Phase::Deciding { .. })

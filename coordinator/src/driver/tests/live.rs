@@ -165,6 +165,29 @@ async fn more_undecided_transactions_than_allowed_are_refused() {
 }
 
 #[tokio::test]
+async fn two_participants_that_are_the_same_database_are_refused_in_one_transaction() {
+    let mut world = World::ready().await;
+    let listing = |participant: &str, system_identifier| v1::Listing {
+        system_identifier,
+        ..World::listing(participant, Vec::new())
+    };
+    world.agent_lists(listing("a", 11)).await;
+    world.agent_lists(listing("b", 11)).await;
+    let begun = world.begin().await.unwrap();
+    let refused = world.commit(&begun, Wait::Decided).await.await.unwrap();
+    let Err(RequestError::Invalid(why)) = refused else { panic!("not refused: {refused:?}") };
+    assert!(why.contains("a and b"), "{why}");
+    assert_eq!(world.told().await, "");
+
+    world.agent_lists(listing("b", 12)).await;
+    let _answered = world.commit(&begun, Wait::Decided).await;
+    assert_eq!(world.told().await, "prepare@a prepare@b", "databases of one name on two servers are two");
+    world.agent_lists(listing("b", 11)).await;
+    let mut repeated = world.commit(&begun, Wait::Decided).await;
+    assert!(repeated.try_recv().is_err(), "the first Commit's list stands: a repeated one waits");
+}
+
+#[tokio::test]
 async fn a_wrong_secret_does_nothing() {
     let mut world = World::ready().await;
     let mut begun = world.begin().await.unwrap();
