@@ -11,7 +11,6 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Only these two crates differ with the feature; both builds share every dependency in one target directory.
 CRASH_POINTS := --features votum-coordinator/crash-points,votum-participant/crash-points
-PROGRAMS := votum-coordinator votum-participant votumctl
 
 step = @printf '\n\033[1m== %s\033[0m\n' '$(1)'
 
@@ -34,8 +33,7 @@ python:
 .PHONY: demo
 demo: setup ## Watch money move between two PostgreSQL servers while the coordinator is killed
 	$(call step,building the demonstration (once, some minutes))
-	cargo build --workspace --bins $(CRASH_POINTS)
-	@$(MAKE) --no-print-directory keep-crash-points
+	@tests/scripts/build-with-crash-points $(TARGET)
 	@$(if $(KEEP),,tests/scripts/to-the-end) $(TARGET)/debug/demo $(if $(KEEP),--keep)
 
 .PHONY: bench
@@ -68,17 +66,10 @@ docs: ## Build the documentation, with every broken link an error
 .PHONY: binaries
 binaries: ## Build the programs that the tests run as processes
 	$(call step,building the programs with crash points)
-	cargo build --workspace --bins $(CRASH_POINTS)
-	@$(MAKE) --no-print-directory keep-crash-points
+	@tests/scripts/build-with-crash-points $(TARGET)
 	$(call step,building the programs as they are released and the tests)
 	cargo build --workspace --bins
 	cargo test --workspace --no-run
-
-# Out of the way of the plain build, which has the same names.
-.PHONY: keep-crash-points
-keep-crash-points:
-	@mkdir -p $(TARGET)/crash-points
-	@cd $(TARGET)/debug && install -m 755 $(PROGRAMS) ../crash-points/
 
 .PHONY: run-tests
 run-tests:

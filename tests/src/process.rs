@@ -20,9 +20,10 @@ pub const CRASH_VARIABLE: &str = "VOTUM_CRASH_POINT";
 /// Which build of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Build {
-    /// As it is released: no crash points.
+    /// As it is released: no crash points. What stands beside the tests is always that: builds with crash
+    /// points are moved away as soon as they are made (`tests/scripts/build-with-crash-points`).
     Plain,
-    /// With crash points, as `make binaries` puts it into `target/crash-points`.
+    /// With crash points, from `target/crash-points`.
     CrashPoints,
 }
 
