@@ -255,6 +255,7 @@ pub(super) fn note_heuristic(alarms: &mut Alarms, heuristic: &crate::protocol::r
         HEURISTIC,
         &heuristic.gid.gtid.to_string(),
         heuristic.participant.as_str(),
-        &format!("{} ended otherwise ({:?}): {}", heuristic.gid, heuristic.kind, heuristic.detail),
+        // In words: this is read before any page is.
+        &heuristic.to_string(),
     );
 }

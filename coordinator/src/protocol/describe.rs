@@ -99,13 +99,19 @@ impl fmt::Display for AbortReason {
 
 impl fmt::Display for Heuristic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            HeuristicKind::Rollback => "decided commit, and rolled back",
-            HeuristicKind::Commit => "decided abort, and committed",
-            HeuristicKind::Hazard => "nobody can say how it ended",
-            HeuristicKind::Mended => "prepared again, and ended as decided",
-        };
-        write!(f, "{} at {} (xid8 {}): {kind}: {}", self.gid, self.participant, self.xid8, self.detail)
+        let Self { gid, participant, xid8, kind, detail } = self;
+        write!(f, "{gid} at {participant} (xid8 {xid8}): {kind}: {detail}")
+    }
+}
+
+impl fmt::Display for HeuristicKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rollback => "decided commit, and rolled back",
+            Self::Commit => "decided abort, and committed",
+            Self::Hazard => "nobody can say how it ended",
+            Self::Mended => "prepared again, and ended as decided",
+        })
     }
 }
 
@@ -145,6 +151,22 @@ mod tests {
         assert_eq!(
             Record::Carried(Box::new(carried)).to_string(),
             "Decided of position 9: commit at bank-a (xid8 731, system 42, timeline 1)"
+        );
+    }
+
+    #[test]
+    fn a_departure_is_told_in_words() {
+        let heuristic = Heuristic {
+            gid: "votum_acme_7_3f9ac2_1042_0_2".parse().unwrap(),
+            participant: "bank-a".parse().unwrap(),
+            xid8: 731,
+            kind: HeuristicKind::Rollback,
+            detail: "the server says that transaction id 731 aborted".into(),
+        };
+        assert_eq!(
+            heuristic.to_string(),
+            "votum_acme_7_3f9ac2_1042_0_2 at bank-a (xid8 731): decided commit, and rolled back: the server \
+             says that transaction id 731 aborted"
         );
     }
 

@@ -284,3 +284,26 @@ async fn a_drain_refuses_new_work_waits_for_the_old_and_closes_the_log() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn the_alarm_of_a_departure_says_in_words_how_the_branch_ended() {
+    let mut world = World::ready().await;
+    let (begun, _answered) = world.deciding(Wait::Decided).await;
+    world.force().await;
+    let gone = v1::Gone {
+        system_identifier: 11,
+        timeline: 1,
+        in_recovery: false,
+        status: v1::gone::XidStatus::Aborted.into(),
+    };
+    let end = v1::BranchEnd {
+        gtid: begun.gtid.to_string(),
+        participant: "a".into(),
+        gid: Gid { gtid: begun.gtid, branch: 0, branches: 2 }.to_string(),
+        was_commit: true,
+        kind: Some(v1::branch_end::Kind::Gone(gone)),
+    };
+    world.agent_says(v1::agent_message::Kind::BranchEnd(end)).await;
+    let status = world.driver.ask(Request::Status).await.unwrap();
+    assert!(status.alarms[0].detail.contains("decided commit, and rolled back"), "{:?}", status.alarms);
+}
