@@ -59,7 +59,12 @@ pub(crate) fn shown(shown: &Shown, style: Style) -> String {
 fn outcome(outcome: &Outcome) -> String {
     let detail = || outcome.detail.clone().unwrap_or_default();
     match outcome.kind {
-        "committed" if outcome.completed == Some(true) => "COMMITTED, acknowledged everywhere".to_owned(),
+        "committed" if outcome.completed == Some(true) && outcome.heuristics.is_empty() => {
+            "COMMITTED, acknowledged everywhere".to_owned()
+        }
+        "committed" if outcome.completed == Some(true) => {
+            "COMMITTED, except where a branch departed from the decision: see below".to_owned()
+        }
         "committed" => format!("COMMITTED, not yet acknowledged by {}", outcome.pending.join(", ")),
         "read_only" => "READ_ONLY: nothing was written anywhere".to_owned(),
         "aborted" => format!("ABORTED{}", reason(outcome)),
@@ -175,6 +180,16 @@ POSITION  RECORD   RUNNING TIME  WHAT IT SAYS
 2 records in the log
 ";
         assert_eq!(shown(&committing().into(), Style::plain(false)), expected);
+    }
+
+    #[test]
+    fn a_commit_with_a_departure_is_not_called_acknowledged_everywhere() {
+        let mut document = Shown::from(departed());
+        document.outcome.kind = "committed";
+        document.outcome.completed = Some(true);
+        let text = shown(&document, Style::plain(false));
+        assert!(text.contains("outcome  COMMITTED, except where a branch departed"), "{text}");
+        assert!(!text.contains("acknowledged everywhere"), "{text}");
     }
 
     #[test]
