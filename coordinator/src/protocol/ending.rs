@@ -107,18 +107,16 @@ impl Transaction {
 
     fn commit_answered(&mut self, number: BranchNumber, report: &Report) -> Vec<Effect> {
         let Phase::Committing { decided, delivered } = &mut self.phase else { return Vec::new() };
-        let owed = decided
-            .branches
-            .iter()
-            .zip(delivered)
-            .find(|(branch, delivery)| branch.number == number && **delivery == Delivery::Owed);
-        let Some((branch, delivery)) = owed else { return Vec::new() };
+        let found = decided.branches.iter().zip(delivered).find(|(branch, _)| branch.number == number);
+        let Some((branch, delivery)) = found else { return Vec::new() };
+        let acknowledged = match delivery {
+            Delivery::Owed => false,
+            Delivery::Acknowledged => true,
+            Delivery::Heuristic => return Vec::new(),
+        };
         match report {
-            Report::Done => {
-                *delivery = Delivery::Acknowledged;
-                self.finish_if_settled()
-            }
-            Report::Gone(gone) => match recovery::judge_gone_after_commit(branch, gone).1 {
+            Report::Gone(gone) => match recovery::judge_gone_after_commit(branch, acknowledged, gone).1 {
+                GoneVerdict::Nothing => Vec::new(),
                 GoneVerdict::Acknowledge => {
                     *delivery = Delivery::Acknowledged;
                     self.finish_if_settled()
@@ -128,6 +126,12 @@ impl Transaction {
                 }
                 GoneVerdict::AskAgain { alarm } => ask_again_with(branch, alarm),
             },
+            // I9: whatever else comes after the acknowledgement is an answer that was late.
+            Report::Done | Report::OtherXid(_) | Report::NeverPrepared if acknowledged => Vec::new(),
+            Report::Done => {
+                *delivery = Delivery::Acknowledged;
+                self.finish_if_settled()
+            }
             Report::OtherXid(xid) => roll_back_other_work(decided.gid(number), branch, *xid),
             // An agent that knows nothing of a yes that it gave: its database is the one to ask.
             Report::NeverPrepared => {
@@ -154,7 +158,7 @@ impl Transaction {
                 self.retire_if_undone()
             }
             Report::Gone(gone) => match recovery::judge_gone_after_abort(branch, gone).1 {
-                GoneVerdict::Acknowledge => {
+                GoneVerdict::Nothing | GoneVerdict::Acknowledge => {
                     undo.done = true;
                     self.retire_if_undone()
                 }

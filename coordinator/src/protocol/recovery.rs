@@ -264,6 +264,8 @@ pub enum XidStatus {
 /// What a branch that is gone proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GoneVerdict {
+    /// How it ended is known: it needs nothing.
+    Nothing,
     /// It ended as decided.
     Acknowledge,
     /// It did not, or nobody can say: to be recorded.
@@ -280,9 +282,17 @@ pub enum GoneVerdict {
     },
 }
 
-/// Judges a branch of a decided commit that is gone and was not acknowledged (R3; R11 where the server is
-/// not the participant).
-pub fn judge_gone_after_commit(branch: &PreparedBranch, gone: &Gone) -> (Row, GoneVerdict) {
+/// Judges a branch of a decided commit that is gone (R2 where it had acknowledged its commit, else R3; R11
+/// where the server is not the participant).
+pub fn judge_gone_after_commit(
+    branch: &PreparedBranch,
+    acknowledged: bool,
+    gone: &Gone,
+) -> (Row, GoneVerdict) {
+    // Nothing needs proof any more, whichever server answers.
+    if acknowledged {
+        return (Row::R2, GoneVerdict::Nothing);
+    }
     if let Some(alarm) = not_the_participant(branch, gone) {
         return (Row::R11, GoneVerdict::AskAgain { alarm: Some(alarm) });
     }

@@ -153,31 +153,39 @@ fn r5_r7_without_a_record_abort_is_presumed() {
 }
 
 #[test]
+fn r2_an_acknowledged_branch_that_is_gone_needs_nothing_whatever_the_server_remembers() {
+    for status in [XidStatus::Committed, XidStatus::Aborted, XidStatus::Forgotten, XidStatus::NotReached] {
+        let verdict = judge_gone_after_commit(&branch(), true, &gone(status));
+        assert_eq!(verdict, (Row::R2, GoneVerdict::Nothing));
+    }
+}
+
+#[test]
 fn r3_a_committed_xid_on_the_same_timeline_acknowledges() {
-    let (row, verdict) = judge_gone_after_commit(&branch(), &gone(XidStatus::Committed));
+    let (row, verdict) = judge_gone_after_commit(&branch(), false, &gone(XidStatus::Committed));
     assert_eq!((row, verdict), (Row::R3, GoneVerdict::Acknowledge));
 }
 
 #[test]
 fn r3_a_committed_xid_on_another_timeline_is_a_hazard() {
     let moved = Gone { timeline: 2, ..gone(XidStatus::Committed) };
-    let (_, verdict) = judge_gone_after_commit(&branch(), &moved);
+    let (_, verdict) = judge_gone_after_commit(&branch(), false, &moved);
     assert!(matches!(verdict, GoneVerdict::Heuristic { kind: HeuristicKind::Hazard, .. }));
 }
 
 #[test]
 fn r3_an_aborted_or_unreached_xid_is_a_heuristic_rollback() {
     for status in [XidStatus::Aborted, XidStatus::NotReached] {
-        let (_, verdict) = judge_gone_after_commit(&branch(), &gone(status));
+        let (_, verdict) = judge_gone_after_commit(&branch(), false, &gone(status));
         assert!(matches!(verdict, GoneVerdict::Heuristic { kind: HeuristicKind::Rollback, .. }));
     }
 }
 
 #[test]
 fn r3_a_forgotten_xid_is_a_hazard_and_one_in_progress_is_asked_again() {
-    let (_, forgotten) = judge_gone_after_commit(&branch(), &gone(XidStatus::Forgotten));
+    let (_, forgotten) = judge_gone_after_commit(&branch(), false, &gone(XidStatus::Forgotten));
     assert!(matches!(forgotten, GoneVerdict::Heuristic { kind: HeuristicKind::Hazard, .. }));
-    let (_, running) = judge_gone_after_commit(&branch(), &gone(XidStatus::InProgress));
+    let (_, running) = judge_gone_after_commit(&branch(), false, &gone(XidStatus::InProgress));
     assert_eq!(running, GoneVerdict::AskAgain { alarm: None });
 }
 
@@ -187,7 +195,7 @@ fn r11_a_standby_or_another_system_proves_nothing() {
     let other = Gone { system_identifier: 12, ..gone(XidStatus::Aborted) };
     for gone in [standby, other] {
         for (row, verdict) in
-            [judge_gone_after_commit(&branch(), &gone), judge_gone_after_abort(&branch(), &gone)]
+            [judge_gone_after_commit(&branch(), false, &gone), judge_gone_after_abort(&branch(), &gone)]
         {
             assert_eq!(row, Row::R11);
             assert!(matches!(verdict, GoneVerdict::AskAgain { alarm: Some(_) }));

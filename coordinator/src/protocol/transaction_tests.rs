@@ -273,6 +273,18 @@ fn r3_a_branch_that_was_rolled_back_behind_our_back_is_recorded_and_ends_the_wai
 }
 
 #[test]
+fn r2_i9_an_answer_about_a_branch_that_has_acknowledged_changes_nothing() {
+    let mut transaction = committing();
+    transaction.step(done(0, true));
+    for report in [gone(XidStatus::Forgotten), Report::Done, Report::OtherXid(701), Report::NeverPrepared] {
+        let effects = transaction.step(Event::BranchEnded { branch: 0, was_commit: true, report });
+        assert_eq!(words(&effects), "");
+    }
+    assert_eq!(words(&transaction.step(done(1, true))), "completed buffer Ended");
+    assert_eq!(words(&transaction.step(done(1, true))), "", "it has ended once");
+}
+
+#[test]
 fn r3_gone_and_committed_acknowledges_and_in_progress_is_asked_again() {
     let mut transaction = committing();
     let report = |status| Event::BranchEnded { branch: 0, was_commit: true, report: gone(status) };
