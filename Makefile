@@ -17,8 +17,8 @@ step = @printf '\n\033[1m== %s\033[0m\n' '$(1)'
 .PHONY: help
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do \
-	    printf '  make %-12s %s\n' "$$target" "$$what"; done
-	@printf '  make demo KEEP=1  %s\n' 'The same, left running, with how to talk to it and how to stop it'
+	    printf '  make %-22s %s\n' "$$target" "$$what"; done
+	@printf '  make demo KEEP=1            %s\n' 'The same, left running, with how to talk to it and how to stop it'
 
 .PHONY: setup
 setup: ## Find or install Rust, a C compiler and PostgreSQL
@@ -75,3 +75,7 @@ binaries: ## Build the programs that the tests run as processes
 run-tests:
 	$(call step,tests)
 	@tests/scripts/to-the-end cargo test --workspace --no-fail-fast
+
+.PHONY: test-postgres-versions
+test-postgres-versions: setup binaries ## Run the tests that meet a database on every PostgreSQL that can be had
+	@tests/scripts/test-postgres-versions $(PG)
