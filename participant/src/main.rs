@@ -33,7 +33,13 @@ Exit codes: 0 stopped when asked to, 1 could not start or go on, 2 wrong configu
 #[command(name = "votum-participant", version, about, after_help = EXAMPLE)]
 struct Arguments {
     /// The configuration, in TOML.
-    #[arg(long, short, value_name = "FILE", env = "VOTUM_PARTICIPANT_CONFIG")]
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        env = "VOTUM_PARTICIPANT_CONFIG",
+        default_value = "/etc/votum/participant.toml"
+    )]
     config: PathBuf,
     /// Reads the configuration, reports every mistake at once, and starts nothing.
     #[arg(long)]
@@ -58,7 +64,7 @@ fn main() -> ExitCode {
         if arguments.check_config {
             return match databases(&config, &seams) {
                 Ok(_) => {
-                    println!("{} is correct", arguments.config.display());
+                    println!("configuration is fine");
                     ExitCode::SUCCESS
                 }
                 Err(error) => fail(WRONG, &error),

@@ -123,4 +123,16 @@ fn every_mistake_in_the_configuration_is_reported_at_once() {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }
     assert!(!text.contains("secret-word"), "{text}");
+    std::fs::write(
+        &file,
+        "listen = \"127.0.0.1:7411\"\n[[participants]]\nname = \"a\"\nconnection = \"host=h user=u dbname=d\"\n",
+    )
+    .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_votum-participant"))
+        .args(["--check-config", "--config"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((output.status.code(), said.as_str()), (Some(0), "configuration is fine\n"));
 }
