@@ -18,7 +18,7 @@ use crate::database::{BeginOptions, Database, ServerFacts, Statement};
 use crate::errors::ExecuteError;
 use crate::exchange;
 use crate::host::{Command, Execute, Host};
-use crate::registry::Registry;
+use crate::registry::{Registry, Stage};
 use crate::sessions::Sessions;
 
 /// How many parts of a reply may wait for a slow client before the statement does.
@@ -190,8 +190,8 @@ impl Agent {
         admit(&self.inner, request).map_err(|error| error.to_status(&gtid, &participant))
     }
 
-    /// Stops: no new branches, open ones may go on for `grace`, then they are rolled back and all streams
-    /// end. Prepared branches stay as they are.
+    /// Stops: no new branches, open ones may go on for `grace`, then they are rolled back. Orders that came may
+    /// be carried out within the same time; then all streams end. Other prepared branches stay as they are.
     pub async fn shutdown(&self, grace: Duration) {
         let open: Vec<_> = {
             let mut registry = self.inner.lock();
@@ -199,6 +199,7 @@ impl Agent {
             registry.branches.values().map(Arc::clone).collect()
         };
         let clock = &self.inner.seams.clock;
+        let until = clock.now().after(grace);
         let all_quiet = || async {
             for branch in &open {
                 branch.quiet().await;
@@ -215,9 +216,24 @@ impl Agent {
                 tracing::warn!("some sessions did not roll back in time; the database ends them with us");
             }
         }
+        let left = until.since(clock.now());
+        if clock.timeout(left, self.orders_carried_out()).await.is_err() {
+            tracing::info!("some orders are not carried out yet; they are given again once an agent is back");
+        }
         // Under the lock, under which branches settle and vote: no vote is left behind.
         let _registry = self.inner.lock();
         self.inner.stopping.send_replace(true);
+    }
+
+    /// Waits until every order that came is carried out and reported.
+    async fn orders_carried_out(&self) {
+        loop {
+            let running = self.inner.lock().orders.values().next().map(|slot| Arc::clone(&slot.control));
+            let Some(control) = running else { return };
+            let mut stage = control.stage.subscribe();
+            // We hold the sender, so that the wait cannot fail.
+            let _ = stage.wait_for(|stage| *stage == Stage::Done).await;
+        }
     }
 }
 

@@ -108,8 +108,9 @@ impl Task {
     async fn work(self, mut order: Order, mut control: Arc<OrderControl>) {
         loop {
             let end = Attempts::new(&self, &control).carry_out(&order).await;
-            control.stage.send_replace(Stage::Done);
             let mut registry = self.agent.lock();
+            // Under the lock: who sees it finds the slot emptied, and the end reported.
+            control.stage.send_replace(Stage::Done);
             let Some(slot) = registry.orders.get_mut(&self.key) else { return };
             let life = slot.life;
             let next = slot.queued.pop_front();

@@ -5,9 +5,10 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use support::waiting::{preparing, require_standby};
-use support::{Coordinator, World};
+use support::{Coordinator, World, code};
 use votum_participant::database::BackendId;
 use votum_participant::{AgentConfig, ParticipantConfig, databases};
 use votum_proto::v1::abort_reason::Kind as Cause;
@@ -103,4 +104,28 @@ async fn a_prepare_whose_wait_for_a_standby_was_cancelled_is_a_no_and_is_shown_t
     require_standby(&world, false).await;
     assert!(matches!(coordinator.branch_end(1).await, End::Done(_)));
     assert_eq!(world.number(PREPARED).await, 0);
+}
+
+/// The coordinator hears that it is done, and need not ask the next agent.
+#[tokio::test]
+async fn an_agent_that_stops_first_carries_out_the_orders_that_came() {
+    let server = Server::start(Options::default()).await.unwrap();
+    let world = World::on(Arc::new(server), |_| {}).await;
+    let mut coordinator = world.coordinator().await;
+    let mut branch = world.branch(&coordinator, 1);
+    branch.ok("UPDATE account SET balance = 0 WHERE id = 1").await;
+    coordinator.prepare(&branch).await;
+    let xid8 = coordinator.vote_yes(1).await.xid8;
+    // COMMIT PREPARED waits for it.
+    require_standby(&world, true).await;
+    coordinator.commit(1, xid8, false).await;
+    assert_eq!(coordinator.list(false).await.busy, [coordinator.gid(1).to_string()]);
+    let agent = world.agent.clone();
+    world.seams.spawn(async move { agent.shutdown(Duration::from_secs(60)).await });
+    // The answer comes after the spawned task has begun.
+    coordinator.list(false).await;
+    assert_eq!(code(&world.branch(&coordinator, 2).fails("SELECT 1").await).0, "VOTUM-2015");
+    require_standby(&world, false).await;
+    assert!(matches!(coordinator.branch_end(1).await, End::Done(_)));
+    while coordinator.next().await.is_some() {}
 }
