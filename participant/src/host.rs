@@ -227,10 +227,20 @@ impl Host {
         let reply = Reply::new(client, self.branch.session, self.agent.config.stored_reply_bytes);
         if let Some(refused) = control::refuse(&statement.text) {
             let status = self.status(&ExecuteError::Refused(refused));
-            self.kept = Some(reply.fail(status, statement).await);
+            self.kept = Some(self.unless_ended(reply.fail(status, statement)).await?);
             return Ok(());
         }
         self.run(statement, reply).await
+    }
+
+    /// Gives a reply to its client. One that stops reading keeps neither the session nor its locks beyond
+    /// the branch's time, or an order to end it (I6).
+    async fn unless_ended<T>(&self, reply: impl Future<Output = T>) -> Result<T, Ending> {
+        tokio::select! {
+            biased;
+            given = reply => Ok(given),
+            ending = interruption(&self.agent, &self.branch, self.deadline) => Err(ending),
+        }
     }
 
     async fn repeat(&self, ordinal: u64, statement: &Statement, client: &Client) -> Result<(), Ending> {
@@ -238,7 +248,7 @@ impl Host {
             Some(kept) if kept.statement != *statement => {
                 self.broken_order(client, &ExecuteError::OrdinalReused(ordinal))
             }
-            Some(kept) if kept.replay(client).await => Ok(()),
+            Some(kept) if self.unless_ended(kept.replay(client)).await? => Ok(()),
             Some(_) | None => self.broken_order(client, &ExecuteError::ReplyNotKept(ordinal)),
         }
     }
@@ -269,7 +279,7 @@ impl Host {
                     crash::here(CrashPoint::AfterBegin);
                 }
                 crash::here(CrashPoint::StatementRun);
-                self.kept = Some(reply.finish(rows, statement).await);
+                self.kept = Some(self.unless_ended(reply.finish(rows, statement)).await?);
                 Ok(())
             }
             Ok(Err(error)) => self.failed(error, statement, reply).await,
@@ -302,7 +312,7 @@ impl Host {
             // As in PostgreSQL: the transaction has failed until a ROLLBACK TO, and PREPARE would be
             // refused; the branch stays.
             Aftermath::Answered => {
-                self.kept = Some(reply.fail(status, statement).await);
+                self.kept = Some(self.unless_ended(reply.fail(status, statement)).await?);
                 Ok(())
             }
             Aftermath::Broken | Aftermath::Replaced => {

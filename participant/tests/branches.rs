@@ -262,3 +262,22 @@ async fn a_stopping_agent_opens_no_branch_and_rolls_back_what_is_open() {
         .await
         .unwrap();
 }
+
+#[tokio::test]
+async fn i6_a_client_that_stops_reading_keeps_no_session_beyond_its_branchs_time() {
+    let world = World::new().await;
+    let mut coordinator = world.coordinator().await;
+    // Around the depth of a reply's queue: some wait with a row, some with the last word.
+    let unread: Vec<_> = (28..=34)
+        .map(|rows| {
+            let mut branch = world.branch(&coordinator, rows);
+            branch.options.timeout_ms = 300;
+            let statement = format!("SELECT * FROM generate_series(1, {rows})");
+            world.agent.execute(branch.request(1, &statement)).unwrap()
+        })
+        .collect();
+    for seq in 28..=34 {
+        assert_eq!(coordinator.session_lost(seq).await.kind(), Cause::Timeout);
+    }
+    drop(unread);
+}
