@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(errors) => return fail(WRONG, &errors),
     };
-    // An agent only carries messages to its database and back. On one thread that takes a third less processor
+    // An agent only carries messages to its database and back. On one thread that takes less processor
     // time, for every message that does not have to wake another thread; the thread is busy at some
     // thousands of branches a second, and a participant that needs more has an agent of its own.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -7,6 +7,7 @@ mod commands;
 mod connect;
 pub(crate) mod connection;
 mod listing;
+mod own;
 pub(crate) mod policy;
 mod session;
 mod text;

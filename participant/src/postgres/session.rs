@@ -6,27 +6,23 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
-use futures::future::{join, join3};
-use tokio_postgres::CancelToken;
+use futures::future::{join, join3, try_join};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{CancelToken, Row};
 use votum_proto::names::Gid;
 use votum_proto::runtime::BoxFuture;
 use votum_proto::v1::Isolation;
 
 use super::connect::{Connection, Connector};
 use super::listing::{FACTS, parse_facts};
+use super::own::{Identity, OwnStatements, RESET};
 use super::values::{self, Parameter};
 use super::{failure, first_row, unexpected};
 use crate::database::{
     Aftermath, BackendId, BeginOptions, Canceller, Command, DatabaseError, Policy, Preparation, RowSink,
     ServerFacts, Session, Statement,
 };
-
-/// Tells one transaction from the next: an xid alone cannot, because a transaction that wrote nothing has
-/// none. And in which encoding the server takes and gives text.
-const IDENTITY: &str = "SELECT (pg_catalog.date_part('epoch', pg_catalog.transaction_timestamp()) * 1000000)::bigint, \
-                        pg_catalog.pg_current_xact_id_if_assigned(), \
-                        pg_catalog.current_setting('client_encoding')";
 
 /// The one encoding that the driver, and the contract, know.
 const ENCODING: &str = "UTF8";
@@ -36,9 +32,6 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// How many parsed statements are kept until they are closed.
 const KEPT_OPEN: usize = 16;
-
-/// Makes a session as good as new, outside of transactions only.
-const RESET: &str = "DISCARD ALL";
 
 pub(super) struct PostgresSession {
     connection: Connection,
@@ -54,6 +47,8 @@ pub(super) struct PostgresSession {
     facts: Option<ServerFacts>,
     /// Reset, and not used since.
     clean: bool,
+    /// Prepared at the first branch, and again after a full reset.
+    own: Option<OwnStatements>,
     /// The driver has asked, or may have asked, for types that are not built in. It keeps the statements with
     /// which it asks for ever, and the reset takes them away: such a session serves one branch alone.
     asked_for_types: bool,
@@ -90,22 +85,14 @@ impl BranchState {
         Ok(())
     }
 
-    fn note(&mut self, command: Command, answer: &Answer) -> Result<(), DatabaseError> {
-        let (began, xid8, encoding) = first_row(answer)
-            .and_then(|row| {
-                let xid8 = match row.get(1) {
-                    Some(text) => Some(text.parse().ok()?),
-                    None => None,
-                };
-                Some((row.get(0)?.parse().ok()?, xid8, row.get(2)?))
-            })
-            .ok_or_else(|| unexpected(command, "the transaction's identity"))?;
+    fn note(&mut self, command: Command, answer: &[Row]) -> Result<(), DatabaseError> {
+        let read = answer.first().and_then(Identity::read);
+        let Identity { began, xid8, encoding } =
+            read.ok_or_else(|| unexpected(command, "the transaction's identity"))?;
         self.same_transaction(began, xid8)?;
         if encoding == ENCODING { Ok(()) } else { Err(other_encoding(encoding)) }
     }
 }
-
-type Answer = Vec<tokio_postgres::SimpleQueryMessage>;
 
 impl PostgresSession {
     pub(super) fn new(connection: Connection, connector: Connector) -> Self {
@@ -117,6 +104,7 @@ impl PostgresSession {
             parsed: Vec::new(),
             facts: None,
             clean: true,
+            own: None,
             asked_for_types: false,
         }
     }
@@ -133,9 +121,15 @@ impl PostgresSession {
         let parsed = match self.pending_begin.take() {
             None => parse.await,
             Some(begin) => {
-                let (begun, parsed) = join(client.simple_query(&begin), parse).await;
-                let begun = begun.map_err(|error| self.not_begun(&error))?;
-                self.branch.note(Command::Begin, &begun)?;
+                let own = match self.own.take() {
+                    Some(own) => own,
+                    None => OwnStatements::prepare(client).await.map_err(|error| self.not_begun(&error))?,
+                };
+                let begun = async { try_join(client.batch_execute(&begin), own.identity(client)).await };
+                let (begun, parsed) = join(begun, parse).await;
+                self.own = Some(own);
+                let ((), identity) = begun.map_err(|error| self.not_begun(&error))?;
+                self.branch.note(Command::Begin, &identity)?;
                 parsed
             }
         };
@@ -196,13 +190,19 @@ impl PostgresSession {
         let waits_cancelled = self.connection.unreplicated();
         let (client, parsed) = (&self.connection.client, &mut self.parsed);
         let close = async { parsed.clear() };
-        let (prepared, (), reset) =
-            join3(client.simple_query(&prepare), close, client.batch_execute(RESET)).await;
+        let own = self.own.as_ref();
+        let reset = async {
+            match own {
+                Some(own) => own.reset_prepared(client).await,
+                None => false,
+            }
+        };
+        let (prepared, (), reset) = join3(client.simple_query(&prepare), close, reset).await;
         let answer = match prepared {
             Ok(answer) => answer,
             Err(error) => return not_prepared(failure(Command::Prepare, &error)),
         };
-        self.clean = reset.is_ok();
+        self.clean = reset;
         if self.connection.unreplicated() != waits_cancelled {
             return Preparation::Unsound(DatabaseError {
                 policy: Policy::VoteNo,
@@ -235,6 +235,20 @@ impl PostgresSession {
 fn unreadable_value() -> DatabaseError {
     let what = "a value in a form that is not its type's, as after a change of client_encoding";
     DatabaseError { aftermath: Aftermath::Replaced, ..unexpected(Command::Statement, what) }
+}
+
+/// The statement has run, and what it did cannot be told from another transaction's work.
+fn deallocated() -> DatabaseError {
+    DatabaseError {
+        policy: Policy::VoteNo,
+        aftermath: Aftermath::Replaced,
+        sqlstate: String::new(),
+        message: "a statement deallocated all prepared statements of the session, the agent's own too: the \
+                  branch cannot go on; deallocate statements by their names"
+            .into(),
+        retryable: false,
+        sql: None,
+    }
 }
 
 /// Text would be written and read wrongly from here on, and nobody would notice (I15).
@@ -276,10 +290,11 @@ impl Session for PostgresSession {
         } else {
             String::new()
         };
-        // IDENTITY takes a snapshot, after which no statement can make a READ ONLY transaction writable.
+        // IDENTITY, which follows, takes a snapshot, after which no statement can make a READ ONLY transaction
+        // writable.
         self.pending_begin = Some(format!(
             "BEGIN{isolation}{access}; SET LOCAL statement_timeout = {timeout}; \
-             SET LOCAL idle_in_transaction_session_timeout = {timeout}; {whole}{IDENTITY}"
+             SET LOCAL idle_in_transaction_session_timeout = {timeout}; {whole}"
         ));
         self.branch = BranchState { read_only: options.read_only, ..BranchState::default() };
         self.clean = false;
@@ -303,9 +318,18 @@ impl Session for PostgresSession {
             Ok(rows.rows_affected().unwrap_or(0))
         };
         // Pipelined behind the statement: costs no round trip.
-        let (ran, identity) = join(execute, client.simple_query(IDENTITY)).await;
+        let identity = async {
+            match &self.own {
+                Some(own) => own.identity(client).await.map_err(|error| match error.code() {
+                    Some(&SqlState::INVALID_SQL_STATEMENT_NAME) => deallocated(),
+                    Some(_) | None => failed(error),
+                }),
+                None => Err(unexpected(Command::Statement, "no transaction was begun")),
+            }
+        };
+        let (ran, identity) = join(execute, identity).await;
         let ran = ran?;
-        let identity = identity.map_err(failed)?;
+        let identity = identity?;
         if self.parsed.len() >= KEPT_OPEN {
             self.parsed.clear();
         }
@@ -352,6 +376,7 @@ impl Session for PostgresSession {
             return Err(unexpected(Command::Statement, "the session cannot be reset"));
         }
         if !self.clean {
+            self.own = None;
             let reset = self.connection.client.batch_execute(RESET).await;
             reset.map_err(|error| failure(Command::Statement, &error))?;
             self.clean = true;
