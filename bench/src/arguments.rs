@@ -43,6 +43,10 @@ pub(crate) struct Arguments {
     /// its database and always uses the Unix socket.
     #[arg(long, value_enum, default_value = "tcp", conflicts_with = "coordinator")]
     pub(crate) over: Over,
+    /// On how many threads the client runs. On a small machine a second one costs every contender more in
+    /// wake-ups than it brings.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: u16,
     /// Also writes every round and the summary to this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

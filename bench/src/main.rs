@@ -31,8 +31,13 @@ use votum_proto::runtime::Seams;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // One thread carries the load: on a small machine a second one costs more in wake-ups than it brings.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match arguments.threads {
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        many => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(usize::from(many)).enable_all().build()
+        }
+    };
     let done = runtime.context("starting the runtime").and_then(|rt| rt.block_on(bench(&arguments)));
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -228,6 +228,7 @@ pub(crate) struct Report {
     version: &'static str,
     participants: u32,
     seconds: u64,
+    threads: u16,
     /// `None` where the installation is not our own.
     over: Option<String>,
     machine: Machine,
@@ -244,6 +245,7 @@ impl Report {
             version: env!("CARGO_PKG_VERSION"),
             participants: arguments.participants,
             seconds: arguments.window().as_secs(),
+            threads: arguments.threads,
             over: arguments.coordinator.is_none().then(|| arguments.over.to_string()),
             machine,
             summary: each.filter_map(|(workers, one)| Summary::of(one, workers, &rounds)).collect(),
