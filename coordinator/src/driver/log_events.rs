@@ -49,7 +49,7 @@ impl Driver {
                     self.leased_until = self.leased_until.max(until);
                     self.lives.leased(until);
                 }
-                Pending::Resolution(resolution) => self.resolution_durable(*resolution),
+                Pending::Resolution(resolution) => self.resolution_durable(&resolution),
                 Pending::Note => {}
             }
         }
@@ -92,6 +92,8 @@ impl Driver {
         }
         self.out = super::Output::default();
         self.pending.clear();
+        // Dropped: whoever waits hears that the coordinator cannot go on.
+        self.resolving.clear();
         self.log_state = LogState::Doubtful(why);
     }
 

@@ -184,8 +184,8 @@ struct Driver {
     timers: Timers,
     settlement: Settlement,
     in_doubt: BTreeMap<u64, in_doubt::Asked>,
-    /// Resolutions that were ordered, by participant and gid: who waits for the database's answer.
-    resolving: BTreeMap<(ParticipantName, String), resolve::Ordered>,
+    /// Resolutions whose operators wait for the database's answer, by participant and gid.
+    resolving: BTreeMap<(ParticipantName, String), resolve::Awaited>,
     /// Branches that are being committed again (R1, R16), by gid: what to record once that succeeded.
     mending: BTreeMap<String, crate::protocol::record::Heuristic>,
     next_listing: u64,

@@ -14,16 +14,18 @@ pub(super) struct Resolution {
     resolve: Resolve,
     /// The transaction id that the listing showed: what was judged, and nothing else, is settled.
     xid: u32,
-    answer: Answer<v1::ResolveResponse>,
 }
 
-/// A resolution that the participant's agent was ordered to carry out.
-pub(super) struct Ordered {
+/// A resolution whose operator waits for the database's answer.
+pub(super) struct Awaited {
     answer: Answer<v1::ResolveResponse>,
     response: v1::ResolveResponse,
+    /// The agent was ordered to carry it out. A listing may have had it carried out before (R16): the log's
+    /// history shows a record a moment before the driver hears that it is on disk.
+    ordered: bool,
 }
 
-impl Ordered {
+impl Awaited {
     /// The agent is away. What is recorded is done when it lists the branch again (R16).
     fn answer_later(mut self, why: &str) {
         self.response.result = format!("it is done when the agent is back: {why}");
@@ -112,7 +114,11 @@ impl Driver {
         tracing::warn!(gtid = %resolve.gid.gtid, participant = %resolve.participant, gid = %resolve.gid,
             commit = resolve.commit, operator = %resolve.operator, reason = %resolve.reason,
             "an operator settles a branch");
-        let resolution = Resolution { resolve, xid, answer };
+        let mut response = response(&resolve, "recorded in the log".into());
+        response.applied = true;
+        let key = (resolve.participant.clone(), resolve.gid.to_string());
+        self.resolving.insert(key, Awaited { answer, response, ordered: false });
+        let resolution = Resolution { resolve, xid };
         self.persist(record, true, Pending::Resolution(Box::new(resolution)));
     }
 
@@ -165,29 +171,31 @@ impl Driver {
     }
 
     /// The resolution is on disk: the database may be told.
-    pub(super) fn resolution_durable(&mut self, resolution: Resolution) {
-        let Resolution { resolve, xid, answer } = resolution;
+    pub(super) fn resolution_durable(&mut self, resolution: &Resolution) {
+        let Resolution { resolve, xid } = resolution;
         let (participant, gid) = (&resolve.participant, &resolve.gid);
-        let mut response = response(&resolve, "recorded in the log".into());
-        response.applied = true;
-        let ordered = Ordered { answer, response };
+        let key = (participant.clone(), gid.to_string());
         if let Some(why) = self.unreachable(participant) {
-            ordered.answer_later(&why);
+            if let Some(awaited) = self.resolving.remove(&key) {
+                awaited.answer_later(&why);
+            }
             return;
         }
+        // Not awaited any more: a listing had it carried out.
+        let Some(awaited) = self.resolving.get_mut(&key) else { return };
+        awaited.ordered = true;
         let order = if resolve.commit {
-            wire::commit_branch(participant, gid, 0, xid, true)
+            wire::commit_branch(participant, gid, 0, *xid, true)
         } else {
-            wire::rollback_branch(&gid.gtid, participant, Some(gid), 0, xid)
+            wire::rollback_branch(&gid.gtid, participant, Some(gid), 0, *xid)
         };
         self.send(participant, order);
-        self.resolving.insert((participant.clone(), gid.to_string()), ordered);
     }
 
     /// The database has answered; whoever resolved the branch is told.
     pub(super) fn resolution_answered(&mut self, participant: &ParticipantName, gid: &str, report: &Report) {
         let key = (participant.clone(), gid.to_owned());
-        let Some(Ordered { answer, mut response }) = self.resolving.remove(&key) else { return };
+        let Some(Awaited { answer, mut response, .. }) = self.resolving.remove(&key) else { return };
         response.result = match report {
             Report::Done => "done".into(),
             Report::NeverPrepared | Report::Gone(_) => "it was not prepared any more".into(),
@@ -200,9 +208,13 @@ impl Driver {
     /// waiting for it.
     pub(super) fn resolutions_cut_off(&mut self, participant: &ParticipantName) {
         let why = self.unreachable(participant).unwrap_or_default();
-        let cut: Vec<_> = self.resolving.keys().filter(|(at, _)| at == participant).cloned().collect();
-        for ordered in cut.into_iter().filter_map(|key| self.resolving.remove(&key)) {
-            ordered.answer_later(&why);
+        // What is not on disk yet is answered when it is.
+        let cut_off = |((at, _), awaited): &(&(ParticipantName, String), &Awaited)| {
+            at == participant && awaited.ordered
+        };
+        let cut: Vec<_> = self.resolving.iter().filter(cut_off).map(|(key, _)| key.clone()).collect();
+        for awaited in cut.into_iter().filter_map(|key| self.resolving.remove(&key)) {
+            awaited.answer_later(&why);
         }
     }
 }

@@ -321,3 +321,30 @@ async fn a_resolution_that_contradicts_a_known_decision_is_refused() {
     assert!(matches!(refused, Err(RequestError::Invalid(_))), "{refused:?}");
     assert_eq!(world.told().await, "");
 }
+
+#[tokio::test]
+async fn r16_a_resolution_that_a_listing_had_carried_out_is_answered_by_that_and_ordered_once() {
+    let mut world = World::ready().await;
+    *world.log.durable.mark.lock().unwrap() = Some(gtid(6, 5));
+    let listing = || World::listing("a", vec![World::row(&gid(6, 3, 0), 700)]);
+    world.agent_lists(listing()).await;
+    let resolve = Resolve {
+        gid: gid(6, 3, 0),
+        participant: name("a"),
+        commit: true,
+        operator: "op".into(),
+        reason: "why".into(),
+        apply: true,
+    };
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    world.driver.send(Request::Resolve(resolve, answer)).await;
+    world.told().await;
+    // On disk, and in the history; the driver has not heard of it yet.
+    world.log.durable.records.lock().unwrap().push(Record::Resolved(resolved(&gid(6, 3, 0), 700)));
+    world.agent_lists(listing()).await;
+    assert_eq!(world.told().await, "commit@a?");
+    world.agent_has(&gid(6, 3, 0), "a", true).await;
+    assert_eq!(answered.await.unwrap().unwrap().result, "done");
+    world.force().await;
+    assert_eq!(world.told().await, "");
+}
