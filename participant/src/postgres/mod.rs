@@ -6,6 +6,7 @@
 mod commands;
 mod connect;
 pub(crate) mod connection;
+mod known;
 mod listing;
 mod own;
 pub(crate) mod policy;

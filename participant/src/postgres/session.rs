@@ -15,6 +15,7 @@ use votum_proto::runtime::BoxFuture;
 use votum_proto::v1::Isolation;
 
 use super::connect::{Connection, Connector};
+use super::known::Known;
 use super::listing::{FACTS, parse_facts};
 use super::own::{Identity, OwnStatements, RESET};
 use super::values::{self, Parameter};
@@ -47,6 +48,8 @@ pub(super) struct PostgresSession {
     facts: Option<ServerFacts>,
     /// Reset, and not used since.
     clean: bool,
+    /// Statements that earlier branches ran too.
+    known: Known,
     /// Prepared at the first branch, and again after a full reset.
     own: Option<OwnStatements>,
     /// The driver has asked, or may have asked, for types that are not built in. It keeps the statements with
@@ -104,6 +107,7 @@ impl PostgresSession {
             parsed: Vec::new(),
             facts: None,
             clean: true,
+            known: Known::default(),
             own: None,
             asked_for_types: false,
         }
@@ -117,7 +121,13 @@ impl PostgresSession {
         types: &[Type],
     ) -> Result<tokio_postgres::Statement, DatabaseError> {
         let client = &self.connection.client;
-        let parse = client.prepare_typed(&statement.text, types);
+        let known = self.known.find(&statement.text, types);
+        let parse = async {
+            match &known {
+                Some(known) => Ok(known.clone()),
+                None => client.prepare_typed(&statement.text, types).await,
+            }
+        };
         let parsed = match self.pending_begin.take() {
             None => parse.await,
             Some(begin) => {
@@ -138,7 +148,11 @@ impl PostgresSession {
             columns.chain(parsed.params()).all(|known| Type::from_oid(known.oid()).is_some())
         };
         self.asked_for_types |= !parsed.as_ref().is_ok_and(built_in);
-        parsed.map_err(|error| failure(Command::Statement, &error))
+        let parsed = parsed.map_err(|error| failure(Command::Statement, &error))?;
+        if known.is_none() {
+            self.known.keep(&statement.text, types, &parsed);
+        }
+        Ok(parsed)
     }
 
     /// A transaction that could not be opened leaves nothing to go on with.
@@ -328,6 +342,9 @@ impl Session for PostgresSession {
             }
         };
         let (ran, identity) = join(execute, identity).await;
+        if ran.is_err() {
+            self.known.forget(&statement.text, &types);
+        }
         let ran = ran?;
         let identity = identity?;
         if self.parsed.len() >= KEPT_OPEN {
@@ -377,6 +394,7 @@ impl Session for PostgresSession {
         }
         if !self.clean {
             self.own = None;
+            self.known.clear();
             let reset = self.connection.client.batch_execute(RESET).await;
             reset.map_err(|error| failure(Command::Statement, &error))?;
             self.clean = true;
