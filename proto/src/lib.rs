@@ -1,10 +1,12 @@
 //! The contract that every part of Votum shares: the wire messages ([`v1`]), the names they carry
 //! ([`names`]), the exchange between coordinator and agent ([`exchange`]), the secrets that clients show
 //! ([`secret`]), errors as they cross the wire ([`error`]), addresses ([`address`]) and the seams through
-//! which time, randomness and tasks enter ([`runtime`]); and, with the feature `service`, what the server
+//! which time, randomness and tasks enter ([`runtime`]), the deliberate mistakes that the proofs must catch
+//! ([`canary`]); and, with the feature `service`, what the server
 //! processes do alike (`service`).
 
 pub mod address;
+pub mod canary;
 pub mod error;
 pub mod exchange;
 pub mod names;
