@@ -45,7 +45,8 @@ pub(crate) struct Connection {
     /// [default: http://127.0.0.1:7400]
     #[arg(long, value_name = "ADDR", env = "VOTUM_COORDINATOR", global = true, hide_env_values = true)]
     coordinator: Option<Address>,
-    /// Read the log in this directory instead, of a stopped coordinator or a copy: for list, show and log
+    /// Read the log in this directory instead, of a stopped coordinator or a copy: for status, list, show
+    /// and log
     #[arg(long, value_name = "DIR", global = true)]
     directory: Option<PathBuf>,
     /// Answer with one JSON document
@@ -106,9 +107,11 @@ Examples:
   votumctl status
   votumctl status --json | jq .alarms
   votumctl status --older-than 5 || page-somebody
+  votumctl status --directory /var/lib/votum
 
 Ends with 1 when there is an alarm, the log is not in order, a participant is not connected, or a
-branch is in doubt for longer than --older-than.")]
+branch is in doubt for longer than --older-than; of a stopped coordinator's log, when a commit is
+still owed to a participant.")]
 pub(crate) struct StatusArgs {
     /// How many seconds a branch may be in doubt before that asks for attention
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]

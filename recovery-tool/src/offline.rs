@@ -3,8 +3,10 @@
 //! What it says is what this directory holds. A coordinator that goes on elsewhere may hold more, so the
 //! absence of a decision is never called an abort here.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use votum_coordinator::driver::HEURISTIC;
 use votum_coordinator::driver::lookup::recorded;
 use votum_coordinator::driver::operator::{log_record, next_sentence, recorded_branches, recorded_summary};
 use votum_coordinator::driver::request::Outcome;
@@ -15,6 +17,7 @@ use votum_coordinator::server::outcome::outcome as wire_outcome;
 use votum_proto::names::Gtid;
 use votum_proto::v1;
 
+use crate::document::STOPPED;
 use crate::failure::Failure;
 
 /// How many of a log's transactions are looked at in one go.
@@ -34,6 +37,39 @@ fn unreadable(error: &HistoryError) -> Failure {
         "{error}. `votumctl log verify` names what is wrong, `votumctl log salvage` lists what is intact"
     );
     Failure::broken("VOTUM-1111", message)
+}
+
+/// The health of a log that nobody serves: what it owes, and to whom.
+pub(crate) fn status(directory: &Path) -> Result<v1::GetStatusResponse, Failure> {
+    let log = open(directory)?;
+    let mut participants: BTreeMap<String, v1::ParticipantStatus> = BTreeMap::new();
+    let decided = log.owed.iter().filter_map(|owed| owed.decided.as_ref().or(owed.delegated.as_ref()));
+    for branch in decided.flat_map(|decided| &decided.branches) {
+        let name = branch.participant.to_string();
+        let empty = v1::ParticipantStatus { participant: name.clone(), ..Default::default() };
+        participants.entry(name).or_insert(empty).in_doubt += 1;
+    }
+    let heuristics = log.history.heuristics().map_err(|error| unreadable(&error))?;
+    let alarms = heuristics.iter().map(|heuristic| v1::Alarm {
+        code: HEURISTIC.to_owned(),
+        gtid: heuristic.gid.gtid.to_string(),
+        participant: heuristic.participant.to_string(),
+        detail: heuristic.to_string(),
+    });
+    let newest = log.lives.last().map(|known| known.begun.life);
+    Ok(v1::GetStatusResponse {
+        coordinator_id: log.identity.coordinator_id.to_string(),
+        epoch: newest.map_or(0, |life| life.epoch.0),
+        incarnation: newest.map(|life| life.incarnation.to_string()).unwrap_or_default(),
+        log_position: log.position,
+        log_state: STOPPED.to_owned(),
+        participants: participants.into_values().collect(),
+        undelivered: log.owed.len() as u64,
+        alarms: alarms.collect(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        retention_reach_ms: log.history.reach_ms(),
+        ..Default::default()
+    })
 }
 
 /// The transactions of a log, newest first.

@@ -331,7 +331,7 @@ async fn the_log_of_a_stopped_coordinator_answers_and_is_not_changed_by_it() -> 
     let directory = world.log_directory().display().to_string();
     assert!(scene.teller.transfer("paid", &LEGS).await?.is_committed());
     let gtid = scene.ledger.transfers()["paid"].gtid.clone().context("no gtid")?;
-    for words in [&["list"][..], &["show", &gtid], &["log", "dump"], &["log", "salvage"]] {
+    for words in [&["status"][..], &["list"], &["show", &gtid], &["log", "dump"], &["log", "salvage"]] {
         let running = votumctl(world, &[words, &["--directory", &directory]].concat()).await?.ended(4);
         assert!(running.err.contains("VOTUM-1103"), "{running:?}");
     }
@@ -341,6 +341,8 @@ async fn the_log_of_a_stopped_coordinator_answers_and_is_not_changed_by_it() -> 
 
     let before = contents(world.log_directory())?;
     let ask = async |words: &[&str]| both(world, &[words, &["--directory", &directory]].concat()).await;
+    let status = ask(&["status"]).await?.ended(0).json()?;
+    assert_eq!((&status["log"]["state"], &status["undelivered"]), (&"stopped".into(), &0.into()), "{status}");
     let list = ask(&["list"]).await?.ended(0).json()?;
     assert!(texts(&list["transactions"], "gtid").contains(&gtid), "{list}");
     let shown = ask(&["show", &gtid]).await?.ended(0).json()?;
@@ -420,6 +422,9 @@ async fn the_log_of_a_crashed_coordinator_says_what_it_still_owes() -> anyhow::R
         assert!(next.starts_with("when the coordinator is started: COMMIT PREPARED"), "{next}");
         let verified = both(world, &["log", "verify", "--directory", &directory]).await?.ended(0).json()?;
         assert_eq!(verified["owed"], 1, "{verified}");
+        let status = both(world, &["status", "--directory", &directory]).await?.ended(1).json()?;
+        assert_eq!((&status["log"]["state"], &status["undelivered"]), (&"stopped".into(), &1.into()));
+        assert_eq!(texts(&status["participants"], "participant"), [A, B], "{status}");
         world.start_coordinator(None).await
     };
     let (_, looked) = futures::future::join(told, look).await;

@@ -18,7 +18,7 @@ pub(super) const FORGED: &str = "VOTUM-1405";
 /// A participant cannot be listed, or is not the database that it should be (R11).
 pub(super) const UNHEARD: &str = "VOTUM-1406";
 /// A branch ended otherwise than decided.
-pub(super) const HEURISTIC: &str = "VOTUM-1407";
+pub const HEURISTIC: &str = "VOTUM-1407";
 /// The log's store cannot be read.
 pub(super) const LOG_UNREADABLE: &str = "VOTUM-1408";
 /// An agent refuses this coordinator.

@@ -57,6 +57,7 @@ mod turn;
 mod wire;
 
 use alarms::Alarms;
+pub use alarms::HEURISTIC;
 use inbox::{Inbox, Input};
 use request::{DriverHandle, Request};
 use settlement::Settlement;

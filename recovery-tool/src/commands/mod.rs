@@ -20,7 +20,7 @@ use crate::render::Screen;
 pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
     let source = cli.connection.source();
     match &cli.command {
-        Command::Status(args) => status::run(running(&source, "status")?, args, screen),
+        Command::Status(args) => status::run(&source, args, screen),
         Command::List(args) => list::run(&source, args, screen),
         Command::Show(args) => show::run(&source, args, screen),
         Command::InDoubt(args) => in_doubt::run(running(&source, "in-doubt")?, args, screen),
@@ -35,7 +35,7 @@ fn running<'a>(source: &'a Source, command: &str) -> Result<&'a Address, Failure
         Source::Coordinator(address) => Ok(address),
         Source::Directory(_) => Err(Failure::usage(format!(
             "`{command}` needs a running coordinator, which asks its agents: leave --directory out. From the \
-             directory of a log, `list`, `show` and `log` can be answered"
+             directory of a log, `status`, `list`, `show` and `log` can be answered"
         ))),
     }
 }

@@ -14,7 +14,7 @@ mod transactions;
 pub(crate) use in_doubt::{InDoubt, Prepared, Unheard};
 pub(crate) use records::{DumpedRecord, Problem, ProblemLine, SalvagedRecord, Verified};
 pub(crate) use resolution::Resolution;
-pub(crate) use status::{Participant, Status};
+pub(crate) use status::{Participant, STOPPED, Status};
 pub(crate) use transactions::{List, Outcome, Shown};
 
 /// An empty text of the wire is no text.

@@ -7,6 +7,9 @@ use super::known;
 use crate::failure::Exit;
 use crate::render::{count, duration};
 
+/// What the state of a log is called that was read from its directory: nobody serves it.
+pub(crate) const STOPPED: &str = "stopped";
+
 /// The answer of `votumctl status`.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Status {
@@ -84,6 +87,20 @@ impl Status {
         if self.attention.is_empty() { Exit::Fine } else { Exit::Attention }
     }
 
+    /// Whether this was read from a directory, and no coordinator asked.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.log.state == STOPPED
+    }
+
+    fn judge_stopped(&self, why: &mut Vec<String>) {
+        for Participant { participant, in_doubt, .. } in &self.participants {
+            let owed = count(*in_doubt, "committed branch is", "committed branches are");
+            why.push(format!(
+                "{owed} perhaps still prepared at {participant}, with its locks: start the coordinator"
+            ));
+        }
+    }
+
     fn judge(&self, patience_ms: u64) -> Vec<String> {
         let mut why = Vec::new();
         match self.alarms.len() {
@@ -93,6 +110,10 @@ impl Status {
         }
         if self.log.stale {
             why.push("the log is stale: nothing is begun, and no abort is presumed".to_owned());
+        }
+        if self.is_stopped() {
+            self.judge_stopped(&mut why);
+            return why;
         }
         if self.log.state != "ready" {
             why.push(format!("the log is {}, not ready", self.log.state));
@@ -224,6 +245,19 @@ pub(crate) mod tests {
             assert_eq!((status.exit(), status.attention.len()), (Exit::Attention, 1), "{expected}");
             assert!(status.attention[0].contains(expected), "{expected}: {:?}", status.attention);
         }
+    }
+
+    #[test]
+    fn a_stopped_coordinator_asks_for_attention_when_its_log_owes_a_commit() {
+        let mut answer = healthy();
+        answer.log_state = STOPPED.into();
+        answer.participants.truncate(1);
+        answer.participants[0].in_doubt = 2;
+        let status = Status::new(answer.clone(), 60_000);
+        assert_eq!((status.exit(), status.attention.len()), (Exit::Attention, 1));
+        assert!(status.attention[0].starts_with("2 committed branches are"), "{:?}", status.attention);
+        answer.participants.clear();
+        assert_eq!(Status::new(answer, 60_000).exit(), Exit::Fine);
     }
 
     #[test]

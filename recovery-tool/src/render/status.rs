@@ -11,13 +11,11 @@ use crate::document::{Participant, Status};
 pub(crate) fn status(status: &Status, style: Style) -> String {
     let mut text = String::new();
     let name = style.heading(&format!("coordinator {}", status.coordinator_id));
+    let since = if status.is_stopped() { "stopped".into() } else { format!("up {}", duration(status.up_ms)) };
     let _ = writeln!(
         text,
-        "{name}  epoch {}  incarnation {}  version {}  up {}",
-        status.epoch,
-        status.incarnation,
-        status.version,
-        duration(status.up_ms)
+        "{name}  epoch {}  incarnation {}  version {}  {since}",
+        status.epoch, status.incarnation, status.version
     );
     let log = &status.log;
     let _ = writeln!(
@@ -33,7 +31,11 @@ pub(crate) fn status(status: &Status, style: Style) -> String {
         "transactions {} in flight, {} decided and not acknowledged everywhere",
         status.in_flight, status.undelivered
     );
-    let _ = write!(text, "\n{}", participants(&status.participants, style));
+    if status.is_stopped() {
+        let _ = write!(text, "{}", owed(&status.participants, style));
+    } else {
+        let _ = write!(text, "\n{}", participants(&status.participants, style));
+    }
     if !status.alarms.is_empty() {
         let _ = write!(text, "\n{}", alarms(status, style));
     }
@@ -48,6 +50,18 @@ pub(crate) fn status(status: &Status, style: Style) -> String {
         let _ = writeln!(text, "{} {why}", style.alarming("!"));
     }
     text
+}
+
+/// To whom a log owes commits that nobody delivers now.
+fn owed(participants: &[Participant], style: Style) -> String {
+    if participants.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&[Column::word("PARTICIPANT"), Column::number("COMMITS OWED")], style);
+    for participant in participants {
+        table.colored([(participant.participant.clone(), None), (participant.in_doubt.to_string(), None)]);
+    }
+    format!("\n{}", table.text())
 }
 
 fn participants(participants: &[Participant], style: Style) -> String {
@@ -152,6 +166,26 @@ The log is stale: bank-a has seen epoch 9
 ! bank-b is not connected: what is in doubt there stays so
 ";
         assert_eq!(fixed(ailing(), Style::columns(100)), expected);
+    }
+
+    #[test]
+    fn the_log_of_a_stopped_coordinator_says_to_whom_it_owes_commits() {
+        let mut answer = healthy();
+        answer.log_state = crate::document::STOPPED.into();
+        answer.in_flight = 0;
+        answer.participants.truncate(1);
+        answer.participants[0].in_doubt = 1;
+        let expected = "\
+coordinator acme  epoch 7  incarnation 3f9ac2  version 0.1.0  stopped
+log          stopped, position 4711, remembers 2 h
+transactions 0 in flight, 1 decided and not acknowledged everywhere
+
+PARTICIPANT  COMMITS OWED
+bank-a                  1
+
+! 1 committed branch is perhaps still prepared at bank-a, with its locks: start the coordinator
+";
+        assert_eq!(fixed(answer, Style::plain(false)), expected);
     }
 
     #[test]
