@@ -20,6 +20,19 @@ pub enum OnFailure {
     Latch,
 }
 
+/// The exit code of a server whose log failed.
+const EXIT_LOG_FAILED: i32 = 70;
+
+impl OnFailure {
+    /// Once the driver was told of the failure.
+    pub(super) fn act(self) {
+        match self {
+            Self::ExitProcess => std::process::exit(EXIT_LOG_FAILED),
+            Self::Latch => {}
+        }
+    }
+}
+
 /// Where a log is, how large it may grow, and how patient it is.
 #[derive(Debug, Clone)]
 pub struct LogConfig {

@@ -9,6 +9,7 @@ mod batch;
 pub mod codec;
 pub mod config;
 pub mod count;
+mod desk;
 pub mod discipline;
 pub mod disk;
 mod files;
@@ -26,6 +27,7 @@ mod shelves;
 mod sled_store;
 mod start;
 pub mod store;
+pub mod task;
 mod writer;
 
 #[cfg(test)]

@@ -6,22 +6,24 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
+use tokio::sync::mpsc::UnboundedReceiver;
 use votum_proto::names::{CoordinatorId, Incarnation};
 use votum_proto::runtime::{Entropy, Seams};
 
 use super::archive::Archive;
 use super::config::{INITIALIZING_FILE, LOCK_FILE, LogConfig, STORE_FOLDER};
 use super::count::{CountError, count};
+use super::desk::{Desk, Handle, Message, Outbox};
 use super::discipline::{Birth, Core, Started};
-use super::disk::Half;
+use super::disk::{Disk, Half};
 use super::files::{self, Files, refused};
 use super::journal::Journal;
 use super::judge::{self, Kept};
 use super::refusal::{Refusal, RefusalKind};
 use super::sled_store::{DATA_FILE, SledStore};
-use super::store::{Store as _, StoreError};
-use super::writer::{Busy, Handle, Message, Outbox, Writer, watch};
-use super::{Opened, codec};
+use super::store::{Store, StoreError};
+use super::writer::{Busy, Writer, watch};
+use super::{DecisionLog, LogEvent, Opened, codec};
 use crate::protocol::record::{Identity, Record};
 
 /// Makes a new, empty log in `config.directory`, which must not hold anything yet. What an interrupted
@@ -80,7 +82,8 @@ fn take_away_unfinished(directory: &Path) -> Result<(), Refusal> {
             continue;
         }
         if !interrupted || !ours.contains(&path) {
-            let found = format!("{} is there", path.display());
+            let name = path.file_name().unwrap_or(path.as_os_str()).display();
+            let found = format!("{name} is there");
             return Err(Refusal::new(RefusalKind::NotEmpty, directory, found));
         }
         let removed =
@@ -103,12 +106,7 @@ pub fn open(config: LogConfig, coordinator_id: &CoordinatorId, seams: Seams) -> 
     check_there(directory)?;
     let lock = files::lock(directory)?;
     force_all(directory)?;
-    let birth = Birth {
-        // The low bits of 64 random ones are as random as any.
-        incarnation: Incarnation::from_low_bits(low_bits(seams.entropy.bits())),
-        lease: config.lease,
-        epoch_above: config.epoch_above,
-    };
+    let birth = birth(&*seams.entropy, config.lease, config.epoch_above);
     let origin = seams.clock.now();
     let disk = Files::open(directory)?;
     let Started { core, kept, warnings } =
@@ -119,18 +117,13 @@ pub fn open(config: LogConfig, coordinator_id: &CoordinatorId, seams: Seams) -> 
     let (events, received) = tokio::sync::mpsc::unbounded_channel();
     let (inbox, messages) = mpsc::channel();
     let (watched, writer_lives) = mpsc::channel();
-    let outbox = Arc::new(Outbox::new(events, config.on_failure));
+    let on_failure = config.on_failure;
+    let outbox = Arc::new(Outbox::new(events, move || on_failure.act()));
     let busy = Arc::new(Busy::default());
-    let opened = Opened {
-        identity: core.identity().clone(),
-        life: core.life(),
-        leased_until: config.lease,
-        lives: core.image().lives(core.position()),
-        owed: core.image().owed().cloned().collect(),
-        position: core.position(),
-        log: Arc::new(Handle(inbox.clone())),
-        events: received,
-    };
+    let post = inbox.clone();
+    // The writer is gone only after a failure or a close; both were told by an event.
+    let handle = Handle(Box::new(move |message| drop(post.send(message))));
+    let opened = opened(&core, config.lease, Arc::new(handle), received);
     let identity = core.identity().clone();
     let folder = directory.join(STORE_FOLDER);
     let cache_bytes = config.cache_bytes;
@@ -145,9 +138,34 @@ pub fn open(config: LogConfig, coordinator_id: &CoordinatorId, seams: Seams) -> 
         watch(&writer_lives, &watching.0, &*watch_clock, &watching.1, limit);
     })?;
     let (inbox, clock) = (messages, seams.clock);
-    let writer = Writer { core, inbox, outbox, busy, clock, origin, opener, lock, watched };
+    let writer = Writer { desk: Desk { core, outbox }, inbox, busy, clock, origin, opener, lock, watched };
     thread("votum-log", directory, move || writer.run())?;
     Ok(opened)
+}
+
+/// What a new life is given.
+pub(super) fn birth(entropy: &dyn Entropy, lease: u64, epoch_above: u64) -> Birth {
+    // The low bits of 64 random ones are as random as any.
+    Birth { incarnation: Incarnation::from_low_bits(low_bits(entropy.bits())), lease, epoch_above }
+}
+
+/// What the driver is given of a log that has just begun a life.
+pub(super) fn opened<D: Disk, S: Store>(
+    core: &Core<D, S>,
+    leased_until: u64,
+    log: Arc<dyn DecisionLog>,
+    events: UnboundedReceiver<LogEvent>,
+) -> Opened {
+    Opened {
+        identity: core.identity().clone(),
+        life: core.life(),
+        leased_until,
+        lives: core.image().lives(core.position()),
+        owed: core.image().owed().cloned().collect(),
+        position: core.position(),
+        log,
+        events,
+    }
 }
 
 /// Forces every file of the log, and lets the system forget what it has cached of them.

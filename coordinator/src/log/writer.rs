@@ -1,96 +1,20 @@
 //! The one thread that writes, and the one that watches it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedSender;
-use votum_proto::names::ParticipantName;
 use votum_proto::runtime::{Clock, Monotonic};
 
-use super::archive::Archive;
-use super::config::OnFailure;
-use super::discipline::{Core, Failure, Millis};
+use super::desk::{Desk, Message, Next, Outbox, millis};
+use super::discipline::{Failure, Millis};
 use super::disk::Disk;
 use super::store::Store;
-use super::{DecisionLog, Entry, LogEvent};
-
-/// The exit code of a server whose log failed.
-const EXIT_LOG_FAILED: i32 = 70;
 
 /// How many messages are taken before what is due is done.
 const MESSAGES_PER_ROUND: usize = 4096;
-
-/// What the writer is told.
-pub(super) enum Message<S> {
-    Append(Vec<Entry>),
-    Listed(ParticipantName),
-    Store(Result<Archive<S>, String>),
-    Close,
-}
-
-/// The driver's end.
-pub(super) struct Handle<S>(pub(super) Sender<Message<S>>);
-
-impl<S: Store> DecisionLog for Handle<S> {
-    fn append(&self, entries: Vec<Entry>) {
-        // The writer is gone only after a failure or a close; both were told by an event.
-        let _ = self.0.send(Message::Append(entries));
-    }
-
-    fn listed(&self, participant: ParticipantName) {
-        let _ = self.0.send(Message::Listed(participant));
-    }
-
-    fn close(&self) {
-        let _ = self.0.send(Message::Close);
-    }
-}
-
-/// What leaves the log. Once it is shut, nothing is acknowledged any more, whoever shut it (I11).
-pub(super) struct Outbox {
-    events: Mutex<Option<UnboundedSender<LogEvent>>>,
-    last: UnboundedSender<LogEvent>,
-    on_failure: OnFailure,
-}
-
-impl Outbox {
-    pub(super) fn new(events: UnboundedSender<LogEvent>, on_failure: OnFailure) -> Self {
-        Self { events: Mutex::new(Some(events.clone())), last: events, on_failure }
-    }
-
-    fn send(&self, event: LogEvent) {
-        let open = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(events) = open.as_ref() {
-            // A driver that is gone needs no events.
-            let _ = events.send(event);
-        }
-    }
-
-    /// Shuts the log for good.
-    fn fail(&self, why: &str) {
-        let mut open = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(events) = open.take() else { return };
-        tracing::error!(
-            code = "VOTUM-1114",
-            "the decision log failed: {why}. Nobody knows whether what was written last is on disk, so \
-             nothing more is acknowledged. A restart reads the disk and knows; repair the disk first if it \
-             fails again"
-        );
-        let _ = events.send(LogEvent::Doubtful { why: why.to_owned() });
-        match self.on_failure {
-            OnFailure::ExitProcess => std::process::exit(EXIT_LOG_FAILED),
-            OnFailure::Latch => {}
-        }
-    }
-
-    /// The answer to a close, which is due even after a failure.
-    fn closed(&self) {
-        let _ = self.last.send(LogEvent::Closed);
-    }
-}
 
 /// Since when the writer has been in one call to the disk or the store.
 #[derive(Default)]
@@ -112,9 +36,8 @@ impl Busy {
 
 /// The writing thread's own things.
 pub(super) struct Writer<D, S> {
-    pub(super) core: Core<D, S>,
+    pub(super) desk: Desk<D, S>,
     pub(super) inbox: Receiver<Message<S>>,
-    pub(super) outbox: Arc<Outbox>,
     pub(super) busy: Arc<Busy>,
     pub(super) clock: Arc<dyn Clock>,
     /// When the core began to be driven.
@@ -125,12 +48,6 @@ pub(super) struct Writer<D, S> {
     pub(super) lock: std::fs::File,
     /// Dropped when the thread ends, which ends the watchdog.
     pub(super) watched: Sender<()>,
-}
-
-/// Whether to go on.
-enum Next {
-    Go,
-    Close,
 }
 
 impl<D: Disk, S: Store> Writer<D, S> {
@@ -144,11 +61,11 @@ impl<D: Disk, S: Store> Writer<D, S> {
             }
         };
         if let Err(failure) = outcome {
-            self.outbox.fail(&failure.0);
+            self.desk.outbox.fail(&failure.0);
             // Latched: entries are dropped until somebody closes.
             while !matches!(self.inbox.recv(), Ok(Message::Close) | Err(_)) {}
         }
-        let Self { mut core, inbox, outbox, opener, lock, watched, .. } = self;
+        let Self { desk: Desk { mut core, outbox }, inbox, opener, lock, watched, .. } = self;
         drop(watched);
         core.close();
         // A panic in the opener was caught there; it has nothing else to say.
@@ -168,17 +85,15 @@ impl<D: Disk, S: Store> Writer<D, S> {
         // Bounded, so that writing begins however fast entries come.
         for _ in 0..MESSAGES_PER_ROUND {
             match (&next, self.inbox.try_recv()) {
-                (Next::Go, Ok(message)) => next = self.take(message)?,
+                (Next::Go, Ok(message)) => next = self.desk.take(self.now(), message)?,
                 (Next::Go | Next::Close, _) => break,
             }
         }
         if let Next::Go = next {
             let now = self.enter();
-            let events = self.core.turn(now);
+            let events = self.desk.core.turn(now);
             self.busy.leave();
-            for event in events? {
-                self.outbox.send(event);
-            }
+            self.desk.tell(events?);
         }
         Ok(next)
     }
@@ -186,41 +101,23 @@ impl<D: Disk, S: Store> Writer<D, S> {
     /// Waits until something comes or is due.
     fn wait(&mut self) -> Result<Next, Failure> {
         let now = self.now();
-        let received = match self.core.due() {
+        let received = match self.desk.core.due() {
             Some(due) if due <= now => return Ok(Next::Go),
             Some(due) => self.inbox.recv_timeout(Duration::from_millis(due - now)),
             None => self.inbox.recv().map_err(RecvTimeoutError::from),
         };
         match received {
-            Ok(message) => self.take(message),
+            Ok(message) => self.desk.take(self.now(), message),
             Err(RecvTimeoutError::Timeout) => Ok(Next::Go),
             Err(RecvTimeoutError::Disconnected) => Ok(Next::Close),
         }
     }
 
-    fn take(&mut self, message: Message<S>) -> Result<Next, Failure> {
-        let now = self.now();
-        match message {
-            Message::Append(entries) => self.core.append(now, entries)?,
-            Message::Listed(participant) => self.core.listed(now, participant),
-            Message::Store(Ok(archive)) => self.core.store_opened(archive),
-            Message::Store(Err(why)) => {
-                tracing::error!(code = "VOTUM-1111", "{why}");
-                let event = self.core.store_unreadable(why);
-                self.outbox.send(event);
-            }
-            Message::Close => return Ok(Next::Close),
-        }
-        Ok(Next::Go)
-    }
-
     fn finish(&mut self) -> Result<(), Failure> {
         let now = self.enter();
-        let events = self.core.finish(now);
+        let events = self.desk.core.finish(now);
         self.busy.leave();
-        for event in events? {
-            self.outbox.send(event);
-        }
+        self.desk.tell(events?);
         Ok(())
     }
 
@@ -246,8 +143,4 @@ pub(super) fn watch(writer: &Receiver<()>, busy: &Busy, clock: &dyn Clock, outbo
             return;
         }
     }
-}
-
-fn millis(at: Monotonic) -> Millis {
-    u64::try_from(at.0.as_millis()).unwrap_or(u64::MAX)
 }

@@ -12,10 +12,11 @@ use votum_proto::runtime::Seams;
 
 use super::files::{Place, config};
 use super::world::*;
+use crate::log::desk::{Desk, Handle, Message, Outbox};
 use crate::log::discipline::{Birth, Core, Started};
 use crate::log::disk::{Disk, DiskError, Half};
 use crate::log::memory::{MemoryDisk, MemoryStore};
-use crate::log::writer::{Busy, Handle, Message, Outbox, Writer, watch};
+use crate::log::writer::{Busy, Writer, watch};
 use crate::log::{DecisionLog as _, LogConfig, LogEvent, OnFailure, open};
 use crate::protocol::record::*;
 
@@ -165,13 +166,12 @@ fn a_sync_that_hangs_shuts_the_log_and_is_not_acknowledged_when_it_returns_after
     let (events, mut received) = tokio::sync::mpsc::unbounded_channel();
     let (inbox, messages) = mpsc::channel();
     let (watched, writer_lives) = mpsc::channel();
-    let (outbox, busy) = (Arc::new(Outbox::new(events, OnFailure::Latch)), Arc::new(Busy::default()));
+    let (outbox, busy) = (Arc::new(Outbox::new(events, || {})), Arc::new(Busy::default()));
     let lock = tempfile::tempfile().unwrap();
     let origin = seams.clock.now();
     let writer = Writer {
-        core,
+        desk: Desk { core, outbox: Arc::clone(&outbox) },
         inbox: messages,
-        outbox: Arc::clone(&outbox),
         busy: Arc::clone(&busy),
         clock: Arc::clone(&seams.clock),
         origin,
@@ -185,13 +185,14 @@ fn a_sync_that_hangs_shuts_the_log_and_is_not_acknowledged_when_it_returns_after
     let watching = std::thread::spawn(move || {
         watch(&writer_lives, &busy, &*clock, &outbox, Duration::from_millis(50));
     });
-    let log = Handle(inbox);
+    let post = inbox.clone();
+    let log = Handle(Box::new(move |message: Message<MemoryStore>| drop(post.send(message))));
     log.append(vec![forced(1, Record::Decided(commit(&gtid)))]);
     let Some(LogEvent::Doubtful { why }) = received.blocking_recv() else { panic!("not doubtful") };
     assert!(why.contains("50 ms"), "{why}");
     drop(hung);
     log.append(vec![forced(2, Record::Decided(commit(&gtid)))]);
-    log.0.send(Message::Close).unwrap();
+    inbox.send(Message::Close).unwrap();
     let Some(LogEvent::Closed) = received.blocking_recv() else {
         panic!("something was said after the log was doubtful")
     };
