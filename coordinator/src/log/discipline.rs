@@ -301,7 +301,8 @@ impl<D: Disk, S: Store> Core<D, S> {
         Ok(())
     }
 
-    /// Makes room for a batch: in the other half when the store has everything, else by growing this one.
+    /// Makes room for a batch: in the other half when the store has everything; else in what is kept of this
+    /// one, and then by growing it.
     fn make_room(&mut self, now: Millis, body_len: usize) -> Result<(), Failure> {
         if self.journal.fits(body_len) {
             return Ok(());
@@ -309,7 +310,7 @@ impl<D: Disk, S: Store> Core<D, S> {
         if self.shelves.is_ready() {
             self.change_half(now)?;
         }
-        if self.journal.fits(body_len) {
+        if self.journal.fits_at_all(body_len) {
             return Ok(());
         }
         if self.journal.size() > self.limits.half_bytes.saturating_mul(self.limits.growth)

@@ -15,6 +15,10 @@ use super::half::HalfView;
 use super::judge::{self, Recovered};
 use super::refusal::Refusal;
 
+/// One part in so many of each half is kept for batches that come while the store cannot take over: a life
+/// begins, delivers what is owed and notes that it did, also where the disk has no room for a larger file.
+const KEPT: u64 = 8;
+
 /// A batch that was written and waits to be forced.
 #[derive(Debug, Clone, Copy)]
 struct Written {
@@ -133,9 +137,20 @@ impl<D: Disk> Journal<D> {
         self.disk.path(self.newest)
     }
 
-    /// Whether a batch with such a body fits into the newest half, with room for the closing one behind it.
+    /// Whether a batch with such a body fits into the newest half, and leaves free what is kept there for
+    /// lives that cannot change halves.
     pub(super) fn fits(&self, body_len: usize) -> bool {
-        self.end + batch::extent(body_len) + batch::extent(0) <= self.size()
+        self.fits_before(self.size() - self.size() / KEPT, body_len)
+    }
+
+    /// Whether it fits into the newest half at all.
+    pub(super) fn fits_at_all(&self, body_len: usize) -> bool {
+        self.fits_before(self.size(), body_len)
+    }
+
+    /// With room for the closing batch behind it.
+    fn fits_before(&self, limit: u64, body_len: usize) -> bool {
+        self.end + batch::extent(body_len) + batch::extent(0) <= limit
     }
 
     /// Makes the newest half large enough for a batch with such a body, and a quarter of `half_bytes` more.

@@ -8,6 +8,7 @@ use votum_proto::names::{Epoch, Incarnation, Life};
 
 use super::world::*;
 use crate::log::count::count;
+use crate::log::disk::Half;
 use crate::log::history::Reader;
 use crate::log::memory::{Fault, MemoryStore};
 use crate::log::{History as _, LogEvent};
@@ -299,6 +300,50 @@ fn without_the_store_the_journal_grows_and_nothing_is_lost() {
     drop(core);
     world.lose_power();
     assert_eq!(world.start().unwrap().image().owed().count(), 100);
+}
+
+/// Commits one after another until `until` says so; how many were acknowledged.
+fn commit_until(world: &World, core: &mut TestCore, until: impl Fn(&World, u64) -> bool) -> u64 {
+    let life = core.life();
+    for seq in 1.. {
+        core.append(10, vec![forced(seq, Record::Decided(commit(&gtid(life, seq))))]).unwrap();
+        if settle(core, 10).is_err() || until(world, seq) {
+            return seq - 1;
+        }
+    }
+    unreachable!("the seqs have run out")
+}
+
+/// What a full disk does: the store fails at the change of halves, and no file can be made longer.
+#[test]
+fn a_half_that_cannot_be_left_has_room_for_lives_that_deliver_what_is_owed() {
+    let mut example = World::sized(64 << 10);
+    let mut core = example.start().unwrap();
+    let other_half_is_used = |world: &World, _| world.disk.bytes(Half::B)[0] != 0;
+    let fitting = commit_until(&example, &mut core, other_half_is_used);
+    assert!(fitting > 100, "{fitting}");
+
+    let mut world = World::sized(64 << 10);
+    let mut core = world.start().unwrap();
+    let life = core.life();
+    let sizes = |world: &World| Half::BOTH.map(|half| world.disk.bytes(half).len());
+    let before = sizes(&world);
+    commit_until(&world, &mut core, |world, seq| {
+        if seq == fitting {
+            world.store.break_down("no space left on device");
+        }
+        false
+    });
+    drop(core);
+    for seq in 1..=20 {
+        world.disk.restart_process();
+        let mut core = world.begin().unwrap().core;
+        assert_eq!(core.image().owed().count() as u64, fitting + 1 - seq);
+        core.store_unreadable("no space left on device".into());
+        core.append(10, vec![buffered(1, Record::Ended { gtid: gtid(life, seq) })]).unwrap();
+        core.finish(500).unwrap();
+    }
+    assert_eq!(sizes(&world), before, "room on the disk was needed");
 }
 
 #[test]
