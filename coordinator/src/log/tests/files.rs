@@ -236,7 +236,9 @@ fn a_directory_without_a_log_is_refused_and_one_with_a_log_is_not_initialized_ag
     std::fs::write(empty.file("letter.txt"), "dear").unwrap();
     let refusal = initialize(&config(&empty.path()), &acme(), &*entropy).unwrap_err();
     assert_eq!(refusal.code(), "VOTUM-1102");
-    assert!(refusal.to_string().contains("letter.txt"), "{refusal}");
+    assert!(refusal.to_string().contains("letter.txt is there"), "{refusal}");
+    let path = empty.path().display().to_string();
+    assert_eq!(refusal.to_string().matches(&path).count(), 1, "the path stands there once: {refusal}");
 }
 
 #[test]
