@@ -4,7 +4,7 @@ use votum_proto::names::{Gid, Gtid, ParticipantName};
 use votum_proto::v1;
 use votum_proto::v1::agent_message::Kind;
 
-use super::alarms::{PHASE_TWO, REFUSED, STALE};
+use super::alarms::{HEURISTIC, PHASE_TWO, REFUSED, STALE};
 use super::knowledge::Owner;
 use super::{AgentSettings, Driver, Link, LocalId, Participant, Pending, wire};
 use crate::protocol::event::{Event, Report, Vote};
@@ -280,6 +280,8 @@ impl Driver {
         if let Some(heuristic) = self.mending.remove(gid) {
             tracing::warn!(gtid = %heuristic.gid.gtid, participant = %heuristic.participant,
                 "a branch that had ended was prepared again and has been committed again");
+            let (gtid, participant) = (heuristic.gid.gtid.to_string(), &heuristic.participant);
+            self.alarms.clear(HEURISTIC, &gtid, participant.as_str());
             self.persist(Record::Heuristic(heuristic), false, Pending::Note);
         }
     }

@@ -6,7 +6,7 @@ use votum_proto::v1;
 use super::request::{Outcome, RequestError};
 use super::{Driver, Live, LocalId, LogState};
 use crate::log::TransactionHistory;
-use crate::protocol::record::{Decision, Record};
+use crate::protocol::record::{Decision, Heuristic, Record};
 
 /// How many transactions a list holds when nobody says.
 const DEFAULT_LIMIT: usize = 100;
@@ -216,17 +216,60 @@ fn live_branches(live: &Live) -> Vec<v1::BranchState> {
 /// What will happen next, in a sentence.
 pub fn next_sentence(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Committed { pending, .. } if pending.is_empty() => "nothing: every branch has ended".into(),
+        Outcome::Committed { pending, heuristics } if pending.is_empty() => {
+            departed(heuristics).unwrap_or_else(|| "nothing: every branch has ended as decided".into())
+        }
         Outcome::Committed { pending, .. } => {
             let names: Vec<&str> = pending.iter().map(ParticipantName::as_str).collect();
             format!("COMMIT PREPARED at {}, again and again until it is acknowledged", names.join(", "))
         }
         Outcome::ReadOnly => "nothing: every branch has ended, nothing was written".into(),
-        Outcome::Aborted { .. } => "what is still prepared is rolled back when its agent lists it".into(),
+        Outcome::Aborted { heuristics, .. } => departed(heuristics)
+            .unwrap_or_else(|| "what is still prepared is rolled back when its agent lists it".into()),
         Outcome::InProgress(state) => {
             format!("it is {state}: the client's Commit or Rollback, a vote, or the timeout ends it")
         }
         Outcome::Unknown(why) => format!("unknown for now: {why}"),
         Outcome::Expired => "nothing: it ended longer ago than the log remembers".into(),
+    }
+}
+
+/// Where branches departed from the decision: only a person can make the databases agree again.
+fn departed(heuristics: &[Heuristic]) -> Option<String> {
+    let names: Vec<&str> =
+        Heuristic::departures(heuristics).map(|heuristic| heuristic.participant.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "nothing by itself: the branch at {} departed from the decision, and a person has to make the \
+             databases agree (votumctl explain VOTUM-1407)",
+            names.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::record::HeuristicKind;
+
+    #[test]
+    fn what_comes_next_names_where_a_branch_departed_unless_it_was_mended() {
+        let seen = |kind| Heuristic {
+            gid: "votum_acme_7_3f9ac2_1042_0_2".parse().unwrap(),
+            participant: "bank-a".parse().unwrap(),
+            xid8: 731,
+            kind,
+            detail: "gone".into(),
+        };
+        let next = |heuristics| next_sentence(&Outcome::Committed { pending: Vec::new(), heuristics });
+        assert_eq!(next(Vec::new()), "nothing: every branch has ended as decided");
+        let departed = next(vec![seen(HeuristicKind::Hazard)]);
+        assert!(departed.contains("bank-a departed") && departed.contains("VOTUM-1407"), "{departed}");
+        assert!(!departed.contains("every branch has ended"), "{departed}");
+        let mended = next(vec![seen(HeuristicKind::Hazard), seen(HeuristicKind::Mended)]);
+        assert_eq!(mended, "nothing: every branch has ended as decided");
+        let aborted =
+            next_sentence(&Outcome::Aborted { reason: None, heuristics: vec![seen(HeuristicKind::Commit)] });
+        assert!(aborted.contains("bank-a departed"), "{aborted}");
     }
 }

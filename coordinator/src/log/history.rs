@@ -131,7 +131,7 @@ impl<S: Store> Reader<S> {
 
 /// The heuristics of a transaction that nobody has acknowledged: a branch that was mended, or that a person
 /// settled afterwards, is off the list.
-pub(super) fn unacknowledged(history: &TransactionHistory) -> impl Iterator<Item = &Heuristic> {
+pub(crate) fn unacknowledged(history: &TransactionHistory) -> impl Iterator<Item = &Heuristic> {
     history.records.iter().enumerate().filter_map(|(at, (_, _, record))| {
         let Record::Heuristic(heuristic) = record else { return None };
         let later = history.records.iter().skip(at + 1).any(|(_, _, later)| supersedes(later, heuristic));

@@ -22,7 +22,7 @@ impl fmt::Display for Record {
                 write!(f, "the decision is left to ")?;
                 branches(f, &decided.branches)
             }
-            Self::Ended { .. } => write!(f, "every branch has ended"),
+            Self::Ended { .. } => write!(f, "nothing is owed to any branch any more"),
             Self::Heuristic(heuristic) => heuristic.fmt(f),
             Self::Resolved(resolved) => resolved.fmt(f),
             Self::Carried(carried) => {

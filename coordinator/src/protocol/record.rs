@@ -188,6 +188,15 @@ pub struct Heuristic {
     pub detail: String,
 }
 
+impl Heuristic {
+    /// Those of one transaction's that are known to have departed from the decision. A branch that was mended
+    /// has not.
+    pub fn departures(all: &[Self]) -> impl Iterator<Item = &Self> {
+        let mended = |gid: &Gid| all.iter().any(|h| h.kind == HeuristicKind::Mended && h.gid == *gid);
+        all.iter().filter(move |heuristic| !mended(&heuristic.gid))
+    }
+}
+
 /// In which way a branch departed from the decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HeuristicKind {

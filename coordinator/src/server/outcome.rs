@@ -14,12 +14,12 @@ pub fn outcome(outcome: Outcome) -> v1::Outcome {
         Outcome::Committed { pending, heuristics } => Kind::Committed(v1::Committed {
             completed: pending.is_empty(),
             pending: pending.into_iter().map(Into::into).collect(),
-            heuristics: departures(heuristics),
+            heuristics: departures(&heuristics),
         }),
         Outcome::ReadOnly => Kind::ReadOnly(v1::ReadOnly {}),
         Outcome::Aborted { reason, heuristics } => Kind::Aborted(v1::Aborted {
             reason: Some(reason.map_or_else(presumed, abort_reason)),
-            heuristics: departures(heuristics),
+            heuristics: departures(&heuristics),
         }),
         Outcome::InProgress(state) => Kind::InProgress(v1::InProgress { state: state.to_owned() }),
         Outcome::Unknown(detail) => Kind::Unknown(v1::Unknown { detail }),
@@ -68,21 +68,14 @@ fn retryable(reason: &AbortReason) -> bool {
 }
 
 /// The branches that are known to have departed from the decision. A hazard that was mended has not.
-fn departures(heuristics: Vec<Heuristic>) -> Vec<v1::HeuristicBranch> {
-    let mended: Vec<_> = heuristics
-        .iter()
-        .filter(|heuristic| heuristic.kind == HeuristicKind::Mended)
-        .map(|heuristic| heuristic.gid.clone())
-        .collect();
-    heuristics
-        .into_iter()
-        .filter(|heuristic| !mended.contains(&heuristic.gid))
+fn departures(heuristics: &[Heuristic]) -> Vec<v1::HeuristicBranch> {
+    Heuristic::departures(heuristics)
         .filter_map(|heuristic| Some((branch_kind(heuristic.kind)?, heuristic)))
         .map(|(kind, heuristic)| v1::HeuristicBranch {
             kind: kind.into(),
-            participant: heuristic.participant.into(),
+            participant: heuristic.participant.to_string(),
             gid: heuristic.gid.to_string(),
-            detail: heuristic.detail,
+            detail: heuristic.detail.clone(),
         })
         .collect()
 }

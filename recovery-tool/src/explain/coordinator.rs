@@ -7,10 +7,13 @@ pub(super) const PAGES: &[Page] = &[
         code: "VOTUM-1001",
         title: "a restart has settled what earlier lives left",
         meaning: "Every branch that was in doubt when the coordinator stopped has been committed or rolled \
-            back as the log says. The line counts them, and says how long it took.",
+            back as the log says, or has departed from it. The line counts them, says how long it took, and \
+            names the participants where branches departed, if any did: such a branch was decided commit and \
+            ended otherwise, or nobody can say how it ended. It is never counted as committed.",
         cause: "A start of the coordinator.",
-        safe: "All of it: this is good news.",
-        remedy: "There is nothing to do.",
+        safe: "Everything that the line counts as committed or rolled back ended as the log says.",
+        remedy: "There is nothing to do, unless `departed` names a participant: then see `votumctl explain \
+            VOTUM-1407`.",
     },
     Page {
         code: "VOTUM-1201",

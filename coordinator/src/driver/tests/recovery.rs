@@ -4,7 +4,7 @@ use votum_proto::v1;
 
 use super::super::request::{Request, RequestError, Resolve, Wait};
 use super::world::{World, decided_commit, gid, gtid, name, owed_commit, resolved};
-use crate::protocol::record::Record;
+use crate::protocol::record::{Heuristic, HeuristicKind, Record};
 
 fn hello_with(rows: Vec<v1::PreparedTransaction>) -> v1::AgentHello {
     let mut hello = World::hello();
@@ -195,6 +195,42 @@ async fn r9_a_branch_that_had_ended_and_is_prepared_again_is_committed_and_recor
     world.force().await;
     let records = world.log.durable.records.lock().unwrap();
     assert!(matches!(records.last(), Some(Record::Heuristic(_))), "{records:?}");
+}
+
+/// A hazard that is mended later is over at once, and no start raises it again.
+#[tokio::test]
+async fn r16_a_hazard_that_was_mended_alarms_nobody_any_more() {
+    let mut world = World::new();
+    let hazard = Heuristic {
+        gid: gid(6, 3, 0),
+        participant: name("a"),
+        xid8: 700,
+        kind: HeuristicKind::Hazard,
+        detail: "gone".into(),
+    };
+    let records = [
+        Record::Decided(decided_commit(6, 3)),
+        Record::Heuristic(hazard),
+        Record::Ended { gtid: gtid(6, 3) },
+    ];
+    world.log.durable.records.lock().unwrap().extend(records);
+    world.connect(World::hello()).await;
+    world.count();
+    world.settle().await;
+    assert_eq!(world.alarms().await, ["VOTUM-1407"]);
+
+    world.told().await;
+    world.agent_lists(World::listing("a", vec![World::row(&gid(6, 3, 0), 700)])).await;
+    assert_eq!(world.told().await, "commit@a?");
+    world.agent_has(&gid(6, 3, 0), "a", true).await;
+    world.force().await;
+    assert_eq!(world.alarms().await, [""; 0]);
+
+    let mut next = World::new();
+    next.log.durable.records.lock().unwrap().clone_from(&world.log.durable.records.lock().unwrap());
+    next.count();
+    next.settle().await;
+    assert_eq!(next.alarms().await, [""; 0], "a start raised it again");
 }
 
 #[tokio::test]

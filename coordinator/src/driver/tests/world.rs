@@ -1,6 +1,7 @@
 //! A driver with its world in the test's hand: a log in memory that is durable when the test says so, and
 //! one agent whose every message the test writes and reads.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::super::request::{
     Begin, Begun, BranchClaim, Commit, DriverHandle, Outcome, Request, RequestError, Wait,
 };
 use super::super::{AgentSettings, Settings, start};
+use crate::log::history::unacknowledged;
 use crate::log::{
     DecisionLog, Entry, History, HistoryError, KnownLife, LogEvent, Opened, TransactionHistory,
 };
@@ -104,7 +106,13 @@ impl History for MemoryHistory {
         Ok(self.horizon.lock().unwrap().clone())
     }
     fn heuristics(&self) -> Result<Vec<Heuristic>, HistoryError> {
-        Ok(Vec::new())
+        let gtids: BTreeSet<Gtid> =
+            self.records.lock().unwrap().iter().filter_map(|r| r.gtid().cloned()).collect();
+        let mut open = Vec::new();
+        for gtid in gtids {
+            open.extend(unacknowledged(&self.transaction(&gtid)?).cloned());
+        }
+        Ok(open)
     }
     fn reach_ms(&self) -> u64 {
         0
