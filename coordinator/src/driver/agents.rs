@@ -8,7 +8,7 @@ use super::alarms::{HEURISTIC, PHASE_TWO, REFUSED, STALE};
 use super::knowledge::Owner;
 use super::{AgentSettings, Driver, Link, LocalId, Participant, Pending, wire};
 use crate::protocol::event::{Event, Report, Vote};
-use crate::protocol::lives::{Witness, WitnessSays};
+use crate::protocol::lives::HelloSays;
 use crate::protocol::record::Record;
 use crate::protocol::recovery;
 use crate::transport::{AgentIndex, Generation, LinkEvent};
@@ -85,25 +85,20 @@ impl Driver {
 
     fn judge_hello(&mut self, agent: AgentIndex, hello: &v1::AgentHello) {
         let address = self.links.get(agent).map(|link| link.address.clone()).unwrap_or_default();
-        if let Some(witness) = hello.witness.map(wire::witness) {
-            self.judge_witness(&address, witness);
-        }
-        if let Some(proof) = hello.listings.iter().find_map(|listing| self.stale_by_listing(listing)) {
-            self.now_stale(&format!("agent {address}: {proof}"));
-        }
+        let gids: Vec<Gid> = hello.listings.iter().flat_map(|listing| self.ours_in(listing)).collect();
+        self.hello_says(&address, self.lives.judge_hello(hello.witness.map(wire::witness), &gids));
     }
 
-    fn judge_witness(&mut self, address: &str, witness: Witness) {
-        match self.lives.judge_witness(witness) {
-            WitnessSays::Whole => {}
-            WitnessSays::Stale(proof) => self.now_stale(&format!("agent {address}: {proof}")),
-            WitnessSays::NotYet => {
-                // It may be the only proof there is, and an agent replaces it by the first that it is told.
-                self.settings.durable.withhold();
-                let heard = (address.to_owned(), witness);
-                if !self.unjudged.contains(&heard) {
-                    self.unjudged.push(heard);
-                }
+    fn hello_says(&mut self, address: &str, HelloSays { proofs, not_yet }: HelloSays) {
+        for proof in proofs {
+            self.now_stale(&format!("agent {address}: {proof}"));
+        }
+        if let Some(witness) = not_yet {
+            // It may be the only proof there is, and an agent replaces it by the first that it is told.
+            self.settings.durable.withhold();
+            let heard = (address.to_owned(), witness);
+            if !self.unjudged.contains(&heard) {
+                self.unjudged.push(heard);
             }
         }
     }
@@ -111,20 +106,19 @@ impl Driver {
     /// The list of lives is whole: judges the witnesses that spoke of lives before the journal.
     pub(super) fn judge_heard_witnesses(&mut self) {
         for (address, witness) in std::mem::take(&mut self.unjudged) {
-            self.judge_witness(&address, witness);
+            self.hello_says(&address, self.lives.judge_hello(Some(witness), &[]));
         }
         if self.stale.is_none() {
             self.settings.durable.release();
         }
     }
 
-    /// What the gids of ours in a listing prove against this log. Only what the agent's role prepared is
-    /// ours: anyone else may forge a name, and must not stop a coordinator with it.
-    fn stale_by_listing(&self, listing: &v1::Listing) -> Option<String> {
+    /// The gids of ours in a listing. Only what the agent's role prepared is ours: anyone else may forge a
+    /// name, and must not stop a coordinator with it.
+    fn ours_in(&self, listing: &v1::Listing) -> Vec<Gid> {
         let by_agent = |row: &&v1::PreparedTransaction| Owner::of(row, listing).is_the_agents();
         let gids = listing.prepared.iter().filter(by_agent).filter_map(|row| row.gid.parse::<Gid>().ok());
-        gids.filter(|gid| gid.gtid.coordinator_id == self.coordinator_id)
-            .find_map(|gid| self.lives.judge_gid(&gid))
+        gids.filter(|gid| gid.gtid.coordinator_id == self.coordinator_id).collect()
     }
 
     /// Somebody has seen more of this log than it holds: what rests on absence stops until an operator has
@@ -192,7 +186,7 @@ impl Driver {
             Some(Kind::BranchEnd(end)) => self.on_branch_end(&end),
             Some(Kind::SessionLost(lost)) => self.on_session_lost(lost),
             Some(Kind::Listing(listing)) => {
-                if let Some(proof) = self.stale_by_listing(&listing) {
+                if let Some(proof) = self.ours_in(&listing).iter().find_map(|gid| self.lives.judge_gid(gid)) {
                     self.now_stale(&proof);
                 }
                 self.on_listing(agent, listing);

@@ -37,15 +37,7 @@ impl Driver {
         if self.participants.get(&participant).is_none_or(|known| known.agent != agent) {
             return;
         }
-        // R11: an incomplete listing, or a standby's, proves nothing.
-        let failure = if !listing.failure.is_empty() {
-            Some(listing.failure.clone())
-        } else if listing.in_recovery {
-            Some("the server is a standby (in recovery)".to_owned())
-        } else {
-            None
-        };
-        match failure {
+        match recovery::judge_listing(&listing.failure, listing.in_recovery) {
             Some(why) => self.listing_failed(&participant, &why),
             None => self.act_on_listing(&participant, &listing),
         }

@@ -6,11 +6,11 @@ use votum_proto::names::Gtid;
 use super::request::{Outcome, RequestError};
 use super::{Driver, LocalId, LogState};
 use crate::log::TransactionHistory;
+use crate::protocol::knowledge::{self as protocol, Became};
 use crate::protocol::record::Decision;
 
 impl Driver {
-    /// The order of these questions is part of the contract (docs/protocol.md): what is known is said even
-    /// by a stale log; what would rest on absence is not.
+    /// What is known is said even by a stale log; what would rest on absence is not.
     pub(super) fn lookup(&self, gtid: &Gtid) -> Result<Outcome, RequestError> {
         if gtid.coordinator_id != self.coordinator_id {
             return Err(RequestError::NotFound(gtid.to_string()));
@@ -25,34 +25,26 @@ impl Driver {
         if let Some(outcome) = self.recent.outcomes.get(&id) {
             return Ok(outcome.clone());
         }
-        let history = self.history_of(gtid)?;
-        if let Some(outcome) = history.as_ref().and_then(recorded) {
-            return Ok(outcome);
+        let history = self.history_of(gtid)?.unwrap_or_default();
+        let unknown = |why: String| Ok(Outcome::Unknown(why));
+        let present = (self.life, self.next_seq);
+        match self.known(gtid, &history).became(gtid, present, &|| self.horizon()) {
+            Became::Recorded => recorded(&history).ok_or_else(|| RequestError::NotFound(gtid.to_string())),
+            Became::Unproven(why) => Err(RequestError::Unavailable(why)),
+            Became::UnknownLife => {
+                unknown(format!("this log has no epoch {}; ask the coordinator that holds it", gtid.life))
+            }
+            Became::NeverBegun => Err(RequestError::NotFound(gtid.to_string())),
+            Became::Live => self
+                .live
+                .get(&id)
+                .map(|live| self.outcome_of(live))
+                .ok_or_else(|| RequestError::NotFound(gtid.to_string())),
+            Became::Delegated => unknown("the decision was delegated, and its answer is awaited".into()),
+            Became::Expired => Ok(Outcome::Expired),
+            Became::PresumedAborted => Ok(Outcome::Aborted { reason: None, heuristics: Vec::new() }),
+            Became::BeyondLease => unknown(format!("{gtid} lies beyond what this log leased in its epoch")),
         }
-        self.refuse_absence()?;
-        if self.lives.get(gtid.life).is_none() {
-            return Ok(Outcome::Unknown(format!(
-                "this log has no epoch {}; ask the coordinator that holds it",
-                gtid.life
-            )));
-        }
-        if gtid.life == self.life && gtid.seq >= self.next_seq {
-            return Err(RequestError::NotFound(gtid.to_string()));
-        }
-        if let Some(live) = self.live.get(&id) {
-            return Ok(self.outcome_of(live));
-        }
-        if history.is_some_and(|history| history.delegated.is_some()) {
-            return Ok(Outcome::Unknown("the decision was delegated, and its answer is awaited".into()));
-        }
-        if self.horizon()?.is_some_and(|horizon| LocalId::from(gtid) <= horizon) {
-            return Ok(Outcome::Expired);
-        }
-        if self.lives.handed_out(gtid) {
-            // Not live, no record: presumed abort (I4: nothing can commit it any more).
-            return Ok(Outcome::Aborted { reason: None, heuristics: Vec::new() });
-        }
-        Ok(Outcome::Unknown(format!("{gtid} lies beyond what this log leased in its epoch")))
     }
 
     pub(super) fn lookup_key(&self, client: &str, key: &str) -> Result<(Gtid, Outcome), RequestError> {
@@ -81,23 +73,9 @@ impl Driver {
         history.transaction(gtid).map(Some).map_err(|e| RequestError::Unavailable(e.to_string()))
     }
 
-    fn horizon(&self) -> Result<Option<LocalId>, RequestError> {
-        let LogState::Ready(history) = &self.log_state else { return Ok(None) };
-        let horizon = history.horizon().map_err(|e| RequestError::Unavailable(e.to_string()))?;
-        Ok(horizon.as_ref().map(LocalId::from))
-    }
-
     /// Why the absence of a record proves nothing now, if it does not.
-    pub(super) fn absence_unproven(&self) -> Option<String> {
-        if let Some(why) = &self.stale {
-            return Some(format!("the coordinator's log is stale: {why}"));
-        }
-        match &self.log_state {
-            LogState::Ready(_) => None,
-            LogState::Counting => Some("the coordinator is still reading its log".into()),
-            LogState::Unreadable(why) => Some(format!("the log's history cannot be read: {why}")),
-            LogState::Doubtful(why) => Some(format!("the log failed: {why}")),
-        }
+    fn absence_unproven(&self) -> Option<String> {
+        protocol::absence_unproven(self.stale.as_deref(), self.readable())
     }
 
     pub(super) fn refuse_absence(&self) -> Result<(), RequestError> {

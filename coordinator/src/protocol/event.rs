@@ -6,7 +6,7 @@ use super::record::{AbortReason, Heuristic, Record};
 use super::recovery::Gone;
 
 /// One branch of a Commit, as the client saw it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BranchClaim {
     /// Where it is.
     pub participant: ParticipantName,
@@ -17,7 +17,7 @@ pub struct BranchClaim {
 }
 
 /// Something that happened to one transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
     /// An agent reports a session that was opened for the transaction.
     Enlisted {
@@ -79,7 +79,7 @@ pub enum Event {
 }
 
 /// An agent's vote on one branch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Vote {
     /// Prepared.
     Yes(Prepared),
@@ -90,7 +90,7 @@ pub enum Vote {
 }
 
 /// What a yes vote says of the prepared branch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Prepared {
     /// The full transaction id.
     pub xid8: u64,
@@ -103,7 +103,7 @@ pub struct Prepared {
 }
 
 /// How an agent answers an order to end a branch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Report {
     /// Carried out, by this agent.
     Done,
@@ -116,7 +116,7 @@ pub enum Report {
 }
 
 /// What a transaction asks of the driver. Carried out in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Give the record to the log; `Event::Durable` returns it. Forced: nothing may be told before.
     Persist {

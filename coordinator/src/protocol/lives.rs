@@ -4,7 +4,7 @@
 use votum_proto::names::{Gid, Gtid, Life};
 
 /// One life that the log has seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LifeSeen {
     /// Which.
     pub life: Life,
@@ -15,7 +15,7 @@ pub struct LifeSeen {
 }
 
 /// How far a log reached when a coordinator spoke to an agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Witness {
     /// Who spoke.
     pub life: Life,
@@ -24,7 +24,7 @@ pub struct Witness {
 }
 
 /// What a witness proves against a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum WitnessSays {
     /// Nothing: the log holds what it saw.
     Whole,
@@ -34,8 +34,18 @@ pub enum WitnessSays {
     NotYet,
 }
 
+/// What an agent's hello proves against a log. It is judged whole before any of it is acted on: a stale log
+/// must not presume an abort in the very hello that proves it stale.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct HelloSays {
+    /// The log is stale: why, for each proof.
+    pub proofs: Vec<String>,
+    /// A witness to be judged when the list of lives is whole.
+    pub not_yet: Option<Witness>,
+}
+
 /// Every life that the log has seen, oldest first, the present one last.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Lives {
     lives: Vec<LifeSeen>,
     /// Whether the list is the whole one, and not what the journal alone holds.
@@ -75,6 +85,20 @@ impl Lives {
     /// Whether `gtid` may have been handed out: its life is known and its seq within that life's lease.
     pub fn handed_out(&self, gtid: &Gtid) -> bool {
         self.get(gtid.life).is_some_and(|seen| (1..=seen.leased_until).contains(&gtid.seq))
+    }
+
+    /// What a hello proves against this log: its witness, and the gids of ours that it lists.
+    pub fn judge_hello(&self, witness: Option<Witness>, gids: &[Gid]) -> HelloSays {
+        let mut says = HelloSays::default();
+        if let Some(witness) = witness {
+            match self.judge_witness(witness) {
+                WitnessSays::Whole => {}
+                WitnessSays::Stale(proof) => says.proofs.push(proof),
+                WitnessSays::NotYet => says.not_yet = Some(witness),
+            }
+        }
+        says.proofs.extend(gids.iter().find_map(|gid| self.judge_gid(gid)));
+        says
     }
 
     /// What a witness proves against this log.

@@ -15,7 +15,7 @@ pub const MAX_TEXT: usize = 256;
 pub const MAX_BRANCHES: usize = 32;
 
 /// One entry of the log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Record {
     /// Whose log this is. The first record, once.
     Identity(Identity),
@@ -48,7 +48,7 @@ pub enum Record {
 }
 
 /// Whose log this is.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// A configuration with another id does not open this log.
     pub coordinator_id: CoordinatorId,
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Identity {
 }
 
 /// A life began.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EpochBegun {
     /// Which.
     pub life: Life,
@@ -72,7 +72,7 @@ pub struct EpochBegun {
 }
 
 /// A transaction was begun.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Begun {
     /// Its name.
     pub gtid: Gtid,
@@ -85,7 +85,7 @@ pub struct Begun {
 }
 
 /// Commit or abort.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Decision {
     /// All branches commit.
     Commit,
@@ -94,7 +94,7 @@ pub enum Decision {
 }
 
 /// A decision and all that phase 2, recovery and a retrying client need of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Decided {
     /// The transaction.
     pub gtid: Gtid,
@@ -118,7 +118,7 @@ impl Decided {
 }
 
 /// A branch that voted yes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PreparedBranch {
     /// Its place in Commit's list.
     pub number: BranchNumber,
@@ -135,7 +135,7 @@ pub struct PreparedBranch {
 }
 
 /// An idempotency key and the hash of the request that it stands for. Key and outcome are one record.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct KeyRecord {
     /// The client's name: keys of different clients do not meet.
     pub client: String,
@@ -146,7 +146,7 @@ pub struct KeyRecord {
 }
 
 /// Why a transaction was aborted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AbortReason {
     /// What kind of cause.
     pub kind: AbortKind,
@@ -159,7 +159,7 @@ pub struct AbortReason {
 }
 
 /// What kind of cause aborted a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AbortKind {
     /// The client asked for it.
     RolledBack,
@@ -174,7 +174,7 @@ pub enum AbortKind {
 }
 
 /// A branch that ended otherwise than decided, or of which nobody can say how it ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Heuristic {
     /// The branch.
     pub gid: Gid,
@@ -198,7 +198,7 @@ impl Heuristic {
 }
 
 /// In which way a branch departed from the decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum HeuristicKind {
     /// Decided commit, rolled back.
     Rollback,
@@ -211,7 +211,7 @@ pub enum HeuristicKind {
 }
 
 /// A person settled a branch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Resolved {
     /// The branch.
     pub gid: Gid,
@@ -228,7 +228,7 @@ pub struct Resolved {
 }
 
 /// A record that was still owed when the journal changed halves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Carried {
     /// The record's own position, under which the store keeps it.
     pub position: u64,

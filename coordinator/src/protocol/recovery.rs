@@ -9,7 +9,7 @@ use votum_proto::names::ParticipantName;
 use super::record::{Decided, Decision, HeuristicKind, PreparedBranch};
 
 /// A row of the table. docs/protocol.md holds the table for people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Row {
     /// No complete answer from the participant: conclude nothing.
     R11,
@@ -52,7 +52,7 @@ impl std::fmt::Display for Row {
 }
 
 /// What the log says of the transaction whose branch was found prepared.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum LogSays {
     /// Whatever the log says, the gid is not ours.
     NotOurs {
@@ -85,7 +85,7 @@ pub enum LogSays {
 }
 
 /// What the absence of a decision means.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Absence {
     /// The transaction is live: it may yet be decided.
     Live,
@@ -98,7 +98,7 @@ pub enum Absence {
 }
 
 /// How a branch was settled outside the protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Settled {
     /// A person chose.
     Resolved {
@@ -115,7 +115,7 @@ pub enum Settled {
 }
 
 /// What to do with a prepared branch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Nothing now.
     Leave,
@@ -139,12 +139,20 @@ pub enum Action {
 }
 
 /// The row that applies, and what it asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Verdict {
     /// Which row.
     pub row: Row,
     /// What to do.
     pub action: Action,
+}
+
+/// R11: why a listing proves nothing, if it does not. It failed, or it is a standby's.
+pub fn judge_listing(failure: &str, in_recovery: bool) -> Option<String> {
+    if !failure.is_empty() {
+        return Some(failure.to_owned());
+    }
+    in_recovery.then(|| "the server is a standby (in recovery)".to_owned())
 }
 
 /// Judges a prepared branch that a complete listing of `participant` shows with transaction id `xid` (low 32
@@ -232,7 +240,7 @@ pub fn low_half(xid8: u64) -> u32 {
 }
 
 /// What a server says of a branch that is no longer prepared, all read in one statement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Gone {
     /// The server's own name.
     pub system_identifier: u64,
@@ -245,7 +253,7 @@ pub struct Gone {
 }
 
 /// What a server remembers of a transaction id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum XidStatus {
     /// Committed, and flushed since.
     Committed,
@@ -262,7 +270,7 @@ pub enum XidStatus {
 }
 
 /// What a branch that is gone proves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum GoneVerdict {
     /// How it ended is known: it needs nothing.
     Nothing,

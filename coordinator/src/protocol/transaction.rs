@@ -11,7 +11,7 @@ use super::record::{
 use super::recovery::low_half;
 
 /// A global transaction in memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Transaction {
     pub(super) gtid: Gtid,
     pub(super) label: String,
@@ -21,7 +21,7 @@ pub struct Transaction {
 }
 
 /// The state, with what is known in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
     Active {
         sessions: BTreeMap<ParticipantName, SessionName>,
@@ -52,7 +52,7 @@ pub(super) enum Phase {
 }
 
 /// A branch that was asked to prepare.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Voter {
     pub(super) participant: ParticipantName,
     pub(super) session: SessionName,
@@ -61,14 +61,14 @@ pub(super) struct Voter {
 }
 
 /// A vote that lets the transaction go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Voted {
     Yes(Prepared),
     ReadOnly,
 }
 
 /// How far one branch of `Decided::branches` (same place) is with its commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Delivery {
     Owed,
     Acknowledged,
@@ -77,7 +77,7 @@ pub(super) enum Delivery {
 }
 
 /// How far a branch is with its rollback.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Undo {
     pub(super) number: BranchNumber,
     pub(super) participant: ParticipantName,
@@ -88,7 +88,7 @@ pub(super) struct Undo {
 }
 
 /// The outcome, as far as it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Standing {
     /// Not decided: the state's name.
     InProgress(&'static str),
@@ -104,7 +104,7 @@ pub enum Standing {
 }
 
 /// One branch, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BranchView {
     /// Where.
     pub participant: ParticipantName,
