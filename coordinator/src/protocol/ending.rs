@@ -44,14 +44,8 @@ impl Transaction {
     fn commit_orders(&self, compare_first: bool, choose: impl Fn(&PreparedBranch) -> bool) -> Vec<Effect> {
         let Phase::Committing { decided, delivered } = &self.phase else { return Vec::new() };
         let owed = decided.branches.iter().zip(delivered).filter(|(_, d)| **d == Delivery::Owed);
-        owed.filter(|(branch, _)| choose(branch))
-            .map(|(branch, _)| Effect::SendCommit {
-                participant: branch.participant.clone(),
-                gid: decided.gid(branch.number),
-                xid8: branch.xid8,
-                compare_first,
-            })
-            .collect()
+        let chosen = owed.filter(|(branch, _)| choose(branch));
+        chosen.map(|(branch, _)| commit_order(decided, branch, compare_first)).collect()
     }
 
     /// Orders to roll back what voted yes, for the branches that `choose` picks.
@@ -208,6 +202,16 @@ impl Transaction {
         } else {
             Vec::new()
         }
+    }
+}
+
+/// An order to commit one branch.
+pub(super) fn commit_order(decided: &Decided, branch: &PreparedBranch, compare_first: bool) -> Effect {
+    Effect::SendCommit {
+        participant: branch.participant.clone(),
+        gid: decided.gid(branch.number),
+        xid8: branch.xid8,
+        compare_first,
     }
 }
 

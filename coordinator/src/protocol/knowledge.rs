@@ -1,6 +1,7 @@
 //! What the log, and memory, say of a transaction: of a prepared branch in the recovery table's terms, and
 //! of an outcome that somebody asks for. What rests on the absence of a record is judged here, and last.
 
+use votum_proto::canary::{Canary, sings};
 use votum_proto::names::{CoordinatorId, Gid, Gtid, Life, ParticipantName};
 
 use super::lives::Lives;
@@ -121,7 +122,8 @@ impl Known<'_> {
     }
 
     fn recorded(&self) -> Option<&Decided> {
-        self.history.decided.as_ref()
+        let forgotten = self.history.ended && sings(Canary::ForgetEnded);
+        self.history.decided.as_ref().filter(|_| !forgotten)
     }
 
     /// No decision is known: what that is worth.
@@ -196,11 +198,12 @@ impl Known<'_> {
 
 /// Why the absence of a record proves nothing now, if it does not.
 pub fn absence_unproven(stale: Option<&str>, readable: Readable<'_>) -> Option<String> {
-    if let Some(why) = stale {
+    if let Some(why) = stale.filter(|_| !sings(Canary::PresumeAbortWhenStale)) {
         return Some(format!("the coordinator's log is stale: {why}"));
     }
     match readable {
         Readable::Whole => None,
+        Readable::Journal if sings(Canary::PresumeAbortUncounted) => None,
         Readable::Journal => Some("the coordinator is still reading its log".into()),
         Readable::Damaged(why) => Some(format!("the log's history cannot be read: {why}")),
         Readable::Doubtful(why) => Some(format!("the log failed: {why}")),

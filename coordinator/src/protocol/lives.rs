@@ -1,6 +1,7 @@
 //! Which lives this log has seen, and whether somebody has seen more of it than it holds itself: a stale
 //! log. Pure.
 
+use votum_proto::canary::{Canary, sings};
 use votum_proto::names::{Gid, Gtid, Life};
 
 /// One life that the log has seen.
@@ -90,7 +91,7 @@ impl Lives {
     /// What a hello proves against this log: its witness, and the gids of ours that it lists.
     pub fn judge_hello(&self, witness: Option<Witness>, gids: &[Gid]) -> HelloSays {
         let mut says = HelloSays::default();
-        if let Some(witness) = witness {
+        if let Some(witness) = witness.filter(|_| !sings(Canary::ActOnUnjudgedHello)) {
             match self.judge_witness(witness) {
                 WitnessSays::Whole => {}
                 WitnessSays::Stale(proof) => says.proofs.push(proof),

@@ -4,6 +4,7 @@
 //! absence of a record comes last, so that a log which may lack records (stale, not counted, not all heard)
 //! touches only those rows. What cannot be known is a recorded hazard, never a guess.
 
+use votum_proto::canary::{Canary, sings};
 use votum_proto::names::ParticipantName;
 
 use super::record::{Decided, Decision, HeuristicKind, PreparedBranch};
@@ -149,6 +150,9 @@ pub struct Verdict {
 
 /// R11: why a listing proves nothing, if it does not. It failed, or it is a standby's.
 pub fn judge_listing(failure: &str, in_recovery: bool) -> Option<String> {
+    if sings(Canary::DropSweep) {
+        return Some("nobody looks at listings".into());
+    }
     if !failure.is_empty() {
         return Some(failure.to_owned());
     }
@@ -200,6 +204,9 @@ fn commit_decided(
     let listed =
         decided.branches.iter().find(|listed| listed.number == branch && listed.participant == *participant);
     match listed {
+        Some(_) if sings(Canary::CommitWithoutComparing) => {
+            Verdict { row: Row::R1, action: Action::Commit { xid8: 0, mends: acknowledged } }
+        }
         Some(listed) if low_half(listed.xid8) == xid => {
             Verdict { row: Row::R1, action: Action::Commit { xid8: listed.xid8, mends: acknowledged } }
         }
@@ -300,6 +307,9 @@ pub fn judge_gone_after_commit(
     // Nothing needs proof any more, whichever server answers.
     if acknowledged {
         return (Row::R2, GoneVerdict::Nothing);
+    }
+    if sings(Canary::AcknowledgeBlindly) {
+        return (Row::R3, GoneVerdict::Acknowledge);
     }
     if let Some(alarm) = not_the_participant(branch, gone) {
         return (Row::R11, GoneVerdict::AskAgain { alarm: Some(alarm) });

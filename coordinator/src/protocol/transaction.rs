@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use votum_proto::canary::{Canary, sings};
 use votum_proto::names::{BranchNumber, Gid, Gtid, ParticipantName, SessionName};
 
 use super::event::{Effect, Event, Prepared};
@@ -270,6 +271,9 @@ impl Transaction {
     /// The outcome, as far as it stands.
     pub fn standing(&self) -> Standing {
         match &self.phase {
+            Phase::Deciding { .. } if sings(Canary::AnswerBeforeForced) => {
+                Standing::Committed { pending: Vec::new() }
+            }
             Phase::Active { .. } | Phase::Preparing { .. } | Phase::Deciding { .. } => {
                 Standing::InProgress(self.state())
             }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use votum_proto::canary::{Canary, sings};
 use votum_proto::names::{BranchNumber, ParticipantName, SessionName};
 
+use super::ending::commit_order;
 use super::event::{BranchClaim, Effect, Vote};
 use super::record::{AbortKind, AbortReason, Decided, Decision, MAX_BRANCHES, PreparedBranch, Record};
 use super::transaction::{Phase, Transaction, Undo, Voted, Voter};
@@ -92,7 +94,8 @@ impl Transaction {
     fn decide_if_all_voted(&mut self) -> Vec<Effect> {
         let Phase::Preparing { branches } = &self.phase else { return Vec::new() };
         // I2: only when every branch has voted yes or read-only.
-        if branches.iter().any(|voter| voter.vote.is_none()) {
+        let missing = branches.iter().filter(|voter| voter.vote.is_none()).count();
+        if missing > usize::from(sings(Canary::DecideWithoutLastVote)) {
             return Vec::new();
         }
         let decided = self.decision(Decision::Commit, branches);
@@ -100,8 +103,16 @@ impl Transaction {
             return self.end_read_only();
         }
         self.phase = Phase::Deciding { decided: decided.clone() };
+        let mut effects = Vec::new();
+        if sings(Canary::CommitBeforeForced) {
+            effects.extend(decided.branches.iter().map(|branch| commit_order(&decided, branch, false)));
+        }
         // I3: alone. Everything that rests on it is an effect of its return.
-        vec![Effect::Persist { record: Record::Decided(decided), forced: true }]
+        effects.push(Effect::Persist { record: Record::Decided(decided), forced: true });
+        if sings(Canary::AnswerBeforeForced) {
+            effects.push(Effect::TellDecided);
+        }
+        effects
     }
 
     fn decision(&self, decision: Decision, branches: &[Voter]) -> Decided {
@@ -133,12 +144,17 @@ impl Transaction {
     }
 
     pub(super) fn timed_out(&mut self) -> Vec<Effect> {
-        self.abort_if_undecided(AbortReason {
+        let reason = AbortReason {
             kind: AbortKind::Timeout,
             participant: None,
             sqlstate: String::new(),
             message: format!("the transaction's time was over while it was {}", self.state()),
-        })
+        };
+        if sings(Canary::TimeoutWhileDeciding) && matches!(self.phase, Phase::Deciding { .. }) {
+            self.phase = Phase::Aborted { reason };
+            return vec![Effect::TellDecided, Effect::TellCompleted, Effect::Retire];
+        }
+        self.abort_if_undecided(reason)
     }
 
     /// From Deciding on no timer and no Rollback acts.
@@ -195,7 +211,7 @@ impl Transaction {
             | Phase::Aborted { .. }
             | Phase::ReadOnly => return Vec::new(),
         };
-        if lost {
+        if lost && !sings(Canary::PrepareAfterRestart) {
             return self.abort(AbortReason {
                 kind: AbortKind::BranchLost,
                 participant: Some(participant.clone()),
