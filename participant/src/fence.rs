@@ -4,15 +4,15 @@
 use votum_proto::names::{Epoch, Life};
 
 /// What an agent remembers of one coordinator_id.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Fence {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Fence {
     newest: Option<Life>,
     copied: Option<Epoch>,
 }
 
 /// The judgement of one hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// The life that spoke last speaks again.
     Same,
     /// A life newer than any before: everything of older ones ends first.
@@ -31,7 +31,7 @@ pub(crate) enum Verdict {
 
 impl Fence {
     /// Judges a hello of `life`, and remembers it.
-    pub(crate) fn judge(&mut self, life: Life) -> Verdict {
+    pub fn judge(&mut self, life: Life) -> Verdict {
         let Some(newest) = self.newest else {
             self.newest = Some(life);
             return Verdict::Newer;
@@ -52,7 +52,7 @@ impl Fence {
     }
 
     /// The life whose transactions may run here: the newest, unless its epoch has two.
-    pub(crate) fn speaking(&self) -> Option<Life> {
+    pub fn speaking(&self) -> Option<Life> {
         self.newest.filter(|life| self.copied != Some(life.epoch))
     }
 }

@@ -14,7 +14,7 @@ pub mod crash;
 pub mod database;
 mod errors;
 mod exchange;
-mod fence;
+pub mod fence;
 mod host;
 mod listing;
 mod phase2;
