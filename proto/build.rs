@@ -6,7 +6,7 @@ use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=votum");
-    let files = ["common", "coordinator", "participant", "exchange", "operator"]
+    let files = ["common", "coordinator", "participant", "calls", "exchange", "operator"]
         .map(|name| format!("votum/v1/{name}.proto"));
     let descriptors = protox::compile(&files, ["."])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
@@ -14,6 +14,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .build_transport(true)
         .bytes(".votum.v1.RawBinary")
+        // Seldom, and larger than all the others.
+        .boxed(".votum.v1.Reply.kind.error")
         .compile_fds(descriptors)?;
     Ok(())
 }

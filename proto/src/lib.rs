@@ -1,12 +1,14 @@
 //! The contract that every part of Votum shares: the wire messages ([`v1`]), the names they carry
-//! ([`names`]), the exchange between coordinator and agent ([`exchange`]), the secrets that clients show
-//! ([`secret`]), errors as they cross the wire ([`error`]), addresses ([`address`]) and the seams through
-//! which time, randomness and tasks enter ([`runtime`]), the deliberate mistakes that the proofs must catch
-//! ([`canary`]); and, with the feature `service`, what the server
-//! processes do alike (`service`).
+//! ([`names`]), the exchange between coordinator and agent ([`exchange`]), many calls of a client over one
+//! stream ([`calls`]), the secrets that clients show ([`secret`]), errors as they cross the wire ([`error`]),
+//! addresses ([`address`]) and the seams through which time, randomness and tasks enter ([`runtime`]), the
+//! deliberate mistakes that the proofs must catch ([`canary`]); and, with the feature `service`, what the
+//! server processes do alike (`service`).
 
 pub mod address;
+pub mod calls;
 pub mod canary;
+pub mod crash;
 pub mod error;
 pub mod exchange;
 pub mod names;
