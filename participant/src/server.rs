@@ -1,13 +1,14 @@
 //! gRPC in: statements from clients, streams from coordinators, health and reflection.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::future::{Ready, ready};
 use futures::stream::{self, Chain, Once};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::server::NamedService;
 use tonic::transport::Server;
@@ -15,10 +16,13 @@ use tonic::{Request, Response, Status, Streaming};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
+use votum_proto::calls::{Answer, CallsService, FRAME_MARGIN, Handler, MAX_STATEMENT};
 use votum_proto::exchange::{AgentEnd, Broken, DEPTH};
 use votum_proto::service::listen::Listening;
 use votum_proto::v1;
 use votum_proto::v1::agent_server::{Agent as AgentService, AgentServer};
+use votum_proto::v1::call;
+use votum_proto::v1::calls_server::CallsServer;
 use votum_proto::v1::participant_server::{Participant as ParticipantService, ParticipantServer};
 
 use crate::agent::Agent;
@@ -30,8 +34,6 @@ const MAX_STREAMS: u32 = 16_384;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// The largest frame taken from a coordinator, in bytes.
 const MAX_FRAME: usize = 64 * 1024 * 1024;
-/// The largest statement with its parameters, in bytes.
-const MAX_STATEMENT: usize = 16 * 1024 * 1024;
 
 /// The services' names, by which health is asked for.
 pub(crate) const STATEMENTS: &str = <ParticipantServer<Service> as NamedService>::NAME;
@@ -47,8 +49,13 @@ pub fn serve<Stop: Future<Output = ()> + Send>(
     health: HealthReporter,
     stop: Stop,
 ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<Stop> {
-    let statements = ParticipantServer::new(Service(agent.clone())).max_decoding_message_size(MAX_STATEMENT);
-    let exchange = AgentServer::new(Service(agent)).max_decoding_message_size(MAX_FRAME);
+    let service = Arc::new(Service(agent));
+    let (stopping, told) = watch::channel(false);
+    let statements =
+        ParticipantServer::from_arc(Arc::clone(&service)).max_decoding_message_size(MAX_STATEMENT);
+    let calls = CallsServer::new(CallsService::new(Arc::clone(&service), told))
+        .max_decoding_message_size(MAX_STATEMENT + FRAME_MARGIN);
+    let exchange = AgentServer::from_arc(service).max_decoding_message_size(MAX_FRAME);
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .tcp_nodelay(true)
@@ -57,8 +64,12 @@ pub fn serve<Stop: Future<Output = ()> + Send>(
         .add_service(HealthServer::new(HealthService::from_health_reporter(health)))
         .add_optional_service(reflection())
         .add_service(statements)
+        .add_service(calls)
         .add_service(exchange)
-        .serve_with_incoming_shutdown(listening, stop)
+        .serve_with_incoming_shutdown(listening, async move {
+            stop.await;
+            stopping.send_replace(true);
+        })
 }
 
 /// Tools such as grpcurl ask for the contract; a server that cannot tell it serves all the same.
@@ -90,6 +101,21 @@ impl ParticipantService for Service {
         let nothing = || Err(Status::unavailable("the agent ended before it answered"));
         let first = reply.recv().await.unwrap_or_else(nothing);
         Ok(Response::new(stream::once(ready(first)).chain(ReceiverStream::new(reply))))
+    }
+}
+
+impl Handler for Service {
+    fn call(self: &Arc<Self>, request: call::Request) -> Answer {
+        match request {
+            call::Request::Execute(request) => match self.0.execute(request) {
+                Ok(reply) => Answer::Parts(reply),
+                Err(refused) => Answer::refused(refused),
+            },
+            call::Request::Begin(_)
+            | call::Request::Commit(_)
+            | call::Request::Rollback(_)
+            | call::Request::GetTransaction(_) => Answer::not_served("by the coordinator"),
+        }
     }
 }
 

@@ -11,14 +11,18 @@ mod tests;
 pub mod translate;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tonic::transport::Server;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
+use votum_proto::calls::{CallsService, FRAME_MARGIN, MAX_REQUEST};
 use votum_proto::service::listen::Listening;
 use votum_proto::v1;
+use votum_proto::v1::calls_server::CallsServer;
 use votum_proto::v1::coordinator_server::CoordinatorServer;
 use votum_proto::v1::operator_server::OperatorServer;
 
@@ -45,15 +49,23 @@ pub fn serve<Stop: Future<Output = ()> + Send>(
     health: HealthReporter,
     stop: Stop,
 ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<Stop> {
+    let coordinator = Arc::new(CoordinatorService::new(driver.clone(), config));
+    let (stopping, told) = watch::channel(false);
+    let calls = CallsServer::new(CallsService::new(Arc::clone(&coordinator), told))
+        .max_decoding_message_size(MAX_REQUEST + FRAME_MARGIN);
     let services = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .add_service(HealthServer::new(HealthService::from_health_reporter(health)))
         .add_optional_service(reflection())
-        .add_service(CoordinatorServer::new(CoordinatorService::new(driver.clone(), config)))
+        .add_service(CoordinatorServer::from_arc(coordinator))
+        .add_service(calls)
         .add_service(OperatorServer::new(OperatorService::new(driver)));
-    services.serve_with_incoming_shutdown(listening, stop)
+    services.serve_with_incoming_shutdown(listening, async move {
+        stop.await;
+        stopping.send_replace(true);
+    })
 }
 
 /// Tools such as grpcurl ask for the contract; a server that cannot tell it serves all the same.
