@@ -182,8 +182,8 @@ impl Begin {
         let inner = &self.votum.inner;
         // A reply that is lost leaves a transaction without a branch, which ends at its timeout.
         let reply = ask(&inner.options.seams, inner.options.retry_budget, || {
-            let (mut coordinator, request) = (inner.coordinator.clone(), self.request.clone());
-            async move { coordinator.begin(request).await }
+            let request = self.request.clone();
+            async { inner.coordinator.begin(request).await }
         });
         Ok(Transaction::begun(self.votum.clone(), &self.request, reply.await?))
     }

@@ -4,22 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tonic::transport::Channel;
-use tonic::{Status, Streaming};
+use tonic::Status;
 use votum_proto::names::SessionName;
 use votum_proto::runtime::{Elapsed, Monotonic};
 use votum_proto::v1;
 use votum_proto::v1::execute_response::Part;
-use votum_proto::v1::participant_client::ParticipantClient;
 
+use crate::calls::{Calls, Execution};
 use crate::error::text;
 use crate::outcome::{Abort, AbortKind};
 use crate::retry::{Patience, StatementVerdict, statement_verdict};
 use crate::votum::Options;
 use crate::{Column, Error, Row, Value};
-
-/// The longest message that is accepted from an agent, in bytes: one row, or the list of its columns.
-const MAX_MESSAGE: usize = 64 << 20;
 
 /// How long after the transaction's timeout a statement's answer is still awaited: the agent ends it at the
 /// timeout, and says so.
@@ -44,7 +40,7 @@ pub(crate) struct Reply {
 /// A branch at one participant.
 pub(crate) struct Branch {
     participant: String,
-    agent: ParticipantClient<Channel>,
+    agent: Calls,
     state: Mutex<State>,
 }
 
@@ -85,8 +81,7 @@ struct Ended {
 }
 
 impl Branch {
-    pub(crate) fn new(participant: String, channel: Channel, claim: Option<Claim>) -> Self {
-        let agent = ParticipantClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    pub(crate) fn new(participant: String, agent: Calls, claim: Option<Claim>) -> Self {
         let state = State {
             session: claim.map(|claim| claim.session),
             last_ordinal: claim.map_or(0, |claim| claim.last_ordinal),
@@ -194,7 +189,7 @@ impl Branch {
             let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
             let isolation = context.isolation.into();
             request.options = Some(v1::BranchOptions { isolation, read_only: context.read_only, timeout_ms });
-            let attempt = attempt(self.agent.clone(), request.clone());
+            let attempt = attempt(&self.agent, request.clone());
             let failure = match seams.clock.timeout(left + GRACE, attempt).await {
                 Ok(Ok(reply)) => return Ok(reply),
                 Ok(Err(failure)) => failure,
@@ -247,56 +242,36 @@ impl Branch {
     }
 }
 
-/// One attempt: sends the request and gathers the whole reply.
-async fn attempt(
-    mut agent: ParticipantClient<Channel>,
-    request: v1::ExecuteRequest,
-) -> Result<(SessionName, Reply), Failure> {
-    let stream = agent.execute(request).await.map_err(|status| Failure::Status(status, None))?;
-    let mut parts = Parts { stream: stream.into_inner(), session: None };
-    let Part::Started(started) = parts.next().await? else {
+/// One attempt: sends the request and reads the whole reply.
+async fn attempt(agent: &Calls, request: v1::ExecuteRequest) -> Result<(SessionName, Reply), Failure> {
+    let Execution { parts, error } = agent.execute(request).await;
+    let mut parts = parts.into_iter().map(|part| part.part);
+    let Some(first) = parts.next() else {
+        let nothing = || Status::unavailable("the reply ended before it began");
+        return Err(Failure::Status(error.unwrap_or_else(nothing), None));
+    };
+    let Some(Part::Started(v1::Started { session, columns })) = first else {
         return Err(Failure::Contract("a reply did not begin with Started".to_owned()));
     };
-    let Some(session) = started.session.map(SessionName::from) else {
+    let Some(session) = session.map(SessionName::from) else {
         return Err(Failure::Contract("a reply names no session".to_owned()));
     };
-    parts.session = Some(session);
-    let columns: Arc<[Column]> = started.columns.into_iter().map(Column::from).collect();
+    if let Some(error) = error {
+        return Err(Failure::Status(error, Some(session)));
+    }
+    let columns: Arc<[Column]> = columns.into_iter().map(Column::from).collect();
     let mut rows = Vec::new();
-    loop {
-        match parts.next().await? {
-            Part::Row(row) => {
+    for part in parts {
+        match part {
+            Some(Part::Row(row)) => {
                 let row =
                     Row::new(columns.clone(), row).map_err(|error| Failure::Contract(error.to_string()))?;
                 rows.push(row);
             }
-            Part::Finished(finished) => {
-                // The reply is whole. Reading on to the stream's end spares the agent a cancelled stream.
-                let _ = parts.stream.message().await;
-                return Ok((session, Reply { rows, count: finished.rows }));
-            }
-            Part::Started(_) => return Err(Failure::Contract("a reply began twice".to_owned())),
+            Some(Part::Finished(finished)) => return Ok((session, Reply { rows, count: finished.rows })),
+            Some(Part::Started(_)) => return Err(Failure::Contract("a reply began twice".to_owned())),
+            None => return Err(Failure::Contract("a reply has a part of an unknown kind".to_owned())),
         }
     }
-}
-
-struct Parts {
-    stream: Streaming<v1::ExecuteResponse>,
-    session: Option<SessionName>,
-}
-
-impl Parts {
-    async fn next(&mut self) -> Result<Part, Failure> {
-        match self.stream.message().await {
-            Ok(Some(v1::ExecuteResponse { part: Some(part) })) => Ok(part),
-            Ok(Some(v1::ExecuteResponse { part: None })) => {
-                Err(Failure::Contract("a reply has a part of an unknown kind".to_owned()))
-            }
-            // A stream that ends too early is a connection that broke.
-            Ok(None) => {
-                Err(Failure::Status(Status::unavailable("the reply ended before Finished"), self.session))
-            }
-            Err(status) => Err(Failure::Status(status, self.session)),
-        }
-    }
+    Err(Failure::Status(Status::unavailable("the reply ended before Finished"), Some(session)))
 }

@@ -1,29 +1,32 @@
-//! One channel for each address, kept and reused.
+//! The stream of calls to each agent, kept and reused.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use votum_proto::address::Address;
+use votum_proto::calls::MAX_STATEMENT;
+use votum_proto::runtime::Seams;
 
 use crate::Error;
+use crate::calls::Calls;
 
-/// Channels by address. A channel connects when it is first used, and again whenever it broke.
+/// Agents by address. Each is connected to when it is first used, and again whenever the connection broke.
 #[derive(Default)]
-pub(crate) struct Channels {
-    by_address: Mutex<BTreeMap<String, Channel>>,
+pub(crate) struct Agents {
+    by_address: Mutex<BTreeMap<String, Calls>>,
 }
 
-impl Channels {
-    /// The channel to `address`.
-    pub(crate) fn to(&self, address: &str) -> Result<Channel, Error> {
+impl Agents {
+    /// The agent at `address`.
+    pub(crate) fn at(&self, address: &str, seams: &Seams) -> Result<Calls, Error> {
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(channel) = by_address.get(address) {
-            return Ok(channel.clone());
+        if let Some(agent) = by_address.get(address) {
+            return Ok(agent.clone());
         }
-        let channel = endpoint(address)?.connect_lazy();
-        by_address.insert(address.to_owned(), channel.clone());
-        Ok(channel)
+        let agent = Calls::new(endpoint(address)?.connect_lazy(), MAX_STATEMENT, seams.spawn.clone());
+        by_address.insert(address.to_owned(), agent.clone());
+        Ok(agent)
     }
 }
 

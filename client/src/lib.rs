@@ -32,6 +32,7 @@
 
 mod begin;
 mod branch;
+mod calls;
 mod channels;
 mod error;
 mod export;

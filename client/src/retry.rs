@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tonic::{Code, Response, Status};
+use tonic::{Code, Status};
 use votum_proto::error::detail;
 use votum_proto::runtime::{Backoff, Elapsed, Monotonic, Seams};
 
@@ -91,7 +91,7 @@ pub(crate) fn commit_verdict(status: &Status) -> Verdict {
 }
 
 /// Codes with which connections break and servers stop; none of them judges what was asked.
-fn says_nothing_of_the_request(code: Code) -> bool {
+pub(crate) fn says_nothing_of_the_request(code: Code) -> bool {
     match code {
         Code::Unavailable
         | Code::Unknown
@@ -156,12 +156,12 @@ pub(crate) async fn ask<T, F>(
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, Error>
 where
-    F: Future<Output = Result<Response<T>, Status>>,
+    F: Future<Output = Result<T, Status>>,
 {
     let mut patience = Patience::new(seams, budget);
     loop {
         let detail = match seams.clock.timeout(patience.left(), attempt()).await {
-            Ok(Ok(reply)) => return Ok(reply.into_inner()),
+            Ok(Ok(reply)) => return Ok(reply),
             Ok(Err(status)) => match verdict(&status) {
                 Verdict::Final => return Err(Error::from_status(&status, "")),
                 Verdict::Again => text(&status),

@@ -284,8 +284,8 @@ impl Transaction {
                 known: self.participants().collect::<Vec<_>>().join(", "),
             });
         };
-        let channel = self.votum.inner.agents.to(address)?;
-        let branch = Arc::new(Branch::new(participant.to_owned(), channel, claim));
+        let agent = self.votum.inner.agents.at(address, &self.options().seams)?;
+        let branch = Arc::new(Branch::new(participant.to_owned(), agent, claim));
         branches.insert(participant.to_owned(), branch.clone());
         Ok(branch)
     }

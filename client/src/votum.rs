@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
+use votum_proto::calls::MAX_REQUEST;
 use votum_proto::runtime::{Elapsed, Seams};
 use votum_proto::v1;
-use votum_proto::v1::coordinator_client::CoordinatorClient;
 use votum_proto::v1::get_transaction_request::By;
 
 use crate::begin::{Begin, Ran};
-use crate::channels::{Channels, endpoint};
+use crate::calls::Calls;
+use crate::channels::{Agents, endpoint};
 use crate::error::with_causes;
 use crate::outcome::{Found, Status};
 use crate::retry::{Patience, ask};
@@ -109,10 +110,11 @@ impl Options {
     /// # Errors
     /// [`Error::Address`], or [`Error::Unreachable`] when nobody answered within the retry budget.
     pub async fn connect(self, address: &str) -> Result<Votum, Error> {
-        let coordinator = CoordinatorClient::new(self.dial(address).await?);
+        let channel = self.dial(address).await?;
+        let coordinator = Calls::new(channel, MAX_REQUEST, self.seams.spawn.clone());
         let (forgotten, received) = mpsc::unbounded_channel();
         self.seams.spawn(roll_back_forgotten(coordinator.clone(), self.clone(), received));
-        let inner = Inner { options: self, coordinator, agents: Channels::default(), forgotten };
+        let inner = Inner { options: self, coordinator, agents: Agents::default(), forgotten };
         Ok(Votum { inner: Arc::new(inner) })
     }
 
@@ -149,8 +151,8 @@ pub struct Votum {
 
 pub(crate) struct Inner {
     pub(crate) options: Options,
-    pub(crate) coordinator: CoordinatorClient<Channel>,
-    pub(crate) agents: Channels,
+    pub(crate) coordinator: Calls,
+    pub(crate) agents: Agents,
     /// Takes the transactions that were dropped without an end.
     pub(crate) forgotten: mpsc::UnboundedSender<v1::RollbackRequest>,
 }
@@ -243,8 +245,8 @@ impl Votum {
         let Options { seams, retry_budget, .. } = &self.inner.options;
         let request = v1::GetTransactionRequest { by: Some(by) };
         let reply = ask(seams, *retry_budget, || {
-            let (mut coordinator, request) = (self.inner.coordinator.clone(), request.clone());
-            async move { coordinator.get_transaction(request).await }
+            let request = request.clone();
+            async { self.inner.coordinator.get_transaction(request).await }
         });
         let v1::GetTransactionResponse { gtid, outcome } = reply.await?;
         Ok(Found { gtid, status: Status::from(outcome.unwrap_or_default()) })
@@ -254,7 +256,7 @@ impl Votum {
 /// Rolls back what was dropped without an end, until every [`Votum`] and every transaction is gone. A
 /// coordinator that cannot be reached ends such a transaction at its timeout.
 async fn roll_back_forgotten(
-    coordinator: CoordinatorClient<Channel>,
+    coordinator: Calls,
     options: Options,
     mut received: mpsc::UnboundedReceiver<v1::RollbackRequest>,
 ) {
@@ -271,13 +273,13 @@ async fn roll_back_forgotten(
 }
 
 pub(crate) async fn roll_back(
-    coordinator: &CoordinatorClient<Channel>,
+    coordinator: &Calls,
     options: &Options,
     request: &v1::RollbackRequest,
 ) -> Result<Status, Error> {
     let reply = ask(&options.seams, options.retry_budget, || {
-        let (mut coordinator, request) = (coordinator.clone(), request.clone());
-        async move { coordinator.rollback(request).await }
+        let request = request.clone();
+        async { coordinator.rollback(request).await }
     });
     Ok(Status::from(reply.await?.outcome.unwrap_or_default()))
 }

@@ -2,20 +2,19 @@
 //! do is tested against real servers.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Barrier, Notify};
-use tokio_stream::Stream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Barrier, Notify, mpsc, watch};
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Status};
+use votum_proto::calls::{Answer, CallsService, Handler};
 use votum_proto::runtime::Seams;
-use votum_proto::v1::coordinator_server::{Coordinator, CoordinatorServer};
+use votum_proto::v1::calls_server::CallsServer;
 use votum_proto::v1::execute_response::Part;
 use votum_proto::v1::outcome::Kind;
-use votum_proto::v1::participant_server::{Participant, ParticipantServer};
-use votum_proto::v1::{self, SessionName};
+use votum_proto::v1::{self, SessionName, call, reply};
 
 use crate::{Options, Votum};
 
@@ -37,6 +36,8 @@ pub(super) enum Act {
     Restart,
     /// Answers once as many statements wait here as the barrier counts.
     Meet(Arc<Barrier>),
+    /// Runs it, and never answers.
+    Withhold,
     /// Never answers.
     Hang,
 }
@@ -53,6 +54,7 @@ pub(super) struct Script {
     pub(super) commit_requests: Mutex<Vec<v1::CommitRequest>>,
     pub(super) rolled_back: Mutex<Vec<String>>,
     pub(super) rollback_seen: Notify,
+    cuts: watch::Sender<u64>,
     sessions: Mutex<Sessions>,
 }
 
@@ -79,6 +81,22 @@ impl Script {
         self.commits.lock().unwrap().extend(answers);
     }
 
+    /// Cuts every connection; new ones may be made.
+    pub(super) fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Waits until as many statements have run.
+    pub(super) async fn has_run(&self, statements: usize) {
+        let run = async {
+            while self.ran().len() < statements {
+                tokio::task::yield_now().await;
+            }
+        };
+        let clock = Seams::production().clock;
+        clock.timeout(Duration::from_secs(30), run).await.expect("too few statements ran within 30 s");
+    }
+
     /// Waits until `gtid` was rolled back.
     pub(super) async fn rolled_back(&self, gtid: &str) {
         loop {
@@ -99,15 +117,33 @@ pub(super) async fn start() -> (Votum, Arc<Script>) {
 
 pub(super) async fn start_with(options: Options) -> (Votum, Arc<Script>) {
     let script = Arc::new(Script::default());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", front.local_addr().unwrap());
+    Seams::production().spawn(pass_on(front, listener.local_addr().unwrap(), script.cuts.subscribe()));
     let fake = Fake { script: script.clone(), address: address.clone() };
+    let (stop, told) = watch::channel(false);
     let served = tonic::transport::Server::builder()
-        .add_service(CoordinatorServer::new(fake.clone()))
-        .add_service(ParticipantServer::new(fake))
+        .add_service(CallsServer::new(CallsService::new(Arc::new(fake), told)))
         .serve_with_incoming(TcpListenerStream::new(listener));
-    Seams::production().spawn(async move { served.await.unwrap() });
+    Seams::production().spawn(async move {
+        served.await.unwrap();
+        drop(stop);
+    });
     (options.connect(&address).await.unwrap(), script)
+}
+
+/// Passes connections on to the server, until they are cut.
+async fn pass_on(front: TcpListener, server: std::net::SocketAddr, cuts: watch::Receiver<u64>) {
+    while let Ok((mut client, _)) = front.accept().await {
+        let mut cuts = cuts.clone();
+        cuts.mark_unchanged();
+        Seams::production().spawn(async move {
+            let mut server = TcpStream::connect(server).await.unwrap();
+            let both = std::pin::pin!(tokio::io::copy_bidirectional(&mut client, &mut server));
+            futures::future::select(both, std::pin::pin!(cuts.changed())).await;
+        });
+    }
 }
 
 #[derive(Clone)]
@@ -125,9 +161,31 @@ pub(super) fn aborted(retryable: bool) -> Kind {
     Kind::Aborted(v1::Aborted { reason: Some(reason), heuristics: Vec::new() })
 }
 
-#[tonic::async_trait]
-impl Coordinator for Fake {
-    async fn begin(&self, _: Request<v1::BeginRequest>) -> Result<Response<v1::BeginResponse>, Status> {
+impl Handler for Fake {
+    fn call(self: &Arc<Self>, request: call::Request) -> Answer {
+        let fake = self.clone();
+        let one = |reply| Answer::One(Box::pin(std::future::ready(reply)));
+        match request {
+            call::Request::Begin(_) => one(self.begin().map(reply::Kind::Begin)),
+            call::Request::Commit(request) => one(self.commit(request).map(reply::Kind::Commit)),
+            call::Request::Rollback(request) => one(Ok(reply::Kind::Rollback(self.rollback(request)))),
+            call::Request::GetTransaction(_) => one(Ok(reply::Kind::GetTransaction(found()))),
+            call::Request::Execute(request) => {
+                let (client, reply) = mpsc::channel(8);
+                Seams::production().spawn(async move { fake.execute(request, client).await });
+                Answer::Parts(reply)
+            }
+        }
+    }
+}
+
+fn found() -> v1::GetTransactionResponse {
+    let outcome = Some(v1::Outcome { kind: Some(Kind::Expired(v1::Expired {})) });
+    v1::GetTransactionResponse { gtid: "fake-1-000000-1".into(), outcome }
+}
+
+impl Fake {
+    fn begin(&self) -> Result<v1::BeginResponse, Status> {
         if let Some(status) = self.script.begins.lock().unwrap().pop_front() {
             return Err(status);
         }
@@ -137,52 +195,30 @@ impl Coordinator for Fake {
             participant: participant.to_owned(),
             address: self.address.clone(),
         });
-        Ok(Response::new(v1::BeginResponse {
+        Ok(v1::BeginResponse {
             gtid: format!("fake-1-000000-{}", sessions.transactions),
             secret: vec![7; 32],
             participants: participants.into(),
             timeout_ms: 30_000,
             attached: Vec::new(),
-        }))
+        })
     }
 
-    async fn commit(
-        &self,
-        request: Request<v1::CommitRequest>,
-    ) -> Result<Response<v1::CommitResponse>, Status> {
-        self.script.commit_requests.lock().unwrap().push(request.into_inner());
+    fn commit(&self, request: v1::CommitRequest) -> Result<v1::CommitResponse, Status> {
+        self.script.commit_requests.lock().unwrap().push(request);
         let kind = self.script.commits.lock().unwrap().pop_front().unwrap_or_else(|| Ok(committed()))?;
-        Ok(Response::new(v1::CommitResponse { outcome: Some(v1::Outcome { kind: Some(kind) }) }))
+        Ok(v1::CommitResponse { outcome: Some(v1::Outcome { kind: Some(kind) }) })
     }
 
-    async fn rollback(
-        &self,
-        request: Request<v1::RollbackRequest>,
-    ) -> Result<Response<v1::RollbackResponse>, Status> {
-        self.script.rolled_back.lock().unwrap().push(request.into_inner().gtid);
+    fn rollback(&self, request: v1::RollbackRequest) -> v1::RollbackResponse {
+        self.script.rolled_back.lock().unwrap().push(request.gtid);
         self.script.rollback_seen.notify_waiters();
-        let outcome = Some(v1::Outcome { kind: Some(aborted(false)) });
-        Ok(Response::new(v1::RollbackResponse { outcome }))
+        v1::RollbackResponse { outcome: Some(v1::Outcome { kind: Some(aborted(false)) }) }
     }
 
-    async fn get_transaction(
-        &self,
-        _: Request<v1::GetTransactionRequest>,
-    ) -> Result<Response<v1::GetTransactionResponse>, Status> {
-        let outcome = Some(v1::Outcome { kind: Some(Kind::Expired(v1::Expired {})) });
-        Ok(Response::new(v1::GetTransactionResponse { gtid: "fake-1-000000-1".into(), outcome }))
-    }
-}
-
-type Replies = Pin<Box<dyn Stream<Item = Result<v1::ExecuteResponse, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl Participant for Fake {
-    type ExecuteStream = Replies;
-
-    async fn execute(&self, request: Request<v1::ExecuteRequest>) -> Result<Response<Replies>, Status> {
-        let request = request.into_inner();
+    async fn execute(&self, request: v1::ExecuteRequest, client: mpsc::Sender<votum_proto::calls::Part>) {
         let act = self.script.acts.lock().unwrap().pop_front().unwrap_or(Act::Answer);
+        let refused = |code| votum_proto::error::status(code, "refused", &v1::ErrorDetail::default());
         let mut broken = None;
         match act {
             Act::Answer => {}
@@ -193,14 +229,15 @@ impl Participant for Fake {
                 broken = Some(votum_proto::error::status(Code::Aborted, "SQL error", &detail));
             }
             Act::Refuse(code) => {
-                return Err(votum_proto::error::status(code, "refused", &v1::ErrorDetail::default()));
+                client.send(Err(refused(code))).await.unwrap();
+                return;
             }
-            Act::RefuseInReply(code) => {
-                broken = Some(votum_proto::error::status(code, "refused", &v1::ErrorDetail::default()));
-            }
+            Act::RefuseInReply(code) => broken = Some(refused(code)),
             Act::End => {
                 let detail = v1::ErrorDetail { retryable: true, ..Default::default() };
-                return Err(votum_proto::error::status(Code::Aborted, "the session broke", &detail));
+                let ended = votum_proto::error::status(Code::Aborted, "the session broke", &detail);
+                client.send(Err(ended)).await.unwrap();
+                return;
             }
             Act::Restart => {
                 let mut sessions = self.script.sessions.lock().unwrap();
@@ -211,23 +248,25 @@ impl Participant for Fake {
             Act::Meet(barrier) => {
                 barrier.wait().await;
             }
+            Act::Withhold => {
+                self.run(&request);
+                std::future::pending::<()>().await;
+            }
             Act::Hang => std::future::pending().await,
         }
         let session = self.run(&request);
         let column = v1::Column { name: "balance".into(), type_oid: 20, type_name: "int8".into() };
         let value = v1::Value { kind: Some(v1::value::Kind::Int64(7)) };
-        let mut parts = vec![
+        let parts = [
             Ok(Part::Started(v1::Started { session: Some(session), columns: vec![column] })),
             Ok(Part::Row(v1::Row { values: vec![value] })),
+            broken.map_or(Ok(Part::Finished(v1::Finished { rows: 1 })), Err),
         ];
-        parts.push(broken.map_or(Ok(Part::Finished(v1::Finished { rows: 1 })), Err));
-        let replies = parts.into_iter().map(|part| part.map(|part| v1::ExecuteResponse { part: Some(part) }));
-        let replies: Vec<_> = replies.collect();
-        Ok(Response::new(Box::pin(tokio_stream::iter(replies))))
+        for part in parts {
+            let _ = client.send(part.map(|part| v1::ExecuteResponse { part: Some(part) })).await;
+        }
     }
-}
 
-impl Fake {
     /// Runs an ordinal once, in a session that its first one opens.
     fn run(&self, request: &v1::ExecuteRequest) -> SessionName {
         let mut sessions = self.script.sessions.lock().unwrap();

@@ -39,6 +39,76 @@ async fn a_statement_whose_reply_is_lost_is_repeated_under_its_own_ordinal() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_cut_in_the_middle_of_calls_is_opened_again_and_each_statement_runs_once() {
+    let (votum, script) = start().await;
+    const MANY: usize = 20;
+    let mut open = Vec::new();
+    for _ in 0..MANY {
+        let tx = votum.begin().await.unwrap();
+        tx.execute("bank_a", "before", &[]).await.unwrap();
+        open.push(tx);
+    }
+    script.act((0..MANY).map(|_| Act::Withhold));
+    let statements = futures::future::join_all(open.iter().map(|tx| tx.execute("bank_a", "cut", &[])));
+    let cut = async {
+        script.has_run(2 * MANY).await;
+        script.cut();
+    };
+    let (counts, ()) = futures::join!(statements, cut);
+    for count in counts {
+        assert_eq!(count.unwrap(), 1);
+    }
+    assert_eq!(
+        script.ran().iter().filter(|line| line.ends_with("2 cut")).count(),
+        MANY,
+        "{:?}",
+        script.ran()
+    );
+    assert_eq!(script.ran().len(), 2 * MANY, "a statement ran twice");
+    for tx in open {
+        assert!(is_committed(&tx.commit().await.unwrap()));
+    }
+    let commits = script.commit_requests.lock().unwrap().clone();
+    assert!(commits.iter().all(|commit| commit.branches[0].last_ordinal == 2), "{commits:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_answered_keeps_no_other_from_its_answer() {
+    let (votum, script) = start().await;
+    let stuck = votum.begin().await.unwrap();
+    script.act([Act::Hang]);
+    let hangs = stuck.execute("bank_a", "hangs", &[]);
+    let others = async {
+        for _ in 0..3 {
+            let tx = votum.begin().await.unwrap();
+            tx.execute("bank_a", "one", &[]).await.unwrap();
+            assert!(is_committed(&tx.commit().await.unwrap()));
+        }
+    };
+    let (hangs, others) = (std::pin::pin!(hangs), std::pin::pin!(others));
+    let first = futures::future::select(hangs, others).await;
+    assert!(matches!(first, futures::future::Either::Right(_)), "what hangs was answered");
+}
+
+#[tokio::test]
+async fn a_statement_that_is_too_long_is_refused_alone() {
+    let (votum, script) = &start().await;
+    let (tx, other) = (votum.begin().await.unwrap(), votum.begin().await.unwrap());
+    script.act([Act::Withhold]);
+    let waits = other.execute("bank_a", "waits", &[]);
+    let long = async move {
+        script.has_run(1).await;
+        let refused = tx.execute("bank_a", &"x".repeat(17 << 20), &[]).await.unwrap_err();
+        assert!(matches!(&refused, Error::Refused(why) if why.grpc == Code::OutOfRange), "{refused}");
+        tx.execute("bank_a", "one", &[]).await.unwrap();
+        assert!(is_committed(&tx.commit().await.unwrap()));
+    };
+    let (waits, long) = (std::pin::pin!(waits), std::pin::pin!(long));
+    let first = futures::future::select(waits, long).await;
+    assert!(matches!(first, futures::future::Either::Right(_)), "the stream broke");
+}
+
+#[tokio::test]
 async fn a_databases_error_is_a_reply_after_which_the_branch_goes_on_from_its_savepoint() {
     let (votum, script) = start().await;
     let tx = votum.begin().await.unwrap();

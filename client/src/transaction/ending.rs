@@ -51,11 +51,11 @@ impl Transaction {
         let mut patience = Patience::new(seams, *outcome_budget);
         let mut asked_before = false;
         loop {
-            let mut coordinator = self.votum.inner.coordinator.clone();
-            let reply = seams.clock.timeout(patience.left(), coordinator.commit(request.clone())).await;
+            let asked = self.votum.inner.coordinator.commit(request.clone());
+            let reply = seams.clock.timeout(patience.left(), asked).await;
             let detail = match reply {
                 Ok(Ok(reply)) => {
-                    let status = Status::from(reply.into_inner().outcome.unwrap_or_default());
+                    let status = Status::from(reply.outcome.unwrap_or_default());
                     match status.outcome() {
                         Ok(outcome) => return Ok(outcome),
                         Err(detail) => detail,
