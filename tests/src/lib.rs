@@ -15,6 +15,7 @@ pub mod load;
 pub mod plain;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod scene;
 pub mod teller;
 pub mod world;

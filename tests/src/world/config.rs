@@ -6,8 +6,7 @@ use std::path::Path;
 
 use votum_proto::address::Address;
 
-use super::{Bank, Builder, World};
-use crate::postgres::ROLE;
+use super::{Builder, World};
 
 /// Where the process `name` listens.
 pub(super) fn address(dir: &Path, name: &str, tcp: bool) -> anyhow::Result<Address> {
@@ -42,14 +41,14 @@ pub(super) fn write_coordinator(world: &World, builder: &Builder) -> anyhow::Res
 pub(super) fn write_agent(
     world: &World,
     builder: &Builder,
-    bank: &Bank,
+    bank: &str,
+    connection: &str,
     listen: &Address,
 ) -> anyhow::Result<()> {
     let mut toml = format!("listen = \"{listen}\"\n");
     for (key, value) in &builder.agent_settings {
         writeln!(toml, "{key} = {value}")?;
     }
-    let connection = bank.server.connection(&bank.database, ROLE);
-    write!(toml, "\n[[participants]]\nname = \"{}\"\nconnection = \"{connection}\"\n", bank.name)?;
-    Ok(std::fs::write(world.dir().join(format!("{}.toml", bank.name)), toml)?)
+    write!(toml, "\n[[participants]]\nname = \"{bank}\"\nconnection = \"{connection}\"\n")?;
+    Ok(std::fs::write(world.dir().join(format!("{bank}.toml")), toml)?)
 }

@@ -19,6 +19,7 @@ use crate::eventually::{Found, eventually};
 use crate::guard;
 use crate::postgres::{self, ROLE, Server};
 use crate::process::{Build, Process, program};
+use crate::proxy::Network;
 
 /// How a world is made. Every value has a default.
 #[derive(Debug, Clone)]
@@ -34,6 +35,7 @@ pub struct Builder {
     coordinator_tables: String,
     half_bytes: u64,
     log_settings: BTreeMap<String, String>,
+    proxied: bool,
 }
 
 /// One bank: a database, its server, and the agent beside it.
@@ -62,6 +64,7 @@ pub struct World {
     log_directory: PathBuf,
     listen: Address,
     agent_addresses: Vec<Address>,
+    network: Option<Network>,
     coordinator_id: String,
     money_at_first: i64,
     // Removed last.
@@ -82,6 +85,7 @@ impl Default for Builder {
             coordinator_tables: String::new(),
             half_bytes: 1 << 20,
             log_settings: BTreeMap::new(),
+            proxied: false,
         }
     }
 }
@@ -149,6 +153,13 @@ impl Builder {
         self
     }
 
+    /// Puts a [`Network`] between all parts: the coordinator and clients reach agents through it, agents their
+    /// databases. [`World::address`] leads past it, [`Network::coordinator`] through it.
+    pub fn proxied(mut self) -> Self {
+        self.proxied = true;
+        self
+    }
+
     /// Makes the databases, writes the configurations, initializes the log; starts no process of ours.
     ///
     /// # Errors
@@ -167,10 +178,16 @@ impl Builder {
             log_directory,
             listen,
             agent_addresses: Vec::new(),
+            network: None,
             coordinator_id,
             money_at_first: i64::try_from(self.banks)? * self.accounts * self.balance,
             dir,
         };
+        if self.proxied {
+            let mut network = Network::new(self.banks);
+            network.add_coordinator(&world.listen).await?;
+            world.network = Some(network);
+        }
         for (slot, letter) in ('a'..='z').take(self.banks).enumerate() {
             let bank = self.open_bank(&mut world, slot, &format!("bank-{letter}")).await?;
             world.banks.push(bank);
@@ -201,8 +218,15 @@ impl Builder {
         );
         bank.client_as(ROLE).await?.batch_execute(&schema).await?;
         let listen = config::address(world.dir(), name, self.tcp)?;
-        config::write_agent(world, self, &bank, &listen)?;
-        world.agent_addresses.push(listen);
+        let mut connection = bank.server.connection(&bank.database, ROLE);
+        let mut dialled = listen.clone();
+        if let Some(network) = &world.network {
+            let port = network.add_database(slot, bank.server.port()).await?;
+            connection = format!("host=127.0.0.1 port={port} user={ROLE} dbname={}", bank.database);
+            dialled = network.add_agent(slot, &listen).await?;
+        }
+        config::write_agent(world, self, &bank.name, &connection, &listen)?;
+        world.agent_addresses.push(dialled);
         Ok(bank)
     }
 
@@ -317,6 +341,14 @@ impl World {
     /// Where the coordinator listens.
     pub fn address(&self) -> &Address {
         &self.listen
+    }
+
+    /// The network between its parts.
+    ///
+    /// # Errors
+    /// When it was built without: [`Builder::proxied`].
+    pub fn network(&self) -> anyhow::Result<&Network> {
+        self.network.as_ref().context("this world has no network of its own")
     }
 
     /// The coordinator's name.

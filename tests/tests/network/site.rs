@@ -1,0 +1,217 @@
+//! One installation on which cases are tried, one after the other, and the judgement after each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{anyhow, ensure};
+use futures::future::try_join;
+use votum_client::{Error, Outcome, Status, Votum};
+use votum_proto::runtime::Seams;
+use votum_tests::eventually::{Found, eventually, within};
+use votum_tests::ledger::Ledger;
+use votum_tests::proxy::Message;
+use votum_tests::scene::{A, B, C};
+use votum_tests::teller::{Leg, Teller, work};
+use votum_tests::world::World;
+
+use crate::cases::{Case, Heal};
+use crate::scripts::{Play, script};
+
+/// Longer than every timeout but one: pings and their answers, questions to a database, whatever a client waits.
+const LATE: Duration = Duration::from_secs(24);
+/// Longer than a coordinator waits for the answer to its hello.
+const AFTER_HELLO: Duration = Duration::from_secs(34);
+/// How long a case may take beyond that: it bounds a failure.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a case came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Became {
+    Committed,
+    ReadOnly,
+    Aborted,
+    /// Begin was not answered: there is no transaction to ask about.
+    NeverBegun,
+}
+
+/// An installation with a network of its own.
+pub struct Site {
+    pub world: World,
+    pub ledger: Arc<Ledger>,
+    /// Reaches the coordinator past the network.
+    others: Teller,
+    played: usize,
+}
+
+impl Site {
+    /// Three banks, and timeouts that pass soon.
+    pub async fn open() -> anyhow::Result<Self> {
+        let world = World::builder()
+            .banks(3)
+            .accounts(4, 1_000_000)
+            .proxied()
+            .agent_setting("session_queue_ms", "1000")
+            .coordinator_tables("[limits]\ncompleted_wait_ms = 2000")
+            .start()
+            .await?;
+        for bank in &world.banks {
+            bank.build_gate().await?;
+        }
+        let ledger = Arc::new(Ledger::new());
+        let others = Teller::connect(&world, &ledger).await?;
+        Ok(Self { world, ledger, others, played: 0 })
+    }
+
+    /// Tries one case: the transaction, others beside it, the healing, the judgement.
+    ///
+    /// # Errors
+    /// What was not as it must be.
+    pub async fn try_case(&mut self, case: Case) -> anyhow::Result<Became> {
+        self.played += 1;
+        let name = format!("case {}", self.played);
+        let limit = LATE + PATIENCE;
+        let clock = Seams::production().clock;
+        let result = match clock.timeout(limit, Box::pin(self.whole(case, &name))).await {
+            Ok(result) => result,
+            Err(_) => Err(anyhow!("it was not over within {limit:?}")),
+        };
+        result.map_err(|error| anyhow!("{error:#}\n{}", self.transcript()))
+    }
+
+    async fn whole(&self, case: Case, name: &str) -> anyhow::Result<Became> {
+        let client = self.client(case.heal).await?;
+        let timeout = match (case.heal, case.message) {
+            (_, Message::Cancel) => Duration::from_secs(2),
+            (Heal::Late, _) => Duration::from_secs(2),
+            (Heal::Soon, _) => Duration::from_secs(20),
+        };
+        let play = Play { site: self, case, name, client: &client, timeout };
+        let (answer, ()) = try_join(play.play(), self.meanwhile(case, name)).await?;
+        self.world.network()?.heal();
+        if case.fault.is_lossless() && case.heal == Heal::Soon && script(case.message).commits() {
+            ensure!(
+                matches!(answer, Some(Ok(Outcome::Committed(_)))),
+                "nothing was lost, and it was not committed: {answer:?}"
+            );
+        }
+        self.works_again(&client, name).await?;
+        let became = self.became(name).await?;
+        self.agrees(answer.as_ref(), became)?;
+        self.world.check(&self.ledger).await?;
+        Ok(became)
+    }
+
+    /// A client that reaches the coordinator through the network.
+    async fn client(&self, heal: Heal) -> anyhow::Result<Teller> {
+        let options = match heal {
+            Heal::Soon => Votum::options(),
+            Heal::Late => {
+                Votum::options().retry_budget(Duration::from_secs(3)).outcome_budget(Duration::from_secs(4))
+            }
+        };
+        let address = self.world.network()?.coordinator()?.to_string();
+        Ok(Teller::new(options.connect(&address).await?, &self.ledger))
+    }
+
+    /// Others, who do not touch the faulty link, go on while it is faulty: one that was under way when it
+    /// happened, and one that begins then. After that it is healed.
+    async fn meanwhile(&self, case: Case, name: &str) -> anyhow::Result<()> {
+        let clock = Seams::production().clock;
+        let wire = self.world.network()?.wire(case.message.link(), 0)?;
+        let (early, later) = (format!("{name}, early"), format!("{name}, later"));
+        let legs = [Leg { bank: B, account: 2, amount: -1 }, Leg { bank: C, account: 2, amount: 1 }];
+        let tx = self.others.open(&early, &legs).await?;
+        work(&tx, &early, &legs).await?;
+        wire.until_sprung(case.message).await?;
+        let sprung = clock.now();
+        // Where the coordinator itself stands still, nobody goes on until it does.
+        if case.message != Message::Refusal {
+            goes_on(&self.others.commit(tx, &early).await)?;
+            goes_on(&self.others.transfer(&later, &legs).await)?;
+        }
+        if case.heal == Heal::Late && case.fault.lasts() {
+            let is_hello = matches!(case.message, Message::CoordinatorHello | Message::AgentHello);
+            clock.sleep_until(sprung.after(if is_hello { AFTER_HELLO } else { LATE })).await;
+        }
+        self.world.network()?.heal();
+        Ok(())
+    }
+
+    /// Once it is healed everybody is heard, no alarm lasts, and the same client moves money everywhere.
+    async fn works_again(&self, client: &Teller, name: &str) -> anyhow::Result<()> {
+        self.world
+            .until_status("every agent is heard and no alarm lasts", |status| {
+                status.alarms.is_empty()
+                    && !status.stale
+                    && status.participants.iter().all(|known| known.connected && known.heard)
+            })
+            .await?;
+        let legs = [(A, -2), (B, 1), (C, 1)].map(|(bank, amount)| Leg { bank, account: 1, amount });
+        let mut attempt = 0;
+        eventually("money moves everywhere again", async || {
+            attempt += 1;
+            let again = format!("{name}, again {attempt}");
+            Ok(match client.transfer(&again, &legs).await {
+                Ok(Outcome::Committed(_)) => Found::Yes(()),
+                other => Found::NotYet(format!("{other:?}")),
+            })
+        })
+        .await
+    }
+
+    /// What became of the transaction, as the coordinator says at last.
+    async fn became(&self, name: &str) -> anyhow::Result<Became> {
+        let Some(gtid) = self.ledger.transfers().get(name).and_then(|transfer| transfer.gtid.clone()) else {
+            return Ok(Became::NeverBegun);
+        };
+        within(Duration::from_secs(30), &format!("{gtid} has ended"), async || {
+            Ok(match self.others.votum().transaction(&gtid).await?.status {
+                Status::Committed(committed) => {
+                    ensure!(committed.heuristics.is_empty(), "nobody's hand was in it: {committed:?}");
+                    if committed.completed {
+                        Found::Yes(Became::Committed)
+                    } else {
+                        Found::NotYet(format!("{committed:?}"))
+                    }
+                }
+                Status::ReadOnly => Found::Yes(Became::ReadOnly),
+                Status::Aborted(aborted) => {
+                    ensure!(aborted.heuristics.is_empty(), "nobody's hand was in it: {aborted:?}");
+                    Found::Yes(Became::Aborted)
+                }
+                other @ (Status::InProgress { .. } | Status::Unknown { .. } | Status::Expired) => {
+                    Found::NotYet(format!("{other:?}"))
+                }
+            })
+        })
+        .await
+    }
+
+    /// I5: what the client was told is what became of it.
+    fn agrees(&self, answer: Option<&Result<Outcome, Error>>, became: Became) -> anyhow::Result<()> {
+        let agrees = match answer {
+            Some(Ok(Outcome::Committed(_))) => became == Became::Committed,
+            // A transaction that wrote nothing reads as aborted later.
+            Some(Ok(Outcome::ReadOnly)) => became != Became::Committed,
+            Some(Ok(Outcome::Aborted(_))) => became == Became::Aborted,
+            Some(Ok(Outcome::Unknown { .. }) | Err(_)) | None => true,
+        };
+        ensure!(agrees, "I5: the client was told {answer:?}, and it became {became:?}");
+        Ok(())
+    }
+
+    fn transcript(&self) -> String {
+        let agents = self.world.banks.iter().map(|bank| &bank.agent);
+        let processes = std::iter::once(&self.world.coordinator).chain(agents);
+        let tails = processes.map(|process| format!("{}:\n{}\n", process.name(), process.log_tail()));
+        tails.collect()
+    }
+}
+
+fn goes_on(answer: &Result<Outcome, Error>) -> anyhow::Result<()> {
+    ensure!(
+        matches!(answer, Ok(Outcome::Committed(committed)) if committed.completed),
+        "a transaction that does not touch the faulty link did not go on: {answer:?}"
+    );
+    Ok(())
+}
