@@ -21,11 +21,9 @@ use crate::agent::{Inner, Participant};
 use crate::branch::{Branch, Ending, Phase, no, reason};
 use crate::host::{Command, PrepareOrder};
 use crate::listing;
+use crate::outbox::Frames;
 use crate::phase2;
 use crate::registry::{Coordinator, Registry};
-
-/// The most messages in one frame.
-const FRAME: usize = 256;
 
 /// Serves one stream to its end.
 pub(crate) async fn serve(agent: &Arc<Inner>, end: AgentEnd) {
@@ -75,10 +73,10 @@ async fn run(
     incoming: Incoming<v1::CoordinatorFrame>,
     outgoing: &mpsc::Sender<v1::AgentFrame>,
 ) {
-    let Accepted { number, outbox, unlisted } = accepted;
+    let Accepted { number, frames, unlisted } = accepted;
     let mut stopping = agent.stopping.subscribe();
     let mut parts: Vec<BoxFuture<'_, ()>> = vec![
-        write(outbox, outgoing).boxed(),
+        write(frames, outgoing).boxed(),
         read(agent, hello, number, incoming).boxed(),
         async move {
             let _ = stopping.wait_for(|stopping| *stopping).await;
@@ -104,18 +102,9 @@ fn leave(agent: &Inner, hello: &Hello, number: u64) {
     }
 }
 
-async fn write(
-    mut outbox: mpsc::UnboundedReceiver<v1::AgentMessage>,
-    outgoing: &mpsc::Sender<v1::AgentFrame>,
-) {
-    while let Some(first) = outbox.recv().await {
-        let mut messages = vec![first];
-        while messages.len() < FRAME
-            && let Ok(next) = outbox.try_recv()
-        {
-            messages.push(next);
-        }
-        if outgoing.send(v1::AgentFrame { messages }).await.is_err() {
+async fn write(mut frames: Frames, outgoing: &mpsc::Sender<v1::AgentFrame>) {
+    while let Some(frame) = frames.next().await {
+        if outgoing.send(frame).await.is_err() {
             return;
         }
     }

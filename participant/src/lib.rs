@@ -17,6 +17,7 @@ mod exchange;
 pub mod fence;
 mod host;
 mod listing;
+mod outbox;
 mod phase2;
 pub mod postgres;
 mod registry;

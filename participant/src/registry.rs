@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use votum_proto::names::{CoordinatorId, Gid, Gtid, Life, ParticipantName};
 use votum_proto::secret::EpochKey;
 use votum_proto::v1;
@@ -14,6 +14,7 @@ use votum_proto::v1::agent_message::Kind as Message;
 use crate::branch::{Branch, Phase};
 use crate::database::Gate;
 use crate::fence::Fence;
+use crate::outbox::Outbox;
 use crate::phase2::Order;
 
 /// A branch: one for each participant of a transaction.
@@ -50,14 +51,14 @@ pub(crate) struct Coordinator {
 /// The newest stream of a coordinator. Dropping it ends the stream.
 pub(crate) struct Stream {
     pub(crate) number: u64,
-    pub(crate) outbox: mpsc::UnboundedSender<v1::AgentMessage>,
+    pub(crate) outbox: Outbox,
 }
 
 impl Coordinator {
     /// Sends to the newest stream, if there is one. What is lost with a stream is asked for again.
     pub(crate) fn report(&self, message: Message) {
         if let Some(stream) = &self.stream {
-            let _ = stream.outbox.send(v1::AgentMessage { kind: Some(message) });
+            stream.outbox.put(message);
         }
     }
 

@@ -136,7 +136,7 @@ async fn only_who_shows_the_secret_of_a_transaction_of_the_speaking_life_takes_p
 }
 
 #[tokio::test]
-async fn a_new_session_is_reported_at_once_and_ended_when_the_coordinator_says_so() {
+async fn a_new_session_is_reported_soon_and_ended_when_the_coordinator_says_so() {
     let world = World::new().await;
     let mut coordinator = world.coordinator().await;
     let mut branch = world.branch(&coordinator, 1);

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::sync::mpsc;
 use votum_proto::names::{CoordinatorId, Epoch, Incarnation, Life, ParticipantName};
 use votum_proto::secret::EpochKey;
 use votum_proto::v1;
@@ -19,6 +18,7 @@ use crate::agent::{Inner, Participant};
 use crate::branch::{Ending, reason};
 use crate::fence::Verdict;
 use crate::listing::{self, Draft};
+use crate::outbox::{Frames, outbox};
 use crate::registry::{OrderControl, Registry, Stage, Stream};
 
 /// How long the answer to a hello waits for any one participant. All are waited for at once.
@@ -37,7 +37,7 @@ pub(super) struct Hello {
 /// A stream that was accepted.
 pub(super) struct Accepted {
     pub(super) number: u64,
-    pub(super) outbox: mpsc::UnboundedReceiver<v1::AgentMessage>,
+    pub(super) frames: Frames,
     /// The participants that the hello could not list.
     pub(super) unlisted: BTreeSet<ParticipantName>,
 }
@@ -125,10 +125,10 @@ pub(super) async fn greet(
     }
     coordinator.streams += 1;
     let number = coordinator.streams;
-    let (sender, outbox) = mpsc::unbounded_channel();
-    coordinator.stream = Some(Stream { number, outbox: sender });
+    let (outbox, frames) = outbox(&agent.seams);
+    coordinator.stream = Some(Stream { number, outbox });
     let answer = v1::AgentHello { instance: agent.instance, witness, listings };
-    Ok((answer, Accepted { number, outbox, unlisted }))
+    Ok((answer, Accepted { number, frames, unlisted }))
 }
 
 fn refused(
