@@ -1,0 +1,103 @@
+//! What clients did and were told, and what people did by hand: against which the end is judged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use votum_coordinator::driver::request::Outcome;
+use votum_proto::names::Gtid;
+
+/// One attempt at a piece of work: one transaction.
+#[derive(Debug, Clone, Default)]
+pub struct Attempt {
+    /// Which piece of work.
+    pub work: usize,
+    /// The transaction, once the client was told.
+    pub gtid: Option<Gtid>,
+    /// Its idempotency key.
+    pub key: Option<u64>,
+    /// By participant: the ordinals of the changes whose replies the client saw.
+    pub done: BTreeMap<usize, BTreeSet<u64>>,
+    /// By participant: the last ordinal, as Commit named it; none where Commit was never sent.
+    pub claimed: Option<BTreeMap<usize, u64>>,
+    /// What the client was told of its outcome, in order.
+    pub told: Vec<(Duration, Told)>,
+}
+
+/// What a client was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// Committed; the participants that departed from it.
+    Committed(Vec<String>),
+    /// Committed, nothing written.
+    ReadOnly,
+    /// Aborted; the participants that departed from it.
+    Aborted(Vec<String>),
+    /// Nothing that lasts.
+    Nothing(String),
+    /// Forgotten.
+    Expired,
+    /// Never begun.
+    NotFound,
+}
+
+impl Told {
+    /// As the coordinator said it.
+    pub fn of(outcome: &Outcome) -> Self {
+        let names = |heuristics: &[votum_coordinator::protocol::record::Heuristic]| {
+            heuristics.iter().map(|heuristic| heuristic.participant.to_string()).collect()
+        };
+        match outcome {
+            Outcome::Committed { heuristics, .. } => Self::Committed(names(heuristics)),
+            Outcome::ReadOnly => Self::ReadOnly,
+            Outcome::Aborted { heuristics, .. } => Self::Aborted(names(heuristics)),
+            Outcome::InProgress(state) => Self::Nothing((*state).to_owned()),
+            Outcome::Unknown(why) => Self::Nothing(why.clone()),
+            Outcome::Expired => Self::Expired,
+        }
+    }
+}
+
+/// Everything written down.
+#[derive(Debug, Default)]
+pub struct Pages {
+    /// Attempts, in the order of their beginning.
+    pub attempts: Vec<Attempt>,
+    /// gids that a person, or a failover, interfered with: by participant.
+    pub interfered: BTreeSet<(usize, String)>,
+    /// gids that are not ours: by participant. They must stay.
+    pub strangers: BTreeSet<(usize, String)>,
+    /// Invariants that were seen broken, in order.
+    pub broken: Vec<String>,
+}
+
+/// The book.
+#[derive(Debug, Default)]
+pub struct Book(Mutex<Pages>);
+
+impl Book {
+    /// Opens it.
+    pub fn open(&self) -> MutexGuard<'_, Pages> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An invariant is broken.
+    pub fn broken(&self, what: String) {
+        let mut pages = self.open();
+        if pages.broken.len() < 8 && !pages.broken.contains(&what) {
+            pages.broken.push(what);
+        }
+    }
+
+    /// A new attempt; its number.
+    pub fn begin(&self, work: usize, key: Option<u64>) -> usize {
+        let mut pages = self.open();
+        pages.attempts.push(Attempt { work, key, ..Attempt::default() });
+        pages.attempts.len() - 1
+    }
+
+    /// Writes in an attempt's lines.
+    pub fn write<T>(&self, attempt: usize, write: impl FnOnce(&mut Attempt) -> T) -> Option<T> {
+        self.open().attempts.get_mut(attempt).map(write)
+    }
+}

@@ -1,0 +1,261 @@
+//! What goes wrong, when its time has come.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::database::{Change, Lost, Prepared, Wal, end_prepared};
+use super::disk::Down;
+use super::network;
+use super::plan::{Fault, What};
+use super::world::World;
+
+/// Lets one fault happen.
+pub async fn happen(world: Arc<World>, fault: Fault) {
+    world.sleep(fault.at).await;
+    if world.is_calm() {
+        return;
+    }
+    world.note("FAULT", || format!("{:?}", fault.what));
+    match fault.what {
+        What::CoordinatorDies { how, away, again } => coordinator_dies(&world, how, away, again).await,
+        What::CoordinatorStops { asleep, successor } => coordinator_stops(&world, asleep, successor).await,
+        What::DiskFails { after, how } => {
+            if let Some(machine) = world.machine() {
+                machine.disk().fail_after(after, how);
+            }
+        }
+        What::DiskIsSlow { by, lasts } => {
+            let by = u64::try_from(by.as_micros()).unwrap_or(0);
+            world.drag.store(by, Ordering::Relaxed);
+            world.sleep(lasts).await;
+            world.drag.store(0, Ordering::Relaxed);
+        }
+        What::AgentDies { agent, away } => {
+            if let Some(place) = world.agents.get(agent) {
+                place.kill(&world);
+                world.sleep(away).await;
+                place.start(&world);
+            }
+        }
+        What::DatabaseDies { database, away } => database_dies(&world, database, away, None).await,
+        What::FailOver { database, behind, away } => {
+            database_dies(&world, database, away, Some(behind)).await;
+        }
+        What::SessionsEnd { database } => sessions_end(&world, database),
+        What::HandEnds { database, commit, impostor } => {
+            hand_ends(&world, database, commit, impostor).await;
+        }
+        What::Stranger { database, forged } => stranger(&world, database, forged),
+        What::Cut { agent, there, back, lasts, noticed } => {
+            if let Some(wire) = world.wires.get(agent) {
+                wire.cut(there, back);
+                let noticing = network::notice(&world, agent, noticed);
+                let healing = async {
+                    world.sleep(lasts).await;
+                    wire.cut(false, false);
+                };
+                futures::future::join(noticing, healing).await;
+            }
+        }
+        What::Reset { agent } => {
+            if let Some(wire) = world.wires.get(agent) {
+                wire.reset();
+            }
+        }
+        What::OldCopy { lasts } => old_copy(&world, lasts).await,
+    }
+}
+
+async fn coordinator_dies(world: &Arc<World>, how: Down, away: Duration, again: Option<Duration>) {
+    let Some(machine) = world.machine() else { return };
+    machine.die(world, how);
+    world.sleep(away).await;
+    machine.start_again(world).await;
+    if let Some(after) = again {
+        world.sleep(after).await;
+        machine.die(world, how);
+        world.sleep(away / 8).await;
+        machine.start_again(world).await;
+    }
+}
+
+async fn coordinator_stops(world: &Arc<World>, asleep: Duration, successor: bool) {
+    let Some(machine) = world.machine() else { return };
+    let Some(running) = machine.running() else { return };
+    running.process.stop();
+    if !successor {
+        world.sleep(asleep).await;
+        running.process.go_on();
+        return;
+    }
+    world.sleep(asleep / 2).await;
+    // Another fault may have taken it away meanwhile.
+    let still = machine.running().is_some_and(|now| Arc::ptr_eq(&now.process, &running.process));
+    if still && let Some(old) = machine.let_go() {
+        machine.start_again(world).await;
+        world.sleep(asleep / 2).await;
+        world.note("coordinator", || format!("life {} wakes after its successor", old.sender.life));
+        old.process.go_on();
+        world.sleep(Duration::from_secs(3)).await;
+        old.process.kill();
+    } else {
+        running.process.go_on();
+    }
+}
+
+async fn database_dies(world: &Arc<World>, index: usize, away: Duration, behind: Option<usize>) {
+    let Some(host) = world.hosts.get(index) else { return };
+    if !host.server().up {
+        return;
+    }
+    host.replace_process();
+    {
+        let mut server = host.server();
+        match behind {
+            None => host.random.draw(|random| server.crash(random)),
+            Some(behind) => server.fail_over(behind),
+        }
+        let mut pages = world.book.open();
+        for lost in &server.lost {
+            let (Lost::Prepare(gid) | Lost::End(gid)) = lost;
+            pages.interfered.insert((index, gid.clone()));
+        }
+    }
+    host.note(|| format!("is down; {} transactions stay prepared", host.server().state.prepared.len()));
+    host.stir();
+    host.breaks.send_modify(|count| *count += 1);
+    world.sleep(away).await;
+    host.server().up = true;
+    host.note(|| "is back".to_owned());
+    host.stir();
+}
+
+fn sessions_end(world: &World, index: usize) {
+    let Some(host) = world.hosts.get(index) else { return };
+    {
+        let mut server = host.server();
+        let idle: Vec<i32> =
+            server.backends.iter().filter(|(_, backend)| !backend.busy).map(|(pid, _)| *pid).collect();
+        for pid in idle {
+            server.abort(pid);
+            server.backends.remove(&pid);
+        }
+    }
+    host.stir();
+    host.breaks.send_modify(|count| *count += 1);
+}
+
+/// Waits for something of ours to be prepared, and ends it.
+async fn hand_ends(world: &Arc<World>, index: usize, commit: bool, impostor: bool) {
+    let Some(host) = world.hosts.get(index) else { return };
+    for _ in 0..200 {
+        if world.is_calm() {
+            return;
+        }
+        let found = {
+            let server = host.server();
+            let strangers = &world.book.open().strangers;
+            let ours = |gid: &&String| !strangers.contains(&(index, (*gid).clone()));
+            server
+                .up
+                .then(|| {
+                    let free = server.state.prepared.iter().filter(|(gid, _)| !server.busy.contains(*gid));
+                    free.map(|(gid, _)| gid).find(ours).cloned()
+                })
+                .flatten()
+        };
+        let Some(gid) = found else {
+            world.sleep(Duration::from_millis(3)).await;
+            continue;
+        };
+        world.book.open().interfered.insert((index, gid.clone()));
+        host.note(|| format!("a person ends {gid} by hand"));
+        let life = host.server().life;
+        let by_hand = end_prepared(Arc::clone(host), None, gid.clone(), commit, "postgres");
+        if by_hand.await.is_ok() && impostor && host.server().life == life {
+            prepare(world, index, &gid, super::database::ROLE, "impostor");
+        }
+        return;
+    }
+}
+
+/// Somebody prepares something, with the agents' role or another.
+fn prepare(world: &World, index: usize, gid: &str, owner: &str, tag: &str) {
+    let Some(host) = world.hosts.get(index) else { return };
+    {
+        let mut server = host.server();
+        if !server.up || server.state.prepared.contains_key(gid) || server.busy.contains(gid) {
+            return;
+        }
+        let xid = server.draw_xid();
+        let change = Change { account: 1_000, delta: 0, tag: tag.to_owned(), unique: None };
+        let prepared = Prepared {
+            gid: gid.to_owned(),
+            owner: owner.to_owned(),
+            changes: vec![change],
+            at: host.executor.now(),
+        };
+        let number = server.write(Wal::Prepared(xid, prepared));
+        server.flush(number);
+        server.carry_out(number);
+    }
+    host.note(|| format!("{owner} prepares {gid} ({tag})"));
+}
+
+fn stranger(world: &World, index: usize, forged: bool) {
+    let gid = if forged {
+        // Of a life that never was, by the agents' own role; or of the present one, by somebody else.
+        let life = world.machine().and_then(|machine| machine.running()).map(|running| running.sender.life);
+        match life {
+            Some(life) if world.now().as_millis() % 2 == 0 => {
+                format!("votum_acme_{}_{}_1_0_2", life.epoch, life.incarnation)
+            }
+            Some(_) | None => "votum_acme_999_abcdef_7_0_2".to_owned(),
+        }
+    } else {
+        "pg_gid_16394_745".to_owned()
+    };
+    world.book.open().strangers.insert((index, gid.clone()));
+    let present = gid.starts_with("votum_acme_") && !gid.contains("_999_");
+    let owner = if present || !forged { "somebody" } else { super::database::ROLE };
+    prepare(world, index, &gid, owner, "stranger");
+    let there = world.hosts.get(index).is_some_and(|host| host.server().state.prepared.contains_key(&gid));
+    if !there {
+        world.book.open().strangers.remove(&(index, gid));
+    }
+}
+
+/// Puts an older copy of the log in the place of the true one, once every agent has heard of more than it
+/// holds.
+async fn old_copy(world: &Arc<World>, lasts: Duration) {
+    let Some(machine) = world.machine().filter(|machine| !machine.is_copy) else { return };
+    let Some((copy, end)) = machine.copy(world) else { return };
+    for _ in 0..300 {
+        world.sleep(Duration::from_millis(10)).await;
+        if world.is_calm() {
+            return;
+        }
+        let knows = |place: &super::agents::AgentPlace| {
+            let life = place.running().map(|running| running.life);
+            let witnessed = life.and_then(|life| world.monitor.witnessed(place.index, life));
+            witnessed.is_some_and(|(_, position)| position > end)
+        };
+        if !world.agents.iter().all(knows) {
+            continue;
+        }
+        let still = world.machine().is_some_and(|now| Arc::ptr_eq(&now, &machine));
+        if !still || machine.running().is_none() {
+            return;
+        }
+        machine.die(world, Down::Killed);
+        world.note("coordinator", || format!("an older copy of its log is started, which ends at {end}"));
+        world.address(&copy);
+        copy.start_again(world).await;
+        world.sleep(lasts).await;
+        copy.retire(world);
+        world.address(&machine);
+        machine.start_again(world).await;
+        return;
+    }
+}

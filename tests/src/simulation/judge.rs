@@ -1,0 +1,228 @@
+//! The judgement at the end: invariants over the databases' contents, the log, and what clients were told.
+//! Each message begins with the invariant's number.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use votum_coordinator::driver::request::{Outcome, RequestError};
+use votum_proto::names::Gid;
+
+use super::book::{Attempt, Told};
+use super::clients::done_until;
+use super::world::World;
+
+/// What a coordinator says at the very end, by gtid.
+pub type LastWords = BTreeMap<String, Result<Outcome, RequestError>>;
+
+/// The ordinals of an attempt's changes that stand at each participant: an ordinal twice stands there twice.
+type Standing = BTreeMap<usize, Vec<u64>>;
+
+/// Judges everything.
+pub fn judge(world: &World, last_words: &LastWords) {
+    let standing = standing(world);
+    let pages = world.book.open();
+    let attempts = pages.attempts.clone();
+    let interfered = pages.interfered.clone();
+    let strangers = pages.strangers.clone();
+    drop(pages);
+    let nothing = Standing::new();
+    let mut keys: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+    let mut gtids: BTreeMap<String, Vec<Told>> = BTreeMap::new();
+    for (number, attempt) in attempts.iter().enumerate() {
+        let Some(gtid) = &attempt.gtid else { continue };
+        let gtid = gtid.to_string();
+        let all_told = gtids.entry(gtid.clone()).or_default();
+        all_told.extend(attempt.told.iter().map(|(_, told)| told.clone()));
+        let stands = standing.get(&number).unwrap_or(&nothing);
+        let last = last_words.get(&gtid);
+        let case = Case { world, number, attempt, gtid: &gtid, stands, interfered: &interfered, last };
+        case.judge();
+        if let Some(key) = attempt.key
+            && attempt.claimed.is_some()
+            && !stands.is_empty()
+        {
+            keys.entry(key).or_default().insert(gtid);
+        }
+    }
+    for (gtid, told) in gtids {
+        told_once(world, &gtid, &told, last_words.get(&gtid));
+    }
+    for (key, gtids) in keys.into_iter().filter(|(_, gtids)| gtids.len() > 1) {
+        // A key is forgotten with its transaction, when retention is over.
+        if world.plan.log.retention_ms > 1_000_000 {
+            world.broken(format!("I5: key {key} was committed more than once: {gtids:?}"));
+        }
+    }
+    for (index, gid) in strangers {
+        let host = world.hosts.get(index);
+        if host.is_none_or(|host| !host.server().state.prepared.contains_key(&gid)) {
+            // A failover may have lost it.
+            if !interfered.contains(&(index, gid.clone())) {
+                world.broken(format!("I8: {gid} at bank{index} is not ours, and is gone"));
+            }
+        }
+    }
+}
+
+/// What stands in the databases, by attempt.
+fn standing(world: &World) -> BTreeMap<usize, Standing> {
+    let mut found: BTreeMap<usize, Standing> = BTreeMap::new();
+    for (index, host) in world.hosts.iter().enumerate() {
+        for (_, change) in &host.server().state.rows {
+            let parts: Vec<&str> = change.tag.split(':').collect();
+            let [attempt, participant, ordinal] = parts.as_slice() else { continue };
+            if let (Ok(attempt), Ok(participant), Ok(ordinal)) =
+                (attempt.parse::<usize>(), participant.parse::<usize>(), ordinal.parse::<u64>())
+                && participant == index
+            {
+                found.entry(attempt).or_default().entry(index).or_default().push(ordinal);
+            }
+        }
+    }
+    found
+}
+
+struct Case<'a> {
+    world: &'a World,
+    number: usize,
+    attempt: &'a Attempt,
+    gtid: &'a str,
+    stands: &'a Standing,
+    interfered: &'a BTreeSet<(usize, String)>,
+    last: Option<&'a Result<Outcome, RequestError>>,
+}
+
+impl Case<'_> {
+    fn broken(&self, what: &str) {
+        self.world.broken(format!("{what} ({}, attempt {})", self.gtid, self.number));
+    }
+
+    /// Whether a person or a failover had a hand in this branch.
+    fn excused(&self, participant: usize) -> bool {
+        self.interfered.iter().any(|(index, gid)| {
+            *index == participant && gid.parse::<Gid>().is_ok_and(|gid| gid.gtid.to_string() == self.gtid)
+        })
+    }
+
+    fn judge(&self) {
+        let sure = |told: &Told| matches!(told, Told::Committed(_));
+        let told_committed = self.attempt.told.iter().any(|(_, told)| sure(told));
+        let told_aborted =
+            self.attempt.told.iter().any(|(_, told)| matches!(told, Told::Aborted(_) | Told::ReadOnly));
+        // A key's earlier work: its own attempt is judged.
+        let Some(claimed) = &self.attempt.claimed else {
+            if self.stands.keys().any(|participant| !self.excused(*participant)) {
+                self.broken(&format!("I2: never asked to commit, and {:?} stands", self.stands));
+            }
+            return;
+        };
+        let mut whole = Vec::new();
+        let mut missing = Vec::new();
+        for (participant, last) in claimed {
+            let expected = done_until(self.attempt.done.get(participant), *last);
+            let found = self.stands.get(participant).cloned().unwrap_or_default();
+            if expected.is_empty() && found.is_empty() {
+                continue;
+            }
+            let as_expected = found.len() == expected.len() && found.iter().all(|o| expected.contains(o));
+            let departs = |is_whole: bool| self.recorded(*participant) && is_whole != told_committed;
+            if as_expected {
+                whole.push(*participant);
+            } else if found.is_empty() {
+                missing.push(*participant);
+            } else {
+                self.broken(&format!(
+                    "I15: the client saw {expected:?} done at bank{participant}, and {found:?} stands there"
+                ));
+            }
+            let _ = departs;
+        }
+        for participant in self.stands.keys().filter(|participant| !claimed.contains_key(participant)) {
+            self.broken(&format!(
+                "I15: bank{participant} was not named in Commit, and something stands there"
+            ));
+        }
+        let unexcused = |these: &[usize]| -> Vec<usize> {
+            these.iter().copied().filter(|participant| !self.excused(*participant)).collect()
+        };
+        if told_committed && !unexcused(&missing).is_empty() {
+            self.broken(&format!("I5: told COMMITTED, and nothing stands at {:?}", unexcused(&missing)));
+        }
+        if told_aborted && !unexcused(&whole).is_empty() {
+            self.broken(&format!("I4: told ABORTED, and it stands at {:?}", unexcused(&whole)));
+        }
+        if !unexcused(&whole).is_empty() && !unexcused(&missing).is_empty() {
+            self.broken(&format!("I1: it stands at {whole:?} and not at {missing:?}"));
+        }
+        self.judge_departures(&whole, &missing);
+    }
+
+    /// Departures are recorded where they can be seen, and only where somebody caused them.
+    fn judge_departures(&self, whole: &[usize], missing: &[usize]) {
+        let Some(Ok(last)) = self.last else { return };
+        let (departed, recorded) = match last {
+            Outcome::Committed { heuristics, .. } => (missing, heuristics),
+            Outcome::Aborted { heuristics, .. } => (whole, heuristics),
+            Outcome::ReadOnly | Outcome::InProgress(_) | Outcome::Unknown(_) | Outcome::Expired => return,
+        };
+        for heuristic in recorded {
+            let index = self.world.index_of(heuristic.participant.as_str());
+            if !index.is_some_and(|index| self.excused(index)) {
+                self.broken(&format!("I1: a heuristic that nobody caused was recorded: {heuristic}"));
+            }
+        }
+        for participant in departed {
+            let name = self.world.hosts.get(*participant).map(|host| host.name.to_string());
+            let known = recorded.iter().any(|h| Some(h.participant.to_string()) == name);
+            if !known && !self.cannot_be_seen(*participant, last) {
+                self.broken(&format!(
+                    "I1: bank{participant} departed from the outcome, and no record says so"
+                ));
+            }
+        }
+    }
+
+    /// What Votum says that it cannot see without a commit marker: a failover that loses an acknowledged
+    /// commit with its PREPARE; a branch of a presumed abort that a person committed.
+    fn cannot_be_seen(&self, participant: usize, last: &Outcome) -> bool {
+        match last {
+            Outcome::Aborted { .. } => true,
+            Outcome::Committed { .. } => {
+                self.world.hosts.get(participant).is_some_and(|host| host.server().timeline > 1)
+            }
+            Outcome::ReadOnly | Outcome::InProgress(_) | Outcome::Unknown(_) | Outcome::Expired => true,
+        }
+    }
+
+    fn recorded(&self, participant: usize) -> bool {
+        let name = self.world.hosts.get(participant).map(|host| host.name.to_string());
+        match self.last {
+            Some(Ok(Outcome::Committed { heuristics, .. } | Outcome::Aborted { heuristics, .. })) => {
+                heuristics.iter().any(|h| Some(h.participant.to_string()) == name)
+            }
+            Some(Ok(Outcome::ReadOnly | Outcome::InProgress(_) | Outcome::Unknown(_) | Outcome::Expired))
+            | Some(Err(_))
+            | None => false,
+        }
+    }
+}
+
+/// I5: an outcome told never changes; READ_ONLY may later read ABORTED.
+fn told_once(world: &World, gtid: &str, told: &[Told], last: Option<&Result<Outcome, RequestError>>) {
+    let last = last.and_then(|last| last.as_ref().ok()).map(Told::of);
+    let all = || told.iter().chain(last.as_ref());
+    let committed = all().any(|told| matches!(told, Told::Committed(_)));
+    let aborted = all().any(|told| matches!(told, Told::Aborted(_)));
+    let read_only = all().any(|told| matches!(told, Told::ReadOnly));
+    if committed && (aborted || read_only) {
+        let all: Vec<&Told> = all().collect();
+        world.broken(format!("I5: {gtid} was told {all:?}"));
+    }
+    if all().any(|told| matches!(told, Told::NotFound)) {
+        world.broken(format!("I5: {gtid} was begun, and is not found"));
+    }
+    if let Some(Told::Expired) = last
+        && world.plan.log.retention_ms > 1_000_000
+    {
+        world.broken(format!("I7: {gtid} is forgotten long before its retention is over"));
+    }
+}

@@ -1,0 +1,34 @@
+//! Everything in one thread, under one clock, from one seed: the coordinator (driver, transport, the
+//! discipline of its log), agents, databases, clients, and what goes wrong between them.
+//!
+//! What runs here is production code behind its own seams: time, randomness and tasks ([`executor`]), the
+//! journal's disk and the store ([`disk`], [`store`]), the agent's database ([`database`]), the wires between
+//! coordinator and agents ([`network`]). Nothing of the protocol, the driver or recovery is told again.
+//!
+//! A run has a phase in which things go wrong and only safety is judged, and then a calm phase in which
+//! everything must come to its end ([`run`]). [`plan`] draws what happens, [`faults`] lets it happen,
+//! [`clients`] do the work and [`book`] keeps what they were told; [`monitor`] watches the wires and [`judge`]
+//! judges the end, by the numbers of the invariants.
+
+pub mod agents;
+pub mod book;
+pub mod campaign;
+pub mod clients;
+pub mod coordinator;
+pub mod database;
+pub mod disk;
+pub mod executor;
+pub mod faults;
+pub mod judge;
+pub mod monitor;
+pub mod network;
+pub mod plan;
+pub mod random;
+pub mod run;
+pub mod shrink;
+pub mod store;
+pub mod trace;
+pub mod world;
+
+pub use self::plan::{Plan, Size};
+pub use self::run::{Report, run};

@@ -1,0 +1,241 @@
+//! Looks at every frame on the wires, and at every answer to a client, with the eyes of somebody who can see
+//! all disks at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use votum_proto::names::{Gid, Gtid, Life};
+use votum_proto::v1::agent_message::Kind as FromAgent;
+use votum_proto::v1::coordinator_message::Kind as ToAgent;
+use votum_proto::v1::vote::Kind as Vote;
+use votum_proto::v1::{AgentFrame, CoordinatorFrame, Listing};
+
+use super::coordinator::Sender;
+use super::network::Line;
+use super::world::World;
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Votes that reached a coordinator, by gid: whether the transaction may go on.
+    votes: BTreeMap<String, bool>,
+    /// Commits that are known to be on disk.
+    forced: BTreeSet<Gtid>,
+    /// Complete listings that left agents, by participant.
+    listings: BTreeMap<String, u64>,
+    /// The newest life that each agent has greeted, by agent and its life.
+    greeted: BTreeMap<(usize, u64), Life>,
+    /// The newest witness that each agent was given, by agent and its life: epoch and position.
+    witnessed: BTreeMap<(usize, u64), (u64, u64)>,
+    /// Whether an agent refused this life.
+    refused: BTreeSet<Life>,
+}
+
+/// The monitor.
+#[derive(Debug, Default)]
+pub struct Monitor(Mutex<Seen>);
+
+impl Monitor {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an agent refused this life.
+    pub fn was_refused(&self, life: Life) -> bool {
+        self.seen().refused.contains(&life)
+    }
+
+    /// The newest witness that an agent was given.
+    pub fn witnessed(&self, agent: usize, life: u64) -> Option<(u64, u64)> {
+        self.seen().witnessed.get(&(agent, life)).copied()
+    }
+}
+
+/// The commit of `gtid` is on disk, or it is broken why: `what` was about to happen.
+fn must_be_forced(world: &World, sender: &Sender, gtid: &Gtid, what: &str) {
+    if world.monitor.seen().forced.contains(gtid) {
+        return;
+    }
+    match sender.forced_commit(gtid) {
+        None => world.broken(format!("I3: {what} before the commit of {gtid} was on disk")),
+        Some(decided) => {
+            let mut seen = world.monitor.seen();
+            seen.forced.insert(gtid.clone());
+            let missing = (0..decided.branches_named)
+                .map(|branch| Gid { gtid: gtid.clone(), branch, branches: decided.branches_named })
+                .find(|gid| seen.votes.get(&gid.to_string()) != Some(&true));
+            drop(seen);
+            if let Some(gid) = missing {
+                world.broken(format!("I2: {gtid} was decided to commit, and {gid} had not voted for it"));
+            }
+        }
+    }
+}
+
+/// A coordinator told a client that a transaction is committed.
+pub fn told_committed(world: &World, sender: &Sender, gtid: &Gtid) {
+    must_be_forced(world, sender, gtid, "a client was told COMMITTED");
+}
+
+/// A frame leaves a coordinator.
+pub fn leaves_coordinator(world: &World, line: &Line, frame: &CoordinatorFrame) {
+    if let Some(witness) = &frame.witness {
+        let told = line.sender.told.load(Ordering::Relaxed);
+        if witness.epoch == line.sender.life.epoch.0 && witness.position > told {
+            world.broken(format!(
+                "I3: a witness named position {} of life {}, whose log is on disk as far as {told}",
+                witness.position, line.sender.life
+            ));
+        }
+    }
+    for message in &frame.messages {
+        world.note("to agent", || format!("{} {}", line.agent, describe(message.kind.as_ref())));
+        if let Some(ToAgent::Commit(order)) = &message.kind
+            && let Ok(gtid) = order.gtid.parse()
+        {
+            must_be_forced(world, &line.sender, &gtid, "COMMIT PREPARED was ordered");
+        }
+    }
+}
+
+fn describe(kind: Option<&ToAgent>) -> String {
+    match kind {
+        Some(ToAgent::Hello(hello)) => format!("hello of {}-{:06x}", hello.epoch, hello.incarnation),
+        Some(ToAgent::Prepare(order)) => format!("prepare {}", order.gid),
+        Some(ToAgent::Commit(order)) => format!("commit {} (xid {})", order.gid, order.xid8),
+        Some(ToAgent::Rollback(order)) => format!("roll back {} {}", order.gtid, order.gid),
+        Some(ToAgent::EndSession(order)) => format!("end session of {}", order.gtid),
+        Some(ToAgent::List(ask)) => format!("list {}", ask.participant),
+        Some(ToAgent::VerifyAttached(_)) | None => "?".into(),
+    }
+}
+
+/// A frame arrives at an agent.
+pub fn arrives_at_agent(world: &World, line: &Line, frame: &CoordinatorFrame) {
+    if let Some(witness) = &frame.witness {
+        let mut seen = world.monitor.seen();
+        let place = seen.witnessed.entry((line.agent, line.agent_life)).or_default();
+        *place = (*place).max((witness.epoch, witness.position));
+    }
+}
+
+/// A frame leaves an agent.
+pub fn leaves_agent(world: &World, line: &Line, frame: &AgentFrame) {
+    for message in &frame.messages {
+        world.note("from agent", || format!("{} {}", line.agent, describe_report(message.kind.as_ref())));
+        match &message.kind {
+            Some(FromAgent::Hello(hello)) => {
+                let life = line.sender.life;
+                let key = (line.agent, line.agent_life);
+                let newest = world.monitor.seen().greeted.get(&key).copied();
+                if newest.is_some_and(|newest| newest.epoch > life.epoch) {
+                    world.broken(format!("I12: agent {} greeted life {life} after a newer one", line.agent));
+                }
+                world.monitor.seen().greeted.insert(key, newest.map_or(life, |newest| newest.max(life)));
+                for listing in &hello.listings {
+                    count_listing(world, listing);
+                }
+            }
+            Some(FromAgent::Listing(listing)) => count_listing(world, listing),
+            Some(FromAgent::Refusal(_)) => {
+                world.monitor.seen().refused.insert(line.sender.life);
+            }
+            Some(
+                FromAgent::Enlisted(_)
+                | FromAgent::Vote(_)
+                | FromAgent::BranchEnd(_)
+                | FromAgent::SessionLost(_)
+                | FromAgent::Trouble(_),
+            )
+            | None => {}
+        }
+    }
+}
+
+/// R11: an agent shows a complete listing only for one that its database gave.
+fn count_listing(world: &World, listing: &Listing) {
+    if !listing.failure.is_empty() {
+        return;
+    }
+    let shown = {
+        let mut seen = world.monitor.seen();
+        let shown = seen.listings.entry(listing.participant.clone()).or_default();
+        *shown += 1;
+        *shown
+    };
+    let given = world
+        .index_of(&listing.participant)
+        .and_then(|index| world.hosts.get(index))
+        .map_or(0, |host| host.server().listings);
+    if shown > given {
+        world.broken(format!(
+            "R11: {} was listed as complete for the {shown}th time, and its database was listed {given} times",
+            listing.participant
+        ));
+    }
+}
+
+fn describe_report(kind: Option<&FromAgent>) -> String {
+    match kind {
+        Some(FromAgent::Hello(hello)) => {
+            let prepared: Vec<_> = hello
+                .listings
+                .iter()
+                .map(|listing| format!("{}: {}", listing.participant, describe_listing(listing)))
+                .collect();
+            let witness = hello.witness.map(|w| format!("{} at {}", w.epoch, w.position)).unwrap_or_default();
+            format!("hello, witness {witness}; {}", prepared.join("; "))
+        }
+        Some(FromAgent::Refusal(refusal)) => format!("refuses: {}", refusal.detail),
+        Some(FromAgent::Enlisted(enlisted)) => {
+            format!("enlisted {} at {}", enlisted.gtid, enlisted.participant)
+        }
+        Some(FromAgent::Vote(vote)) => match &vote.kind {
+            Some(Vote::Yes(yes)) => format!("votes yes on {} (xid {})", vote.gid, yes.xid8),
+            Some(Vote::ReadOnly(_)) => format!("votes read-only on {}", vote.gid),
+            Some(Vote::No(no)) => {
+                let why = no.reason.as_ref().map(|reason| reason.message.as_str()).unwrap_or_default();
+                format!("votes no on {}: {why}", vote.gid)
+            }
+            None => "votes?".into(),
+        },
+        Some(FromAgent::BranchEnd(end)) => format!("{} ended: {:?}", end.gid, end.kind),
+        Some(FromAgent::SessionLost(lost)) => {
+            let why = lost.reason.as_ref().map(|reason| reason.message.as_str()).unwrap_or_default();
+            format!("lost the session of {} at {}: {why}", lost.gtid, lost.participant)
+        }
+        Some(FromAgent::Listing(listing)) => {
+            format!("lists {}: {}", listing.participant, describe_listing(listing))
+        }
+        Some(FromAgent::Trouble(trouble)) => format!("trouble with {}: {}", trouble.gid, trouble.message),
+        None => "?".into(),
+    }
+}
+
+fn describe_listing(listing: &Listing) -> String {
+    if !listing.failure.is_empty() {
+        return format!("failed ({})", listing.failure);
+    }
+    let prepared: Vec<&str> = listing.prepared.iter().map(|row| row.gid.as_str()).collect();
+    format!("[{}] busy [{}]", prepared.join(" "), listing.busy.join(" "))
+}
+
+/// A frame arrives at a coordinator.
+pub fn arrives_at_coordinator(world: &World, _line: &Line, frame: &AgentFrame) {
+    for message in &frame.messages {
+        if let Some(FromAgent::Vote(vote)) = &message.kind {
+            let goes_on = match vote.kind {
+                Some(Vote::Yes(_) | Vote::ReadOnly(_)) => true,
+                Some(Vote::No(_)) | None => false,
+            };
+            let mut seen = world.monitor.seen();
+            if seen.votes.get(&vote.gid).is_some_and(|before| *before != goes_on) {
+                drop(seen);
+                world.broken(format!("a vote on {} changed", vote.gid));
+            } else {
+                seen.votes.insert(vote.gid.clone(), goes_on);
+            }
+        }
+    }
+}

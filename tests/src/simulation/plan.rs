@@ -1,0 +1,426 @@
+//! What is to happen in one run: drawn from a seed, and plain data, so that parts of it can be taken away
+//! while what went wrong still goes wrong.
+
+use std::time::Duration;
+
+use super::database::{Change, Doing, Manners};
+use super::disk::{Down, Failure};
+use super::random::Random;
+
+/// Everything that is decided before a run begins.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where the rest is drawn from while it runs: delays, orders, jitter.
+    pub seed: u64,
+    /// The participants behind each agent.
+    pub agents: Vec<Vec<usize>>,
+    /// The order of tasks is drawn.
+    pub shuffled: bool,
+    /// The log's.
+    pub log: LogPlan,
+    /// The databases'.
+    pub manners: Manners,
+    /// How many transactions each database may have prepared at once.
+    pub slots: usize,
+    /// How many sessions each agent has for each participant.
+    pub sessions: usize,
+    /// How often agents sweep, in milliseconds.
+    pub sweep_ms: u64,
+    /// The network between clients and the rest, and between coordinator and agents.
+    pub network: NetworkPlan,
+    /// When the calm begins.
+    pub calm_at: Duration,
+    /// What clients do.
+    pub work: Vec<Work>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+}
+
+/// How the log is configured.
+#[derive(Debug, Clone)]
+pub struct LogPlan {
+    /// Size of a half.
+    pub half_bytes: u64,
+    /// Seqs in a lease.
+    pub lease: u64,
+    /// How long ended transactions are remembered.
+    pub retention_ms: u64,
+    /// One write or sync, in microseconds: at least, at most.
+    pub pace: (u64, u64),
+    /// A log that fails latches; else its process ends.
+    pub latches: bool,
+}
+
+/// How messages fare. Chances are of a thousand.
+#[derive(Debug, Clone)]
+pub struct NetworkPlan {
+    /// One way, in microseconds: at least, at most.
+    pub travel: (u64, u64),
+    /// A request never arrives.
+    pub loses_request: u64,
+    /// A reply never arrives.
+    pub loses_reply: u64,
+    /// A request arrives twice.
+    pub repeats: u64,
+    /// A message takes seconds.
+    pub late: u64,
+}
+
+/// One thing that a client wants done.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// Its number.
+    pub number: usize,
+    /// When it is begun.
+    pub at: Duration,
+    /// Its statements, in order, each at a participant.
+    pub statements: Vec<(usize, Doing)>,
+    /// Begun READ ONLY.
+    pub read_only: bool,
+    /// The transaction's timeout.
+    pub timeout: Duration,
+    /// How long the client waits for each answer.
+    pub patience: Duration,
+    /// How it ends.
+    pub ending: Ending,
+    /// The idempotency key; the same one may be used by more than one piece of work.
+    pub key: Option<u64>,
+    /// How long the client thinks between two steps, at most, in milliseconds.
+    pub thinks_ms: u64,
+    /// How often it tries an answer's request again.
+    pub tries: u32,
+}
+
+/// How a client ends its transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Commit, answered when decided, or when completed.
+    Commit {
+        /// Waits for every acknowledgement.
+        completed: bool,
+        /// Also sends a Rollback at the same time.
+        races_rollback: bool,
+    },
+    /// Rollback.
+    Rollback,
+    /// It goes away.
+    Abandon,
+}
+
+/// Something that goes wrong.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    /// When.
+    pub at: Duration,
+    /// What.
+    pub what: What,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone)]
+pub enum What {
+    /// The coordinator dies, and is started again; once more that long after the start, if that is set.
+    CoordinatorDies {
+        /// How.
+        how: Down,
+        /// Until it is started again.
+        away: Duration,
+        /// Dies again that long after its start.
+        again: Option<Duration>,
+    },
+    /// The coordinator is stopped, and goes on later; meanwhile a successor may have taken over its disk.
+    CoordinatorStops {
+        /// For how long.
+        asleep: Duration,
+        /// Another one is started on its disk in the middle of that time.
+        successor: bool,
+    },
+    /// An operation of the log's disk fails.
+    DiskFails {
+        /// After so many more.
+        after: u64,
+        /// How.
+        how: Failure,
+    },
+    /// Every write takes that much longer for a while.
+    DiskIsSlow {
+        /// Each write, longer by.
+        by: Duration,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// An agent dies, and is started again.
+    AgentDies {
+        /// Which.
+        agent: usize,
+        /// Until it is started again.
+        away: Duration,
+    },
+    /// A database stops at once, and is started again.
+    DatabaseDies {
+        /// Which.
+        database: usize,
+        /// Until it is back.
+        away: Duration,
+    },
+    /// A standby takes over that may have missed the newest records.
+    FailOver {
+        /// Which.
+        database: usize,
+        /// How many records it has not seen.
+        behind: usize,
+        /// Until it is back.
+        away: Duration,
+    },
+    /// An administrator ends every idle session.
+    SessionsEnd {
+        /// Where.
+        database: usize,
+    },
+    /// An administrator ends a prepared transaction by hand, and somebody may prepare other work under its
+    /// name.
+    HandEnds {
+        /// Where.
+        database: usize,
+        /// How.
+        commit: bool,
+        /// Other work under its name.
+        impostor: bool,
+    },
+    /// Somebody else prepares a transaction.
+    Stranger {
+        /// Where.
+        database: usize,
+        /// It bears a name like ours.
+        forged: bool,
+    },
+    /// Nothing gets through between coordinator and agent for a while, in one direction or both.
+    Cut {
+        /// Which agent.
+        agent: usize,
+        /// Towards the agent.
+        there: bool,
+        /// From the agent.
+        back: bool,
+        /// For how long.
+        lasts: Duration,
+        /// After that time either side notices, if it is still cut.
+        noticed: Duration,
+    },
+    /// The connection between coordinator and agent is reset.
+    Reset {
+        /// Which agent.
+        agent: usize,
+    },
+    /// An older copy of the log is started instead of the true one, for a while.
+    OldCopy {
+        /// For how long.
+        lasts: Duration,
+    },
+}
+
+/// How much a plan holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// The most pieces of work.
+    pub work: u64,
+    /// The most faults.
+    pub faults: u64,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self { work: 18, faults: 6 }
+    }
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn draw(seed: u64, size: Size) -> Self {
+        let random = &mut Random::new(seed, "plan");
+        let databases = random.index(2) + 2;
+        let agents = if random.chance(250) {
+            vec![(0..databases).collect()]
+        } else {
+            (0..databases).map(|database| vec![database]).collect()
+        };
+        let calm_at = random.millis(4_000, 16_000);
+        let work_count = random.between(4, size.work + 1);
+        let work = (0..work_count).map(|n| draw_work(random, n as usize, databases, calm_at)).collect();
+        let mut plan = Self {
+            seed,
+            shuffled: random.chance(700),
+            log: draw_log(random),
+            manners: draw_manners(random),
+            slots: if random.chance(100) { random.index(4) } else { 64 },
+            sessions: random.index(8) + 2,
+            sweep_ms: random.between(200, 2_000),
+            network: draw_network(random),
+            calm_at,
+            work,
+            faults: Vec::new(),
+            agents,
+        };
+        let fault_count = random.below(size.faults + 1);
+        for _ in 0..fault_count {
+            let at = random.millis(200, u64::try_from(calm_at.as_millis()).unwrap_or(1_000));
+            let what = draw_fault(random, plan.agents.len(), databases);
+            plan.faults.push(Fault { at, what });
+        }
+        plan.forget_what_nobody_could_judge();
+        plan
+    }
+
+    /// How many databases there are.
+    pub fn databases(&self) -> usize {
+        self.agents.iter().map(Vec::len).sum()
+    }
+
+    /// An older copy is noticed by agents that lived through what it lacks, and by nobody else: where one is
+    /// started, agents live.
+    fn forget_what_nobody_could_judge(&mut self) {
+        let old_copy = self.faults.iter().any(|fault| matches!(fault.what, What::OldCopy { .. }));
+        if old_copy {
+            self.faults.retain(|fault| !matches!(fault.what, What::AgentDies { .. }));
+        }
+    }
+}
+
+fn draw_log(random: &mut Random) -> LogPlan {
+    let slow = random.chance(200);
+    LogPlan {
+        half_bytes: *random.pick(&[8 << 10, 16 << 10, 32 << 10]).unwrap_or(&(16 << 10)),
+        lease: *random.pick(&[4, 8, 32, 1024]).unwrap_or(&8),
+        retention_ms: if random.chance(300) { random.between(0, 6_000) } else { 24 * 60 * 60 * 1000 },
+        pace: if slow { (1_000, 40_000) } else { (20, 400) },
+        latches: random.chance(300),
+    }
+}
+
+fn draw_manners(random: &mut Random) -> Manners {
+    let rough = random.chance(500);
+    Manners {
+        travel: (20, *random.pick(&[100, 500, 3_000]).unwrap_or(&100)),
+        flush: (50, *random.pick(&[300, 1_000, 8_000]).unwrap_or(&300)),
+        slow: if rough { 20 } else { 0 },
+        breaks: if rough { random.between(0, 60) } else { 0 },
+        listing_fails: if rough { random.between(0, 300) } else { 0 },
+        serialization: if rough { 30 } else { 0 },
+        synchronous: random.chance(200),
+    }
+}
+
+fn draw_network(random: &mut Random) -> NetworkPlan {
+    let rough = random.chance(500);
+    let chance = |random: &mut Random, most| if rough { random.between(0, most) } else { 0 };
+    NetworkPlan {
+        travel: (20, *random.pick(&[100, 1_000, 10_000]).unwrap_or(&1_000)),
+        loses_request: chance(random, 80),
+        loses_reply: chance(random, 80),
+        repeats: chance(random, 150),
+        late: chance(random, 60),
+    }
+}
+
+fn draw_work(random: &mut Random, number: usize, databases: usize, calm_at: Duration) -> Work {
+    let end = u64::try_from(calm_at.as_millis()).unwrap_or(1_000);
+    let at = random.millis(50, end);
+    let statements = draw_statements(random, databases);
+    let writes = statements.iter().any(|(_, doing)| matches!(doing, Doing::Change(_)));
+    Work {
+        number,
+        at,
+        read_only: !writes && random.chance(500),
+        statements,
+        timeout: random.millis(300, 8_000),
+        patience: random.millis(100, 4_000),
+        ending: match random.below(10) {
+            0 => Ending::Rollback,
+            1 => Ending::Abandon,
+            drawn => Ending::Commit { completed: drawn % 2 == 0, races_rollback: random.chance(60) },
+        },
+        key: random.chance(300).then(|| random.below(4)),
+        thinks_ms: random.between(0, 60),
+        tries: u32::try_from(random.between(1, 12)).unwrap_or(1),
+    }
+}
+
+/// Money goes from one place to another, so that what a transaction does adds up to nothing.
+fn draw_statements(random: &mut Random, databases: usize) -> Vec<(usize, Doing)> {
+    let first = random.index(databases);
+    let others = databases - 1;
+    let second = (first + 1 + random.index(others.max(1))) % databases;
+    let amount = i64::try_from(random.between(1, 100)).unwrap_or(1);
+    let change = |random: &mut Random, delta| {
+        // Few accounts, so that transactions meet.
+        let account = random.below(12);
+        let unique = random.chance(80).then(|| format!("key{}", random.below(6)));
+        Doing::Change(Change { account, delta, tag: String::new(), unique })
+    };
+    match random.below(10) {
+        // Reads only.
+        0 => vec![(first, Doing::Look(random.below(12))), (second, Doing::Look(random.below(12)))],
+        // One branch.
+        1 => vec![(first, change(random, amount)), (first, change(random, -amount))],
+        // One branch reads only.
+        2 => vec![
+            (first, change(random, amount)),
+            (second, Doing::Look(random.below(12))),
+            (first, change(random, -amount)),
+        ],
+        // Something fails.
+        3 => vec![(first, change(random, amount)), (second, change(random, -amount)), (first, Doing::Fail)],
+        drawn => {
+            let mut statements = vec![(first, change(random, -amount)), (second, change(random, amount))];
+            if drawn > 7 {
+                // More statements in each branch.
+                statements.push((first, change(random, -1)));
+                statements.push((second, change(random, 1)));
+            }
+            if databases > 2 && random.chance(400) {
+                let third = (0..databases).find(|at| *at != first && *at != second).unwrap_or(first);
+                statements.push((third, change(random, 0)));
+            }
+            statements
+        }
+    }
+}
+
+fn draw_fault(random: &mut Random, agents: usize, databases: usize) -> What {
+    let agent = random.index(agents);
+    let database = random.index(databases);
+    let away = random.millis(5, 3_000);
+    match random.below(22) {
+        0..=5 => What::CoordinatorDies {
+            how: if random.chance(500) { Down::Killed } else { Down::PowerLost },
+            away,
+            again: random.chance(300).then(|| random.micros(0, 30_000)),
+        },
+        6 => What::CoordinatorStops { asleep: random.millis(20, 9_000), successor: false },
+        7 => What::CoordinatorStops { asleep: random.millis(20, 9_000), successor: true },
+        8 => What::DiskFails {
+            after: random.between(0, 12),
+            how: if random.chance(700) { Failure::InputOutput } else { Failure::Full },
+        },
+        9 => What::DiskIsSlow { by: random.millis(10, 2_000), lasts: random.millis(100, 5_000) },
+        10 | 11 => What::AgentDies { agent, away },
+        12 | 13 => What::DatabaseDies { database, away },
+        14 => What::FailOver { database, behind: if random.chance(500) { 0 } else { random.index(6) }, away },
+        15 => What::SessionsEnd { database },
+        16 => What::HandEnds { database, commit: random.chance(500), impostor: random.chance(500) },
+        17 => What::Stranger { database, forged: random.chance(500) },
+        18 | 19 => {
+            let there = random.chance(700);
+            let back = !there || random.chance(700);
+            What::Cut {
+                agent,
+                there,
+                back,
+                lasts: random.millis(20, 8_000),
+                noticed: random.millis(20, 8_000),
+            }
+        }
+        20 => What::Reset { agent },
+        _ => What::OldCopy { lasts: random.millis(200, 4_000) },
+    }
+}

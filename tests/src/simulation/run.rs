@@ -1,0 +1,195 @@
+//! One run, from an empty world to its judgement.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{join, join_all};
+use votum_coordinator::driver::request::{Outcome, Request};
+use votum_proto::names::{Gid, Gtid};
+
+use super::coordinator::Machine;
+use super::judge::{LastWords, judge};
+use super::plan::Plan;
+use super::world::World;
+use super::{clients, faults};
+
+/// How long everything may take to end once all is well (I6).
+const BOUND: Duration = Duration::from_secs(60);
+/// How often the end is looked for.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What came of a run.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Invariants that were broken, in order.
+    pub broken: Vec<String>,
+    /// What happened, where it was kept.
+    pub transcript: String,
+    /// Simulated time.
+    pub lasted: Duration,
+    /// How many times a task went on.
+    pub turns: u64,
+    /// How many transactions were begun, and how many committed.
+    pub transactions: (usize, usize),
+}
+
+/// Runs `plan`; `kept`: with a transcript.
+pub fn run(plan: &Plan, kept: bool) -> Report {
+    let world = match World::new(plan.clone(), kept) {
+        Ok(world) => world,
+        Err(error) => return failed(&error.to_string()),
+    };
+    let director = direct(Arc::clone(&world));
+    if let Err(stuck) = world.executor.run(&world.always, director) {
+        world.broken(format!("I6: {stuck}"));
+    }
+    let report = {
+        let pages = world.book.open();
+        let committed = pages.attempts.iter().filter(|attempt| {
+            attempt.told.iter().any(|(_, told)| matches!(told, super::book::Told::Committed(_)))
+        });
+        Report {
+            broken: pages.broken.clone(),
+            transcript: world.trace.text(),
+            lasted: world.now(),
+            turns: world.executor.turns(),
+            transactions: (pages.attempts.len(), committed.count()),
+        }
+    };
+    world.executor.clear();
+    report
+}
+
+fn failed(why: &str) -> Report {
+    Report {
+        broken: vec![why.to_owned()],
+        transcript: String::new(),
+        lasted: Duration::ZERO,
+        turns: 0,
+        transactions: (0, 0),
+    }
+}
+
+async fn direct(world: Arc<World>) {
+    let machine = match Machine::new(&world) {
+        Ok(machine) => machine,
+        Err(error) => {
+            world.broken(format!("a new log cannot be made: {error}"));
+            return;
+        }
+    };
+    world.address(&machine);
+    for agent in &world.agents {
+        agent.start(&world);
+    }
+    machine.start_again(&world).await;
+
+    let work = world.plan.work.iter().cloned();
+    let work: Vec<_> = work.map(|work| clients::work(Arc::clone(&world), work)).collect();
+    let faults = world.plan.faults.iter().cloned();
+    let faults: Vec<_> = faults.map(|fault| faults::happen(Arc::clone(&world), fault)).collect();
+    let (done, calmed) = tokio::sync::oneshot::channel();
+    let troubles = Arc::clone(&world);
+    world.spawn(async move {
+        join_all(faults).await;
+        let left = troubles.plan.calm_at.saturating_sub(troubles.now());
+        troubles.sleep(left).await;
+        calm(&troubles);
+        let _ = done.send(());
+    });
+    let (working, calming) = (join_all(work), calmed);
+    let _ = join(working, calming).await;
+    settle(&world).await;
+    let last_words = last_words(&world).await;
+    judge(&world, &last_words);
+}
+
+/// From now on nothing goes wrong.
+fn calm(world: &World) {
+    world.note("CALM", || "from now on nothing goes wrong".into());
+    world.calm.send_replace(true);
+    for host in &world.hosts {
+        host.calm.send_replace(true);
+    }
+    world.drag.store(0, std::sync::atomic::Ordering::Relaxed);
+    if let Some(machine) = world.machine() {
+        machine.disk().heal();
+    }
+}
+
+/// I6: waits until nothing of ours is left anywhere.
+async fn settle(world: &Arc<World>) {
+    let until = world.now() + BOUND;
+    let mut restarts = 0;
+    loop {
+        let left = left_over(world);
+        if left.is_empty() {
+            return;
+        }
+        if world.now() > until {
+            world.broken(format!(
+                "I6: after {} s of calm there is left: {}",
+                BOUND.as_secs(),
+                left.join("; ")
+            ));
+            return;
+        }
+        // Where two lives of one epoch have spoken, agents ask for a restart of the true one.
+        if let Some(machine) = world.machine()
+            && restarts < 4
+        {
+            let refused = machine.running().is_some_and(|now| world.monitor.was_refused(now.sender.life));
+            if refused {
+                restarts += 1;
+                machine.die(world, super::disk::Down::Killed);
+                machine.start_again(world).await;
+            }
+        }
+        world.sleep(LOOK).await;
+    }
+}
+
+/// What of ours is still prepared, or open.
+fn left_over(world: &World) -> Vec<String> {
+    let mut left = Vec::new();
+    let strangers = world.book.open().strangers.clone();
+    for (index, host) in world.hosts.iter().enumerate() {
+        let server = host.server();
+        for gid in server.state.prepared.keys() {
+            if gid.parse::<Gid>().is_ok() && !strangers.contains(&(index, gid.clone())) {
+                left.push(format!("{gid} is prepared at {}", host.name));
+            }
+        }
+        for (pid, backend) in server.backends.iter().filter(|(_, backend)| backend.open.is_some()) {
+            left.push(format!("session {pid} of {} has a transaction ({backend:?})", host.name));
+        }
+    }
+    if world.machine().is_none_or(|machine| machine.running().is_none()) {
+        left.push("no coordinator runs".into());
+    }
+    left
+}
+
+/// What the coordinator says of every transaction at the end.
+async fn last_words(world: &Arc<World>) -> LastWords {
+    let mut words = LastWords::new();
+    let gtids: Vec<Gtid> =
+        world.book.open().attempts.iter().filter_map(|attempt| attempt.gtid.clone()).collect();
+    let Some(running) = world.machine().and_then(|machine| machine.running()) else { return words };
+    for gtid in gtids {
+        // Acknowledgements may still be on their way; an outcome is not.
+        let mut said = running.handle.ask(|answer| Request::Get(gtid.clone(), answer)).await;
+        for _ in 0..100 {
+            let pending = matches!(&said, Ok(Outcome::Committed { pending, .. }) if !pending.is_empty());
+            let open = matches!(&said, Ok(Outcome::InProgress(_)) | Err(_));
+            if !pending && !open {
+                break;
+            }
+            world.sleep(LOOK).await;
+            said = running.handle.ask(|answer| Request::Get(gtid.clone(), answer)).await;
+        }
+        world.note("end", || format!("{gtid}: {said:?}"));
+        words.insert(gtid.to_string(), said);
+    }
+    words
+}
