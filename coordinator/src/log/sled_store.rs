@@ -5,6 +5,7 @@
 //! counted), or failing without a panic (every call is caught).
 
 use std::fs::{File, OpenOptions};
+use std::io::BufReader;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
@@ -44,6 +45,7 @@ impl SledStore {
         let data = options
             .open(&path)
             .map_err(|error| StoreError(format!("{} cannot be opened: {error}", path.display())))?;
+        read_through(&data, &path)?;
         let config = sled::Config::new()
             .path(folder)
             .cache_capacity(cache_bytes)
@@ -85,6 +87,15 @@ fn guarded<T>(path: &Path, doing: &str, work: impl FnOnce() -> sled::Result<T>) 
             Err(StoreError(format!("{doing} {} met damage: {said}", path.display())))
         }
     }
+}
+
+/// What sled cannot read when it is opened it takes for damage, and overwrites: a disk that fails to read for
+/// a moment would cost the history. So everything is read before sled may touch it; that also puts it into
+/// the page cache, from which sled reads.
+fn read_through(data: &File, path: &Path) -> Result<(), StoreError> {
+    std::io::copy(&mut BufReader::with_capacity(1 << 20, data), &mut std::io::sink())
+        .map(drop)
+        .map_err(|error| StoreError(format!("reading {} failed: {error}", path.display())))
 }
 
 /// A snapshot that a crash interrupted makes sled refuse to open; it holds nothing that the data file does
