@@ -1,132 +1,148 @@
-//! Named crash points: with the feature `crash-points`, and the point's name in `VOTUM_CRASH_POINT`, the
-//! process kills itself there as `kill -9` would. At points that lie before a message, `NAME@N` spares it
-//! until the Nth time it comes by. Without the feature nothing of this is compiled in.
+//! Named crash points: with the feature `crash-points`, and the point's name in `VOTUM_CRASH_POINT` (see
+//! [`votum_proto::crash`]), the process kills itself there as `kill -9` would, or stands still. Without the
+//! feature nothing of this is compiled in.
 
-/// Every point at which a test may kill the coordinator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CrashPoint {
-    /// A transaction was begun, its gtid not yet told.
-    Begun,
-    /// Commit was asked for; no Prepare has been sent.
-    BeforeFirstPrepare,
-    /// The first Prepare has been sent, the others not.
-    BetweenPrepares,
-    /// Every Prepare has been sent, no vote received.
-    AfterLastPrepare,
-    /// Every vote is in; the decision has not been given to the log.
-    VotesIn,
-    /// The decision is in the journal's file, not forced.
-    DecisionAppended,
-    /// The decision is forced; nobody has been told.
-    DecisionForced,
-    /// The client has been told; no participant has.
-    ClientTold,
-    /// The first participant has been told, the others not.
-    FirstParticipantTold,
-    /// Every branch has acknowledged; `Ended` has not been given to the log.
-    AllAcknowledged,
-    /// `Ended` is on disk.
-    Ended,
-}
+use crate::protocol::recovery::Row;
 
-impl CrashPoint {
-    /// All of them, in the order in which a commit meets them.
-    pub const ALL: [Self; 11] = [
-        Self::Begun,
-        Self::BeforeFirstPrepare,
-        Self::BetweenPrepares,
-        Self::AfterLastPrepare,
-        Self::VotesIn,
-        Self::DecisionAppended,
-        Self::DecisionForced,
-        Self::ClientTold,
-        Self::FirstParticipantTold,
-        Self::AllAcknowledged,
-        Self::Ended,
-    ];
-}
-
-#[cfg(feature = "crash-points")]
-impl CrashPoint {
-    /// The name by which the environment chooses it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Begun => "begun",
-            Self::BeforeFirstPrepare => "before-first-prepare",
-            Self::BetweenPrepares => "between-prepares",
-            Self::AfterLastPrepare => "after-last-prepare",
-            Self::VotesIn => "votes-in",
-            Self::DecisionAppended => "decision-appended",
-            Self::DecisionForced => "decision-forced",
-            Self::ClientTold => "client-told",
-            Self::FirstParticipantTold => "first-participant-told",
-            Self::AllAcknowledged => "all-acknowledged",
-            Self::Ended => "ended-on-disk",
-        }
+votum_proto::crash_points! {
+    /// Every point at which a test may kill the coordinator.
+    pub enum CrashPoint {
+        /// A transaction was begun, its gtid not yet told.
+        Begun = "transaction-begun",
+        /// Commit was asked for; no Prepare has been sent.
+        BeforeFirstPrepare = "before-first-prepare",
+        /// The first Prepare has been sent, the others not.
+        BetweenPrepares = "between-prepares",
+        /// Every Prepare has been sent, no vote received.
+        AfterLastPrepare = "after-last-prepare",
+        /// Every vote is in; the decision has not been given to the log.
+        VotesIn = "votes-in",
+        /// The decision is in the journal's file, not forced.
+        DecisionAppended = "decision-appended",
+        /// The decision is forced; nobody has been told.
+        DecisionForced = "decision-forced",
+        /// The client has been told; no participant has.
+        ClientTold = "client-told",
+        /// The first participant has been told, the others not.
+        FirstParticipantTold = "first-participant-told",
+        /// Every branch has acknowledged; `Ended` has not been given to the log.
+        AllAcknowledged = "all-acknowledged",
+        /// `Ended` is on disk.
+        Ended = "ended-on-disk",
+        /// A start has forced its epoch and its first lease; nothing was said to anyone.
+        LifeBegun = "life-begun",
+        /// The history is counted; nobody was asked for a listing.
+        LogCounted = "log-counted",
+        /// A batch of any kind is in the journal's file, not forced.
+        BatchWritten = "batch-written",
+        /// A batch is forced; nobody knows yet.
+        BatchForced = "batch-forced",
+        /// The journal changes halves: the store is durable, the other half as it was.
+        HalfStored = "half-stored",
+        /// The other half begins with what is owed, forced; the half that was left has not been closed.
+        HalfCarried = "half-carried",
+        /// The half that was left is closed.
+        HalfClosed = "half-closed",
+        /// Retention: marks and gaps are on disk, every record is still there.
+        RetentionMarked = "retention-marked",
+        /// Some of the records that retention drops are gone.
+        RetentionDropping = "retention-dropping",
+        /// All of them are gone.
+        RetentionDropped = "retention-dropped",
+        /// No complete answer came from a participant; nothing was concluded.
+        JudgedR11 = "judged-r11",
+        /// A gid that is not ours was listed; nothing was done.
+        JudgedR12 = "judged-r12",
+        /// A branch with a recorded departure or resolution is prepared again; nothing was done.
+        JudgedR16 = "judged-r16",
+        /// A branch of a decided commit is prepared; nothing was done.
+        JudgedR1 = "judged-r1",
+        /// Other work is prepared under the name of a decided commit; nothing was done.
+        JudgedR1x = "judged-r1x",
+        /// A branch of a decided abort is prepared; nothing was done.
+        JudgedR14 = "judged-r14",
+        /// A branch of a decided commit is gone (R2 where it had been acknowledged); nothing was concluded.
+        JudgedR3 = "judged-r3",
+        /// A branch of a decided abort is gone, not by us; nothing was concluded.
+        JudgedR15 = "judged-r15",
+        /// A session of a transaction that is not live is open; nothing was done.
+        JudgedR0 = "judged-r0",
+        /// A branch of a live, undecided transaction is prepared; nothing was done.
+        JudgedR6 = "judged-r6",
+        /// A branch is prepared of which absence proves nothing; nothing was done.
+        JudgedR8 = "judged-r8",
+        /// A branch is prepared which may be older than the log's memory; nothing was done.
+        JudgedR10 = "judged-r10",
+        /// A branch is prepared of which there was never a decision; nothing was done.
+        JudgedR5 = "judged-r5",
     }
 }
 
-/// Whether this point was chosen, for the first time it is passed; never, without the feature.
+/// [`here`] at a row of the recovery table that applies. R13 and R13s cannot be met while one-phase commit is
+/// not offered.
 #[inline]
-pub fn chosen(point: CrashPoint) -> bool {
-    #[cfg(feature = "crash-points")]
-    {
-        std::env::var("VOTUM_CRASH_POINT").is_ok_and(|name| name == point.name())
-    }
-    #[cfg(not(feature = "crash-points"))]
-    {
-        let _ = point;
-        false
+pub fn judged(row: Row) {
+    match row {
+        Row::R11 => here(CrashPoint::JudgedR11),
+        Row::R12 => here(CrashPoint::JudgedR12),
+        Row::R16 => here(CrashPoint::JudgedR16),
+        Row::R1 => here(CrashPoint::JudgedR1),
+        Row::R1x => here(CrashPoint::JudgedR1x),
+        Row::R14 => here(CrashPoint::JudgedR14),
+        Row::R13 | Row::R13s => {}
+        Row::R2 | Row::R3 => here(CrashPoint::JudgedR3),
+        Row::R15 => here(CrashPoint::JudgedR15),
+        Row::R0 => here(CrashPoint::JudgedR0),
+        Row::R6 => here(CrashPoint::JudgedR6),
+        Row::R8 => here(CrashPoint::JudgedR8),
+        Row::R10 => here(CrashPoint::JudgedR10),
+        Row::R5 => here(CrashPoint::JudgedR5),
     }
 }
 
-/// Kills this process with SIGKILL if `point` was chosen; with `NAME@N`, when it is passed for the Nth time.
+/// Ends this process, or stops it, if `point` was chosen and this is its time.
 #[inline]
 pub fn here(point: CrashPoint) {
-    if chosen(point) || is_time(point) {
-        kill();
-    }
-}
-
-/// Whether `NAME@N` was chosen and this is the Nth time.
-#[inline]
-fn is_time(point: CrashPoint) -> bool {
     #[cfg(feature = "crash-points")]
-    {
-        use std::sync::atomic::{AtomicU64, Ordering};
-        // Only one point can be chosen, so one count is enough.
-        static PASSED: AtomicU64 = AtomicU64::new(0);
-        let Ok(wish) = std::env::var("VOTUM_CRASH_POINT") else { return false };
-        let Some((name, time)) = wish.split_once('@') else { return false };
-        name == point.name() && Ok(PASSED.fetch_add(1, Ordering::Relaxed) + 1) == time.parse()
-    }
-    #[cfg(not(feature = "crash-points"))]
-    {
-        let _ = point;
-        false
-    }
-}
-
-/// Kills this process a moment from now, from a thread of its own: for points that lie after a message,
-/// which has to leave first. The caller does nothing more.
-pub fn soon(point: CrashPoint) {
-    #[cfg(feature = "crash-points")]
-    if chosen(point) {
-        std::thread::spawn(|| {
-            #[allow(clippy::disallowed_methods)] // not a wait for an event: the message's time to leave
-            std::thread::sleep(std::time::Duration::from_millis(250));
-            kill();
-        });
+    if let Some(blow) = votum_proto::crash::chosen().pass(point.name()) {
+        strike(blow);
     }
     #[cfg(not(feature = "crash-points"))]
     let _ = point;
 }
 
-/// SIGKILL to this process.
-fn kill() {
+/// For points that lie after a message, which has to leave first: if `point` was chosen and this is its time,
+/// strikes a moment from now, from a thread of its own, and says so. The caller then does nothing more.
+#[inline]
+pub fn soon(point: CrashPoint) -> bool {
     #[cfg(feature = "crash-points")]
     {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        std::process::abort();
+        let Some(blow) = votum_proto::crash::chosen().pass(point.name()) else { return false };
+        std::thread::spawn(move || {
+            #[allow(clippy::disallowed_methods)] // not a wait for an event: the message's time to leave
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            strike(blow);
+        });
+        true
+    }
+    #[cfg(not(feature = "crash-points"))]
+    {
+        let _ = point;
+        false
+    }
+}
+
+#[cfg(feature = "crash-points")]
+fn strike(blow: votum_proto::crash::Blow) {
+    use rustix::process::{Signal, getpid, kill_process};
+    use votum_proto::crash::Blow;
+    match blow {
+        Blow::Kill => {
+            let _ = kill_process(getpid(), Signal::KILL);
+            std::process::abort();
+        }
+        Blow::Stop => {
+            let _ = kill_process(getpid(), Signal::STOP);
+        }
     }
 }

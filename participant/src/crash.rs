@@ -1,87 +1,98 @@
-//! Named crash points: with the feature `crash-points`, and the point's name in `VOTUM_CRASH_POINT`, the
-//! process kills itself there as `kill -9` would. Without the feature nothing of this is compiled in.
+//! Named crash points: with the feature `crash-points`, and the point's name in `VOTUM_CRASH_POINT` (see
+//! [`votum_proto::crash`]), the process kills itself there as `kill -9` would, or stands still. Without the
+//! feature nothing of this is compiled in.
 
-/// Every point at which a test may kill the agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CrashPoint {
-    /// A session stands; its transaction has not been opened.
-    BeforeBegin,
-    /// The transaction was opened and its first statement has run; nobody has been told.
-    AfterBegin,
-    /// A statement has run; its reply has not been ended.
-    StatementRun,
-    /// A Prepare was received; the database has not been asked.
-    BeforePrepare,
-    /// The database has prepared; no vote was given.
-    AfterPrepare,
-    /// The vote has been handed to the exchange.
-    VoteSent,
-    /// An order to commit was received; the database has not been asked.
-    BeforeCommitPrepared,
-    /// The database has committed; nobody has been told.
-    AfterCommitPrepared,
-    /// An order to roll back a prepared branch was received; the database has not been asked.
-    BeforeRollbackPrepared,
-    /// The database has rolled back; nobody has been told.
-    AfterRollbackPrepared,
-}
-
-impl CrashPoint {
-    /// All of them, in the order in which a branch meets them.
-    pub const ALL: [Self; 10] = [
-        Self::BeforeBegin,
-        Self::AfterBegin,
-        Self::StatementRun,
-        Self::BeforePrepare,
-        Self::AfterPrepare,
-        Self::VoteSent,
-        Self::BeforeCommitPrepared,
-        Self::AfterCommitPrepared,
-        Self::BeforeRollbackPrepared,
-        Self::AfterRollbackPrepared,
-    ];
-}
-
-#[cfg(feature = "crash-points")]
-impl CrashPoint {
-    /// The name by which the environment chooses it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::BeforeBegin => "before-begin",
-            Self::AfterBegin => "after-begin",
-            Self::StatementRun => "statement-run",
-            Self::BeforePrepare => "before-prepare",
-            Self::AfterPrepare => "after-prepare",
-            Self::VoteSent => "vote-sent",
-            Self::BeforeCommitPrepared => "before-commit-prepared",
-            Self::AfterCommitPrepared => "after-commit-prepared",
-            Self::BeforeRollbackPrepared => "before-rollback-prepared",
-            Self::AfterRollbackPrepared => "after-rollback-prepared",
-        }
+votum_proto::crash_points! {
+    /// Every point at which a test may kill the agent.
+    pub enum CrashPoint {
+        /// A session stands; its transaction has not been opened.
+        BeforeBegin = "before-begin",
+        /// BEGIN was sent, with the first statement; what the database answers is not heard.
+        DuringBegin = "during-begin",
+        /// The transaction was opened and its first statement has run; nobody has been told.
+        AfterBegin = "after-begin",
+        /// A statement was received; the database has not been asked.
+        BeforeStatement = "before-statement",
+        /// A statement after the first was sent; what the database answers is not heard.
+        DuringStatement = "during-statement",
+        /// A statement has run; its reply has not been ended.
+        StatementRun = "statement-run",
+        /// A Prepare was received; the database has not been asked.
+        BeforePrepare = "before-prepare",
+        /// PREPARE TRANSACTION was sent; what the database answers is not heard.
+        DuringPrepare = "during-prepare",
+        /// The database has prepared; no vote was given.
+        AfterPrepare = "after-prepare",
+        /// The vote has been handed to the exchange.
+        VoteSent = "vote-sent",
+        /// An order to commit was received; the database has not been asked.
+        BeforeCommitPrepared = "before-commit-prepared",
+        /// COMMIT PREPARED was sent; what the database answers is not heard.
+        DuringCommitPrepared = "during-commit-prepared",
+        /// The database has committed; nobody has been told.
+        AfterCommitPrepared = "after-commit-prepared",
+        /// An order to roll back a prepared branch was received; the database has not been asked.
+        BeforeRollbackPrepared = "before-rollback-prepared",
+        /// ROLLBACK PREPARED was sent; what the database answers is not heard.
+        DuringRollbackPrepared = "during-rollback-prepared",
+        /// The database has rolled back; nobody has been told.
+        AfterRollbackPrepared = "after-rollback-prepared",
+        /// How a prepared branch ended has been handed to the exchange.
+        AcknowledgementSent = "acknowledgement-sent",
+        /// A participant was listed; the coordinator has not been told.
+        Listed = "participant-listed",
     }
 }
 
-/// Kills this process with SIGKILL if `point` was chosen: by its name the first time that the process comes
-/// by, as `NAME@N` the Nth time. Nothing, without the feature.
+/// Ends this process, or stops it, if `point` was chosen and this is its time.
 #[inline]
 pub fn here(point: CrashPoint) {
     #[cfg(feature = "crash-points")]
-    if chosen(point) {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        std::process::abort();
+    if let Some(blow) = votum_proto::crash::chosen().pass(point.name()) {
+        strike(blow);
     }
     #[cfg(not(feature = "crash-points"))]
     let _ = point;
 }
 
+/// Does `work`; if `point` was chosen and this is its time, strikes while the work is under way. A process that
+/// is to die there hears no answer any more, however quickly it comes.
 #[cfg(feature = "crash-points")]
-fn chosen(point: CrashPoint) -> bool {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static PASSED: AtomicU64 = AtomicU64::new(0);
-    let Ok(choice) = std::env::var("VOTUM_CRASH_POINT") else { return false };
-    let (name, nth) = match choice.split_once('@') {
-        Some((name, nth)) => (name, nth.parse().unwrap_or(1)),
-        None => (choice.as_str(), 1),
-    };
-    name == point.name() && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == nth
+pub async fn during<T>(point: CrashPoint, work: impl Future<Output = T>) -> T {
+    use votum_proto::crash::Blow;
+    let Some(blow) = votum_proto::crash::chosen().pass(point.name()) else { return work.await };
+    std::thread::spawn(move || {
+        #[allow(clippy::disallowed_methods)]
+        // not a wait for an event: the work's time to reach the database
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        strike(blow);
+    });
+    let done = work.await;
+    match blow {
+        Blow::Kill => std::future::pending().await,
+        Blow::Stop => done,
+    }
+}
+
+/// Does `work`.
+#[cfg(not(feature = "crash-points"))]
+#[inline]
+pub fn during<F: Future>(point: CrashPoint, work: F) -> F {
+    let _ = point;
+    work
+}
+
+#[cfg(feature = "crash-points")]
+fn strike(blow: votum_proto::crash::Blow) {
+    use rustix::process::{Signal, getpid, kill_process};
+    use votum_proto::crash::Blow;
+    match blow {
+        Blow::Kill => {
+            let _ = kill_process(getpid(), Signal::KILL);
+            std::process::abort();
+        }
+        Blow::Stop => {
+            let _ = kill_process(getpid(), Signal::STOP);
+        }
+    }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
+use votum_proto::canary::{Canary, sings};
 use votum_proto::names::{Gid, SessionName};
 use votum_proto::runtime::Monotonic;
 use votum_proto::v1;
@@ -185,8 +186,8 @@ impl Host {
 
     async fn wait(&mut self) -> Wake {
         let lost = match &self.session {
-            Some(leased) => leased.session.lost(),
-            None => Box::pin(std::future::pending()),
+            Some(leased) if !sings(Canary::ReopenLostSession) => leased.session.lost(),
+            Some(_) | None => Box::pin(std::future::pending()),
         };
         let participant = &self.branch.participant;
         tokio::select! {
@@ -217,10 +218,11 @@ impl Host {
             self.refuse(&client, &ExecuteError::OtherSession(self.branch.session));
             return Ok(());
         }
-        if ordinal == self.last && ordinal != 0 {
+        if ordinal == self.last && ordinal != 0 && !sings(Canary::RunRepeatedStatement) {
             return self.repeat(ordinal, &statement, &client).await;
         }
-        if ordinal != self.last + 1 {
+        let repeated = ordinal == self.last && sings(Canary::RunRepeatedStatement);
+        if ordinal != self.last + 1 && !repeated {
             return self.broken_order(&client, &ExecuteError::Ordinal { found: ordinal, last: self.last });
         }
         self.last = ordinal;
@@ -229,6 +231,12 @@ impl Host {
             let status = self.status(&ExecuteError::Refused(refused));
             self.kept = Some(self.unless_ended(reply.fail(status, statement)).await?);
             return Ok(());
+        }
+        if sings(Canary::ReopenLostSession)
+            && self.session.as_ref().is_some_and(|leased| leased.session.is_lost())
+        {
+            self.session = None;
+            let _ = self.open().await;
         }
         self.run(statement, reply).await
     }
@@ -268,9 +276,12 @@ impl Host {
     async fn run(&mut self, statement: Statement, mut reply: Reply) -> Result<(), Ending> {
         let Some(leased) = &mut self.session else { return Ok(()) };
         let canceller = leased.session.canceller();
+        crash::here(CrashPoint::BeforeStatement);
+        // The first brings BEGIN along.
+        let during = if self.last == 1 { CrashPoint::DuringBegin } else { CrashPoint::DuringStatement };
         let ran = tokio::select! {
             biased;
-            ran = leased.session.run(&statement, &mut reply) => Ok(ran),
+            ran = crash::during(during, leased.session.run(&statement, &mut reply)) => Ok(ran),
             ending = interruption(&self.agent, &self.branch, self.deadline) => Err(ending),
         };
         match ran {

@@ -14,6 +14,7 @@ use votum_proto::v1::branch_end::Kind as End;
 
 use self::attempts::Attempts;
 use crate::agent::{Inner, Participant};
+use crate::crash::{self, CrashPoint};
 use crate::registry::{Key, OrderControl, OrderSlot, Registry, Stage};
 
 /// A coordinator's order about one branch.
@@ -158,6 +159,7 @@ impl Task {
                     kind: Some(end),
                 }),
             );
+            crash::here(CrashPoint::AcknowledgementSent);
         }
     }
 }

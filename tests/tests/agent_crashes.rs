@@ -20,7 +20,7 @@ use votum_tests::world::World;
 
 /// How the agent is told to die, and what must become of the transaction.
 struct Death {
-    choice: &'static str,
+    choice: String,
     ends: Ends,
 }
 
@@ -37,22 +37,25 @@ enum Ends {
 /// One row for each point; a point without a row does not compile.
 fn death(point: CrashPoint) -> Death {
     use CrashPoint::{
-        AfterBegin, AfterCommitPrepared, AfterPrepare, AfterRollbackPrepared, BeforeBegin,
-        BeforeCommitPrepared, BeforePrepare, BeforeRollbackPrepared, StatementRun, VoteSent,
+        AcknowledgementSent, AfterBegin, AfterCommitPrepared, AfterPrepare, AfterRollbackPrepared,
+        BeforeBegin, BeforeCommitPrepared, BeforePrepare, BeforeRollbackPrepared, BeforeStatement,
+        DuringBegin, DuringCommitPrepared, DuringPrepare, DuringRollbackPrepared, DuringStatement, Listed,
+        StatementRun, VoteSent,
     };
-    let (choice, ends) = match point {
-        BeforeBegin => ("before-begin", Ends::Either),
-        AfterBegin => ("after-begin", Ends::Either),
-        StatementRun => ("statement-run@2", Ends::Aborted),
-        BeforePrepare => ("before-prepare", Ends::Aborted),
-        AfterPrepare => ("after-prepare", Ends::Aborted),
-        VoteSent => ("vote-sent", Ends::Either),
-        BeforeCommitPrepared => ("before-commit-prepared", Ends::Committed),
-        AfterCommitPrepared => ("after-commit-prepared", Ends::Committed),
-        BeforeRollbackPrepared => ("before-rollback-prepared", Ends::Refused),
-        AfterRollbackPrepared => ("after-rollback-prepared", Ends::Refused),
+    let (time, ends) = match point {
+        BeforeBegin | DuringBegin | AfterBegin | BeforeStatement => ("", Ends::Either),
+        DuringStatement => ("", Ends::Aborted),
+        StatementRun => ("@2", Ends::Aborted),
+        BeforePrepare | DuringPrepare | AfterPrepare => ("", Ends::Aborted),
+        VoteSent => ("", Ends::Either),
+        BeforeCommitPrepared | DuringCommitPrepared | AfterCommitPrepared | AcknowledgementSent => {
+            ("", Ends::Committed)
+        }
+        BeforeRollbackPrepared | DuringRollbackPrepared | AfterRollbackPrepared => ("", Ends::Refused),
+        // In its hello, and then in a sweep.
+        Listed => ("@2", Ends::Either),
     };
-    Death { choice, ends }
+    Death { choice: format!("{}{time}", point.name()), ends }
 }
 
 /// I1, I4, I6, I13, I15 at each of them.
@@ -63,9 +66,9 @@ async fn an_agent_killed_at_any_point_leaves_no_half_transaction() {
     let ledger = Arc::new(Ledger::new());
     let teller = Teller::connect(&world, &ledger).await.unwrap();
     for point in CrashPoint::ALL {
-        let Death { choice, ends } = death(point);
-        world.restart_agent(0, Some(choice)).await.unwrap();
-        let client = transfer(&world, &teller, choice, ends);
+        let Death { choice, ends } = death(*point);
+        world.restart_agent(0, Some(&choice)).await.unwrap();
+        let client = transfer(&world, &teller, &choice, ends);
         let restart = async {
             world.banks[0].agent.wait_crash().await.unwrap();
             world.restart_agent(0, None).await.unwrap();

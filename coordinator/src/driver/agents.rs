@@ -7,10 +7,11 @@ use votum_proto::v1::agent_message::Kind;
 use super::alarms::{HEURISTIC, PHASE_TWO, REFUSED, STALE};
 use super::knowledge::Owner;
 use super::{AgentSettings, Driver, Link, LocalId, Participant, Pending, wire};
+use crate::crash;
 use crate::protocol::event::{Event, Report, Vote};
 use crate::protocol::lives::HelloSays;
 use crate::protocol::record::Record;
-use crate::protocol::recovery;
+use crate::protocol::recovery::{self, Row};
 use crate::transport::{AgentIndex, Generation, LinkEvent};
 
 impl Driver {
@@ -207,6 +208,7 @@ impl Driver {
             self.step(id, Event::Enlisted { participant, session: session.into() });
         } else {
             // R0: unknown or ended.
+            crash::judged(Row::R0);
             self.send(&participant, wire::end_session(&gtid, &participant));
         }
     }
@@ -253,6 +255,9 @@ impl Driver {
         let report = wire::report(kind);
         // An unprepared session has no gid: nothing waits for its end.
         let Ok(gid) = end.gid.parse::<Gid>() else { return };
+        if let Report::Gone(_) = &report {
+            crash::judged(if end.was_commit { Row::R3 } else { Row::R15 });
+        }
         self.resolution_answered(&participant, &end.gid, &report);
         self.note_mended(&end.gid, end.was_commit, &report);
         // Other work under that name: the order was not carried out, and the next listing is judged anew.

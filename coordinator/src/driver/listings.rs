@@ -6,6 +6,7 @@ use votum_proto::v1;
 use super::alarms::{FORGED, IMPOSTOR, QUARANTINED, UNHEARD};
 use super::knowledge::Owner;
 use super::{DatabaseIdentity, Driver, LocalId, LogState, wire};
+use crate::crash;
 use crate::protocol::event::{Event, Report};
 use crate::protocol::record::{Heuristic, HeuristicKind};
 use crate::protocol::recovery::{self, Action, Row, Verdict};
@@ -21,6 +22,7 @@ impl Driver {
     }
 
     pub(super) fn listing_failed(&mut self, participant: &ParticipantName, why: &str) {
+        crash::judged(Row::R11);
         if let Some(known) = self.participants.get_mut(participant) {
             why.clone_into(&mut known.failure);
         }
@@ -114,6 +116,7 @@ impl Driver {
             self.step(id, Event::Enlisted { participant: participant.clone(), session: session.into() });
         } else {
             // R0
+            crash::judged(Row::R0);
             self.send(participant, wire::end_session(&gtid, participant));
         }
     }
@@ -129,6 +132,7 @@ impl Driver {
         let says = self.log_says(participant, gid, xid, owner);
         let Verdict { row, action } = recovery::judge_prepared(participant, gid.branch, xid, &says);
         tracing::debug!(gtid = %gid.gtid, %participant, %gid, %row, ?action, "judged");
+        crash::judged(row);
         match action {
             Action::Leave => false,
             Action::LeaveAndAlarm(why) => {

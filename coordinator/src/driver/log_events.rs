@@ -3,6 +3,7 @@
 use super::alarms::{LOG_DOUBTFUL, LOG_UNREADABLE, UNHEARD};
 use super::request::Outcome;
 use super::{Driver, LocalId, LogState, Pending, seen};
+use crate::crash::{self, CrashPoint};
 use crate::log::{KnownLife, LogEvent, TransactionHistory};
 use crate::protocol::event::Event;
 use crate::protocol::lives::Lives;
@@ -64,6 +65,7 @@ impl Driver {
         self.judge_heard_witnesses();
         self.raise_recorded_heuristics();
         tracing::info!(position = self.position, epochs = lives.len(), "the log is counted");
+        crash::here(CrashPoint::LogCounted);
         self.settlement.hear_again();
         self.ask_for_listings();
     }

@@ -1,5 +1,6 @@
 //! Effects are carried out, in order; what they gather is flushed once a turn.
 
+use votum_proto::canary::{Canary, sings};
 use votum_proto::names::{BranchNumber, Gid, ParticipantName};
 use votum_proto::v1;
 
@@ -103,6 +104,9 @@ impl Driver {
     /// Hands the turn's records to the log and its messages to the links.
     pub(super) fn flush(&mut self) {
         if !self.out.entries.is_empty() {
+            if sings(Canary::WitnessBeforeSync) {
+                self.settings.durable.advance(self.position + self.out.entries.len() as u64);
+            }
             self.log.append(std::mem::take(&mut self.out.entries));
         }
         for (agent, messages) in std::mem::take(&mut self.out.messages) {
@@ -229,7 +233,7 @@ impl Driver {
 
     /// A crash point at the `sent`-th Prepare of a transaction.
     fn crash_at_order(&mut self, id: LocalId, point: CrashPoint, sent: usize) {
-        if crash::chosen(point) && self.live.get(&id).is_some_and(|live| live.orders_sent == sent) {
+        if self.live.get(&id).is_some_and(|live| live.orders_sent == sent) {
             self.freeze_at(point);
         }
     }
@@ -243,9 +247,8 @@ impl Driver {
 
     /// At a crash point that lies after a message: lets the message leave, does nothing more, dies.
     fn freeze_at(&mut self, point: CrashPoint) {
-        if crash::chosen(point) {
+        if crash::soon(point) {
             self.frozen = true;
-            crash::soon(point);
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use votum_proto::canary::{Canary, sings};
 use votum_proto::names::{CoordinatorId, Epoch, Incarnation, Life, ParticipantName};
 
 use super::archive::Archive;
@@ -90,7 +91,8 @@ impl<D: Disk, S: Store> Core<D, S> {
             return Err(Refusal::new(RefusalKind::OtherCoordinator, journal.path(), found));
         }
         let newest = image.newest_life().map_or(0, |life| life.epoch.0);
-        let life = Life { epoch: Epoch(newest.max(epoch_above).saturating_add(1)), incarnation };
+        let step = u64::from(newest == 0 || !sings(Canary::ReuseEpoch));
+        let life = Life { epoch: Epoch(newest.max(epoch_above).saturating_add(step)), incarnation };
         let Recovered { mut kept, running_ms, warnings } = recovered;
         let mut core = Self {
             limits,
@@ -107,6 +109,7 @@ impl<D: Disk, S: Store> Core<D, S> {
         core.journal.begin_life(life).map_err(|error| super::judge::io(&error))?;
         core.begin_life(lease)
             .map_err(|failure| Refusal::new(RefusalKind::Io, core.journal.path(), failure.0))?;
+        crash::here(CrashPoint::LifeBegun);
         kept.extend(core.shelves.take_backlog());
         Ok(Started { core, kept, warnings })
     }
@@ -270,7 +273,9 @@ impl<D: Disk, S: Store> Core<D, S> {
             crash::here(CrashPoint::DecisionAppended);
         }
         let forced = self.journal.force();
-        self.done(forced)?;
+        if !sings(Canary::GoOnAfterDoubt) {
+            self.done(forced)?;
+        }
         self.last_write = now;
         let through = batch.last().map(|waiting| waiting.token).filter(|token| *token > 0);
         let (mut decided, mut ended) = (false, false);
@@ -329,9 +334,13 @@ impl<D: Disk, S: Store> Core<D, S> {
     fn change_half(&mut self, now: Millis) -> Result<(), Failure> {
         let durable = self.shelves.make_durable();
         self.stored(durable)?;
+        crash::here(CrashPoint::HalfStored);
         let running_ms = self.running(now);
         let first_position = self.journal.next_position();
-        let carried = self.image.carried();
+        let mut carried = self.image.carried();
+        if sings(Canary::ForgetToCarry) {
+            carried.retain(|record| record.gtid().is_none());
+        }
         let encoded: Result<Vec<_>, _> = carried.iter().map(codec::encode).collect();
         let encoded = match encoded {
             Ok(encoded) => encoded,

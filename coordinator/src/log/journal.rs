@@ -14,6 +14,7 @@ use super::disk::{Disk, DiskError, Half};
 use super::half::HalfView;
 use super::judge::{self, Recovered};
 use super::refusal::Refusal;
+use crate::crash::{self, CrashPoint};
 
 /// One part in so many of each half is kept for batches that come while the store cannot take over: a life
 /// begins, delivers what is owed and notes that it did, also where the disk has no room for a larger file.
@@ -183,8 +184,10 @@ impl<D: Disk> Journal<D> {
     /// As the operating system has it; then nothing may be written any more.
     pub(super) fn force(&mut self) -> Result<(), DiskError> {
         if let Some(Written { header, end }) = self.written.take() {
+            crash::here(CrashPoint::BatchWritten);
             self.disk.force(self.newest)?;
             (self.last, self.end) = (header, end);
+            crash::here(CrashPoint::BatchForced);
         }
         Ok(())
     }
@@ -211,7 +214,10 @@ impl<D: Disk> Journal<D> {
         self.write_batch(target, 0, header, &body)?;
         self.newest = target;
         self.force()?;
-        self.close_half(left, left_end, left_last)
+        crash::here(CrashPoint::HalfCarried);
+        self.close_half(left, left_end, left_last)?;
+        crash::here(CrashPoint::HalfClosed);
+        Ok(())
     }
 
     /// Says at the end of a half that the journal goes on in the other.
@@ -228,7 +234,10 @@ impl<D: Disk> Journal<D> {
         };
         let (bytes, _) = batch::write(&closing, &[]);
         self.disk.write(half, at, &bytes)?;
-        self.disk.force(half)
+        crash::here(CrashPoint::BatchWritten);
+        self.disk.force(half)?;
+        crash::here(CrashPoint::BatchForced);
+        Ok(())
     }
 
     fn header(&self, count: usize, body: &[u8], running_ms: u64, previous: u32, half: Half) -> Header {

@@ -6,12 +6,14 @@
 
 use std::collections::BTreeMap;
 
+use votum_proto::canary::{Canary, sings};
 use votum_proto::names::{Gtid, Life, ParticipantName};
 
 use super::archive::Archive;
 use super::history::{Reader, unacknowledged};
 use super::store::{Store, StoreError, key, open_record, u64_be};
 use super::{LogPosition, TransactionHistory, codec};
+use crate::crash::{self, CrashPoint};
 use crate::protocol::record::{Decision, Record};
 
 /// What a slice of retention goes by. Times are running times in milliseconds.
@@ -111,7 +113,9 @@ impl<S: Store> Archive<S> {
 
     /// Whether what was written, or ended, at `at_ms` is no longer protected by its age.
     fn is_over(&self, at_ms: u64, terms: &Terms<'_>) -> bool {
-        self.bytes > terms.retention_bytes || at_ms.saturating_add(terms.retention_ms) <= terms.now_ms
+        sings(Canary::DeleteBeforeRetention)
+            || self.bytes > terms.retention_bytes
+            || at_ms.saturating_add(terms.retention_ms) <= terms.now_ms
     }
 
     fn droppable(
@@ -134,7 +138,9 @@ impl<S: Store> Archive<S> {
         if found.transactions.is_empty() && found.alone.is_empty() {
             return Ok(());
         }
-        self.raise_marks(found)?;
+        if !sings(Canary::DeleteBeforeRetention) {
+            self.raise_marks(found)?;
+        }
         for transaction in found.transactions.values() {
             for (position, _, _) in &transaction.history.records {
                 self.add_gap(*position)?;
@@ -144,14 +150,17 @@ impl<S: Store> Archive<S> {
             self.add_gap(*position)?;
         }
         self.store.make_durable()?;
+        crash::here(CrashPoint::RetentionMarked);
         for transaction in found.transactions.values() {
             for (position, _, record) in &transaction.history.records {
                 self.forget(*position, record)?;
+                crash::here(CrashPoint::RetentionDropping);
             }
         }
         for position in &found.alone {
             self.remove_record(*position)?;
         }
+        crash::here(CrashPoint::RetentionDropped);
         Ok(())
     }
 

@@ -109,15 +109,19 @@ impl<'a> Attempts<'a> {
             }
             compare = true;
             let database = &self.task.participant.database;
-            let (work, after) = match decision {
-                Decision::Commit => {
-                    (database.commit_prepared(gid, self.control), CrashPoint::AfterCommitPrepared)
-                }
-                Decision::Rollback => {
-                    (database.rollback_prepared(gid, self.control), CrashPoint::AfterRollbackPrepared)
-                }
+            let (work, during, after) = match decision {
+                Decision::Commit => (
+                    database.commit_prepared(gid, self.control),
+                    CrashPoint::DuringCommitPrepared,
+                    CrashPoint::AfterCommitPrepared,
+                ),
+                Decision::Rollback => (
+                    database.rollback_prepared(gid, self.control),
+                    CrashPoint::DuringRollbackPrepared,
+                    CrashPoint::AfterRollbackPrepared,
+                ),
             };
-            match self.at_the_database(work).await? {
+            match self.at_the_database(crash::during(during, work)).await? {
                 Ok(()) => {
                     crash::here(after);
                     return Ok(End::Done(v1::Done {}));
