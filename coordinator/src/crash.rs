@@ -38,11 +38,11 @@ votum_proto::crash_points! {
         /// A batch is forced; nobody knows yet.
         BatchForced = "batch-forced",
         /// The journal changes halves: the store is durable, the other half as it was.
-        HalfStored = "half-stored",
+        HalfStored = "journal-half-stored",
         /// The other half begins with what is owed, forced; the half that was left has not been closed.
-        HalfCarried = "half-carried",
+        HalfCarried = "journal-half-carried",
         /// The half that was left is closed.
-        HalfClosed = "half-closed",
+        HalfClosed = "journal-half-closed",
         /// Retention: marks and gaps are on disk, every record is still there.
         RetentionMarked = "retention-marked",
         /// Some of the records that retention drops are gone.
