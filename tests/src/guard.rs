@@ -32,6 +32,7 @@ signal() {
     printf '%s' "$things" | while read -r kind what; do
         case $kind in
         process) kill -KILL "$what" ;;
+        group) kill -KILL -- "-$what" ;;
         server) kill "-$1" "$what" ;;
         esac
     done 2>/dev/null
@@ -57,9 +58,13 @@ ended() {
 signal QUIT
 ended || { signal KILL; ended; }
 printf '%s' "$things" | while read -r kind what; do
-    case $kind in
-    directory) rm -rf -- "$what" ;;
-    esac
+    [ "$kind" = directory ] || continue
+    left=200
+    # Again while something that is on its way down still writes there.
+    while rm -rf -- "$what"; [ -e "$what" ] && [ "$left" -gt 0 ]; do
+        left=$((left - 1))
+        sleep 0.05
+    done
 done
 "#;
 
@@ -86,6 +91,15 @@ pub fn server(pid: u32) -> anyhow::Result<Watched> {
     watch(format!("server {pid}"))
 }
 
+/// Has a whole process group killed by SIGKILL: a process with the children that it starts. Drop the result
+/// only after the process was waited for.
+///
+/// # Errors
+/// As [`process`].
+pub fn group(leader: u32) -> anyhow::Result<Watched> {
+    watch(format!("group {leader}"))
+}
+
 /// A temporary directory, removed when it is dropped, or by the guard after every process has ended.
 #[derive(Debug)]
 pub struct Directory {
@@ -102,12 +116,19 @@ impl Directory {
     pub fn create(what: &str) -> anyhow::Result<Self> {
         // The path of a Unix socket has room for 107 bytes, and macOS's own temporary directory takes half.
         let base = Some(std::env::temp_dir()).filter(|dir| dir.as_os_str().len() <= 40);
-        let dir = tempfile::Builder::new()
-            .prefix(&format!("votum-{what}-"))
-            .permissions(std::fs::Permissions::from_mode(0o755))
-            .tempdir_in(base.unwrap_or_else(|| PathBuf::from("/tmp")))?;
-        let watch = watch(format!("directory {}", dir.path().display()))?;
-        Ok(Self { path: dir.keep(), watch: Some(watch) })
+        let base = base.unwrap_or_else(|| PathBuf::from("/tmp"));
+        let mut watched = None;
+        // The guard is told first: this process may end at any moment. A name so long is nobody else's.
+        let made = tempfile::Builder::new().prefix(&format!("votum-{what}-")).rand_bytes(10).make_in(
+            base,
+            |path| {
+                let watch = watch(format!("directory {}", path.display())).map_err(std::io::Error::other)?;
+                watched = Some(watch);
+                std::fs::create_dir(path)?;
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+            },
+        )?;
+        Ok(Self { path: made.into_temp_path().keep()?, watch: watched })
     }
 
     /// Where it is.
@@ -123,8 +144,11 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        if self.watch.is_some() {
-            let _ = std::fs::remove_dir_all(&self.path);
+        let Some(watch) = self.watch.take() else { return };
+        let _ = std::fs::remove_dir_all(&self.path);
+        if self.path.exists() {
+            // Something still writes there. The guard, which ends it, will remove the rest.
+            std::mem::forget(watch);
         }
     }
 }

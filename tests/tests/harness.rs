@@ -1,6 +1,7 @@
 //! The harness itself: it must not fail where Votum did not, and must leave nothing behind.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -134,6 +135,39 @@ async fn everything_is_gone_after_its_owner_was_killed() {
     .unwrap();
 }
 
+/// initdb, and what it starts, would go on for a second, and leave an empty directory where it was.
+#[tokio::test]
+async fn nothing_is_left_when_the_owner_was_killed_while_its_server_was_being_made() {
+    let base = tempfile::Builder::new().prefix("vt-").rand_bytes(6).tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(base.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let mut owner = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "owner_that_waits_to_be_killed", "--ignored"])
+        .env("TMPDIR", base.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let entries = || std::fs::read_dir(base.path()).unwrap().map(|entry| entry.unwrap().path());
+    eventually("initdb is at work", async || {
+        let begun = entries().any(|dir| dir.join("data/base/1").exists());
+        Ok(if begun { Found::Yes(()) } else { Found::NotYet("it has not begun".into()) })
+    })
+    .await
+    .unwrap();
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+
+    eventually("nothing runs and nothing is left", async || {
+        let left: Vec<_> = entries().collect();
+        Ok(if left.is_empty() && !runs_with(base.path()) {
+            Found::Yes(())
+        } else {
+            Found::NotYet(format!("{left:?}"))
+        })
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test]
 async fn a_process_that_ended_otherwise_than_by_its_crash_point_is_not_a_crash() {
     let dir = tempfile::tempdir().unwrap();
@@ -170,4 +204,14 @@ fn shell(script: &str, dir: &Path) -> Process {
 fn is_alive(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/status"))
         .is_ok_and(|status| !status.lines().any(|line| line.starts_with("State:") && line.contains('Z')))
+}
+
+/// Whether any process bears a path among its arguments.
+fn runs_with(path: &Path) -> bool {
+    let path = path.display().to_string();
+    let mut processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    processes.any(|entry| {
+        let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&arguments).contains(&path)
+    })
 }

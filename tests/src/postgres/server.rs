@@ -77,7 +77,13 @@ impl Server {
         // The server itself forces its writes as in production.
         initdb.args(["--no-sync", "--auth=trust", "--no-locale", "--encoding=UTF8", "--username=postgres"]);
         initdb.arg("--wal-segsize=4").arg("--pgdata").arg(self.data());
-        let output = tokio::process::Command::from(initdb).output().await.context("running initdb")?;
+        let mut initdb = tokio::process::Command::from(initdb);
+        initdb.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let initdb = initdb.spawn().context("running initdb")?;
+        // Left alone, it would put back what the guard removes.
+        let watch = initdb.id().map(guard::group).transpose()?;
+        let output = initdb.wait_with_output().await.context("running initdb")?;
+        drop(watch);
         ensure!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
