@@ -33,7 +33,7 @@ python:
 .PHONY: demo
 demo: setup ## Watch money move between two PostgreSQL servers while the coordinator is killed
 	$(call step,building the demonstration (once, some minutes))
-	@tests/scripts/build-with-crash-points $(TARGET)
+	@tests/scripts/build-programs $(TARGET) crash-points
 	@$(if $(KEEP),,tests/scripts/to-the-end) $(TARGET)/debug/demo $(if $(KEEP),--keep)
 
 .PHONY: bench
@@ -66,9 +66,9 @@ docs: ## Build the documentation, with every broken link an error
 .PHONY: binaries
 binaries: ## Build the programs that the tests run as processes
 	$(call step,building the programs with crash points)
-	@tests/scripts/build-with-crash-points $(TARGET)
+	@tests/scripts/build-programs $(TARGET) crash-points
 	$(call step,building the programs as they are released and the tests)
-	cargo build --workspace --bins
+	@tests/scripts/build-programs $(TARGET) plain
 	cargo test --workspace --no-run
 
 .PHONY: run-tests

@@ -14,14 +14,13 @@ use crate::eventually::{Found, eventually};
 use crate::guard::{self, Watched};
 
 /// Chooses a crash point in a process that was built with them: its name, or `NAME@N` for the Nth time that
-/// the process comes by.
+/// the process comes by; either with `=stop` behind it to stand still there instead of dying.
 pub const CRASH_VARIABLE: &str = "VOTUM_CRASH_POINT";
 
 /// Which build of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Build {
-    /// As it is released: no crash points. What stands beside the tests is always that: builds with crash
-    /// points are moved away as soon as they are made (`tests/scripts/build-with-crash-points`).
+    /// As it is released: no crash points. From `target/plain`.
     Plain,
     /// With crash points, from `target/crash-points`.
     CrashPoints,
@@ -34,12 +33,12 @@ pub enum Build {
 /// `VOTUM_ALLOW_STALE` to go on all the same.
 pub fn program(build: Build, name: &str) -> anyhow::Result<PathBuf> {
     let profile = profile_directory()?;
-    let path = match build {
-        Build::Plain => profile.join(name),
-        Build::CrashPoints => {
-            profile.parent().context("no target directory")?.join("crash-points").join(name)
-        }
+    // Not what cargo puts beside the tests: that is the one or the other, and may be half written.
+    let folder = match build {
+        Build::Plain => "plain",
+        Build::CrashPoints => "crash-points",
     };
+    let path = profile.parent().context("no target directory")?.join(folder).join(name);
     let built = std::fs::metadata(&path)
         .and_then(|found| found.modified())
         .with_context(|| format!("{} is not built: run `make binaries`", path.display()))?;
@@ -185,10 +184,28 @@ impl Process {
     /// # Errors
     /// When it goes on, or ended in another way: then with the end of its log.
     pub async fn wait_crash(&self) -> anyhow::Result<()> {
-        let status = self.wait_exit().await?;
+        self.was_killed(self.wait_exit().await?)
+    }
+
+    /// Whether it has been killed since the last look: by a crash point, where nobody else kills it.
+    ///
+    /// # Errors
+    /// When it ended in another way: with the end of its log.
+    pub fn has_crashed(&self) -> anyhow::Result<bool> {
+        self.reap()?.map(|status| self.was_killed(status)).transpose().map(|killed| killed.is_some())
+    }
+
+    fn was_killed(&self, status: ExitStatus) -> anyhow::Result<()> {
         let killed = status.signal() == Some(Signal::KILL.as_raw());
         ensure!(killed, "{} ended with {status}, not at its crash point:\n{}", self.name, self.log_tail());
         Ok(())
+    }
+
+    /// Whether it stands still at a crash point that was chosen with `=stop`.
+    pub fn is_stopped(&self) -> bool {
+        let status = self.pid().and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok());
+        status
+            .is_some_and(|status| status.lines().any(|line| line.starts_with("State:") && line.contains('T')))
     }
 
     /// Whether it runs at this moment.
