@@ -125,6 +125,10 @@ impl Driver {
     /// Somebody has seen more of this log than it holds: what rests on absence stops until an operator has
     /// looked; commits that are known go on being delivered.
     fn now_stale(&mut self, proof: &str) {
+        // The first proof stands: each agent brings its own again with every hello, in other words.
+        if self.stale.is_some() {
+            return;
+        }
         self.alarms.raise(
             STALE,
             "",
@@ -136,9 +140,7 @@ impl Driver {
         );
         // The agents keep the proof: this life may end, and the next one must not take the log for whole.
         self.settings.durable.withhold();
-        if self.stale.is_none() {
-            self.stale = Some(proof.to_owned());
-        }
+        self.stale = Some(proof.to_owned());
     }
 
     fn order_what_is_owed(&mut self, participant: &ParticipantName, instance: u64) {
