@@ -3,6 +3,7 @@
 mod install;
 mod server;
 mod shared;
+mod standstill;
 
 pub use server::{Options, ROLE, Server};
 pub use shared::{fresh_database, shared};

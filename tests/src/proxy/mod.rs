@@ -76,6 +76,11 @@ impl Network {
         }
     }
 
+    /// Forgets the faults that have happened.
+    pub fn forget(&self) {
+        self.wires.values().for_each(|wire| wire.forget());
+    }
+
     /// Where clients reach the coordinator through the network.
     ///
     /// # Errors

@@ -58,7 +58,8 @@ impl Socket {
     async fn close(mut self) {
         let (mut reader, mut writer) = self.split();
         let _ = writer.shutdown().await;
-        let drain = async { while matches!(reader.read(&mut [0; 4096]).await, Ok(1..)) {} };
+        let mut buffer = vec![0; 4 << 10];
+        let drain = async { while matches!(reader.read(&mut buffer).await, Ok(1..)) {} };
         let _ = Seams::production().clock.timeout(CLOSING, drain).await;
     }
 }

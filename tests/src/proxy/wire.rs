@@ -22,7 +22,7 @@ pub struct Wire {
 #[derive(Debug, Default)]
 struct State {
     armed: Vec<Armed>,
-    /// At which messages faults have happened, since it was last disarmed.
+    /// At which messages faults have happened, since the last [`Wire::forget`].
     sprung: Vec<Message>,
     /// What lasts, and in the direction of which message it began.
     lasting: Option<(Fault, Direction)>,
@@ -92,11 +92,14 @@ impl Wire {
         });
     }
 
-    /// Forgets the faults that are armed, and those that have happened.
+    /// Forgets the faults that are armed.
     pub fn disarm(&self) {
-        let mut state = self.lock();
-        state.armed.clear();
-        state.sprung.clear();
+        self.lock().armed.clear();
+    }
+
+    /// Forgets the faults that have happened: [`Wire::until_sprung`] waits for the next.
+    pub fn forget(&self) {
+        self.lock().sprung.clear();
     }
 
     /// How often a message has come by, also those that were lost.

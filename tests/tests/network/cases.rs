@@ -17,6 +17,8 @@ pub enum Heal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Case {
     pub message: Message,
+    /// How many of these messages of the transaction pass before.
+    pub skip: u64,
     pub fault: Fault,
     pub heal: Heal,
     /// How many banks the transaction writes to.
@@ -29,7 +31,8 @@ impl fmt::Display for Case {
             Heal::Soon => "soon",
             Heal::Late => "late",
         };
-        write!(f, "{} at {} ({}), healed {heal}", self.fault, self.message, self.message.link())
+        let which = if self.skip == 0 { "" } else { "second " };
+        write!(f, "{} at {which}{} ({}), healed {heal}", self.fault, self.message, self.message.link())
     }
 }
 
@@ -37,10 +40,22 @@ impl fmt::Display for Case {
 const THREE: usize = 4;
 
 fn case(place: usize, message: Message, fault: Fault, heal: Heal) -> Case {
-    Case { message, fault, heal, banks: if place % THREE == 0 { 3 } else { 2 } }
+    Case { message, skip: 0, fault, heal, banks: if place.is_multiple_of(THREE) { 3 } else { 2 } }
 }
 
-/// Every fault at every message; those that last, healed soon and late.
+/// Whether it comes by twice at a bank: for the statement that opens the session, and for one that goes on in it.
+fn comes_twice(message: Message) -> bool {
+    matches!(
+        message,
+        Message::Execute
+            | Message::Started
+            | Message::Finished
+            | Message::SqlStatement
+            | Message::SqlStatementDone
+    )
+}
+
+/// Every fault at every message; those that last, healed soon and late; at statements also at the second.
 pub fn all() -> Vec<Case> {
     let faults = Fault::ALL.into_iter().flat_map(|fault| {
         let late = fault.lasts().then_some((fault, Heal::Late));
@@ -48,7 +63,11 @@ pub fn all() -> Vec<Case> {
     });
     let faults = Vec::from_iter(faults);
     let pairs = Message::ALL.iter().flat_map(|message| faults.iter().map(move |fault| (*message, *fault)));
-    pairs.enumerate().map(|(place, (message, (fault, heal)))| case(place, message, fault, heal)).collect()
+    let cases = pairs.enumerate().map(|(place, (message, (fault, heal)))| case(place, message, fault, heal));
+    let cases = Vec::from_iter(cases);
+    let again = cases.iter().filter(|case| comes_twice(case.message)).map(|case| Case { skip: 1, ..*case });
+    let again = Vec::from_iter(again);
+    [cases, again].concat()
 }
 
 /// Each message of a link with two faults, so that every fault is met on every link that has five messages.
@@ -58,7 +77,10 @@ pub fn some(link: Link) -> Vec<Case> {
         |place: usize| [place, place + Fault::ALL.len() / 2].map(|at| Fault::ALL[at % Fault::ALL.len()]);
     messages
         .enumerate()
-        .flat_map(|(place, message)| faults(place).map(|fault| case(place, *message, fault, Heal::Soon)))
+        .flat_map(|(place, message)| {
+            let [one, other] = faults(place).map(|fault| case(place, *message, fault, Heal::Soon));
+            [one, Case { skip: u64::from(comes_twice(*message)), ..other }]
+        })
         .collect()
 }
 

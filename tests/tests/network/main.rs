@@ -2,18 +2,21 @@
 //! told is true, nothing is left behind, and who did not touch the faulty link went on. I1, I4, I5, I6, I13, I15
 //! after each case.
 //!
-//! `make matrix` tries every fault at every message. `VOTUM_NETWORK_CASE` set to a part of a case's name, as it
+//! `make matrix` tries every fault at every message. `VOTUM_MATRIX_ONLY` set to a part of a case's name, as it
 //! is printed, tries only such cases.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
 #![allow(missing_docs, unreachable_pub)]
 #![cfg(test)] // clippy then lets helpers fail as tests do
 
+mod breaks;
 mod cases;
 mod contract;
 mod matrix;
 mod scripts;
 mod site;
+mod standstill;
+mod successor;
 
 use votum_tests::proxy::Link;
 
@@ -52,6 +55,6 @@ async fn a_network_that_is_healed_after_every_timeout_has_passed_leaves_nothing_
 
 #[tokio::test]
 #[ignore = "make matrix"]
-async fn every_fault_at_every_message() {
+async fn network_matrix() {
     try_all(cases::all(), ALL_SITES).await;
 }

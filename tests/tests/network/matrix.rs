@@ -10,7 +10,7 @@ use crate::cases::Case;
 use crate::site::{Became, Site};
 
 /// Set to a part of a case's name to try only such cases.
-const ONLY: &str = "VOTUM_NETWORK_CASE";
+const ONLY: &str = "VOTUM_MATRIX_ONLY";
 
 /// Tries cases on `sites` installations at the same time, each on the next that is free. One on which a case
 /// failed is not used again.

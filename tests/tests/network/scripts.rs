@@ -1,7 +1,5 @@
 //! How each message is made to come by.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -10,14 +8,13 @@ use votum_client::{Begin, Error, Outcome};
 use votum_proto::v1;
 use votum_tests::eventually::{Found, eventually};
 use votum_tests::gate;
-use votum_tests::process::{Build, Process, program};
 use votum_tests::proxy::{Fault, Link, Message, Wire};
 use votum_tests::scene::{A, B, C};
 use votum_tests::teller::{Leg, Teller, told, work};
-use votum_tests::world::World;
 
 use crate::cases::Case;
 use crate::site::Site;
+use crate::successor::Second;
 
 /// A course of calls in which a message comes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,7 +194,7 @@ impl Play<'_> {
     }
 
     fn arm(&self) -> anyhow::Result<()> {
-        self.wire(self.case.message.link())?.arm(self.case.message, self.case.fault);
+        self.wire(self.case.message.link())?.arm_after(self.case.skip, self.case.message, self.case.fault);
         Ok(())
     }
 
@@ -373,58 +370,11 @@ impl Play<'_> {
         world.coordinator.freeze()?;
         let second = Second::start(world)?;
         self.arm()?;
-        second.until_refuses_others(world).await?;
+        second.until_accepted(world).await?;
+        self.site.note("the successor is accepted");
         world.coordinator.thaw()?;
-        self.wire(Link::CoordinatorAgent)?.until_sprung(Message::Refusal).await?;
         let answer = self.client.commit(tx, self.name).await;
-        world.coordinator.kill9()?;
-        second.process.kill9()?;
-        std::fs::remove_dir_all(world.log_directory())?;
-        std::fs::rename(&second.log, world.log_directory())?;
-        world.coordinator.start(None)?;
+        second.hand_over(world)?;
         Ok(Some(answer))
     }
-}
-
-/// A coordinator on a copy of the world's log.
-struct Second {
-    process: Process,
-    log: std::path::PathBuf,
-}
-
-impl Second {
-    fn start(world: &World) -> anyhow::Result<Self> {
-        let log = world.dir().join("copied");
-        copy(world.log_directory(), &log)?;
-        let socket = world.dir().join("second.sock");
-        let config = std::fs::read_to_string(world.config_file())?
-            .replace(&world.address().to_string(), &format!("unix:{}", socket.display()))
-            .replace(&world.log_directory().display().to_string(), &log.display().to_string());
-        let file = world.dir().join("second.toml");
-        std::fs::write(&file, config)?;
-        let arguments = ["--config", &file.display().to_string()];
-        let output = world.dir().join("second.log");
-        let process =
-            Process::new("second", program(Build::CrashPoints, "votum-coordinator")?, &arguments, output);
-        process.start(None)?;
-        Ok(Self { process, log })
-    }
-
-    /// Waits until every agent has accepted it.
-    async fn until_refuses_others(&self, world: &World) -> anyhow::Result<()> {
-        let banks = world.banks.len();
-        eventually("the successor is accepted by every agent", async || {
-            let output = std::fs::read_to_string(self.process.log())?;
-            let connected = output.matches("connected to the agent").count();
-            let not = output.matches("not connected to the agent").count();
-            Ok(if connected - not >= banks { Found::Yes(()) } else { Found::NotYet(self.process.log_tail()) })
-        })
-        .await
-    }
-}
-
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status()?;
-    ensure!(copied.success(), "the log cannot be copied");
-    Ok(())
 }

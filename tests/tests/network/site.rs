@@ -1,6 +1,6 @@
 //! One installation on which cases are tried, one after the other, and the judgement after each.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{anyhow, ensure};
@@ -12,13 +12,13 @@ use votum_tests::ledger::Ledger;
 use votum_tests::proxy::Message;
 use votum_tests::scene::{A, B, C};
 use votum_tests::teller::{Leg, Teller, work};
-use votum_tests::world::World;
+use votum_tests::world::{Builder, World};
 
 use crate::cases::{Case, Heal};
 use crate::scripts::{Play, script};
 
 /// Longer than every timeout but one: pings and their answers, questions to a database, whatever a client waits.
-const LATE: Duration = Duration::from_secs(24);
+pub const LATE: Duration = Duration::from_secs(24);
 /// Longer than a coordinator waits for the answer to its hello.
 const AFTER_HELLO: Duration = Duration::from_secs(34);
 /// How long a case may take beyond that: it bounds a failure.
@@ -39,14 +39,21 @@ pub struct Site {
     pub world: World,
     pub ledger: Arc<Ledger>,
     /// Reaches the coordinator past the network.
-    others: Teller,
+    pub others: Teller,
     played: usize,
+    /// What has been done in the present case, for when it fails.
+    notes: Mutex<Vec<String>>,
 }
 
 impl Site {
     /// Three banks, and timeouts that pass soon.
     pub async fn open() -> anyhow::Result<Self> {
-        let world = World::builder()
+        Self::open_with(World::builder()).await
+    }
+
+    /// The same, made in a particular way.
+    pub async fn open_with(builder: Builder) -> anyhow::Result<Self> {
+        let world = builder
             .banks(3)
             .accounts(4, 1_000_000)
             .proxied()
@@ -59,7 +66,7 @@ impl Site {
         }
         let ledger = Arc::new(Ledger::new());
         let others = Teller::connect(&world, &ledger).await?;
-        Ok(Self { world, ledger, others, played: 0 })
+        Ok(Self { world, ledger, others, played: 0, notes: Mutex::default() })
     }
 
     /// Tries one case: the transaction, others beside it, the healing, the judgement.
@@ -68,6 +75,7 @@ impl Site {
     /// What was not as it must be.
     pub async fn try_case(&mut self, case: Case) -> anyhow::Result<Became> {
         self.played += 1;
+        self.notes.lock().unwrap().clear();
         let name = format!("case {}", self.played);
         let limit = LATE + PATIENCE;
         let clock = Seams::production().clock;
@@ -79,6 +87,7 @@ impl Site {
     }
 
     async fn whole(&self, case: Case, name: &str) -> anyhow::Result<Became> {
+        self.world.network()?.forget();
         let client = self.client(case.heal).await?;
         let timeout = match (case.heal, case.message) {
             (_, Message::Cancel) => Duration::from_secs(2),
@@ -87,6 +96,7 @@ impl Site {
         };
         let play = Play { site: self, case, name, client: &client, timeout };
         let (answer, ()) = try_join(play.play(), self.meanwhile(case, name)).await?;
+        self.note(&format!("the client was told {answer:?}"));
         self.world.network()?.heal();
         if case.fault.is_lossless() && case.heal == Heal::Soon && script(case.message).commits() {
             ensure!(
@@ -95,6 +105,7 @@ impl Site {
             );
         }
         self.works_again(&client, name).await?;
+        self.note("everybody is heard, and money moves everywhere");
         let became = self.became(name).await?;
         self.agrees(answer.as_ref(), became)?;
         self.world.check(&self.ledger).await?;
@@ -102,7 +113,7 @@ impl Site {
     }
 
     /// A client that reaches the coordinator through the network.
-    async fn client(&self, heal: Heal) -> anyhow::Result<Teller> {
+    pub async fn client(&self, heal: Heal) -> anyhow::Result<Teller> {
         let options = match heal {
             Heal::Soon => Votum::options(),
             Heal::Late => {
@@ -124,6 +135,7 @@ impl Site {
         work(&tx, &early, &legs).await?;
         wire.until_sprung(case.message).await?;
         let sprung = clock.now();
+        self.note("the fault has happened");
         // Where the coordinator itself stands still, nobody goes on until it does.
         if case.message != Message::Refusal {
             goes_on(&self.others.commit(tx, &early).await)?;
@@ -134,11 +146,12 @@ impl Site {
             clock.sleep_until(sprung.after(if is_hello { AFTER_HELLO } else { LATE })).await;
         }
         self.world.network()?.heal();
+        self.note("healed");
         Ok(())
     }
 
     /// Once it is healed everybody is heard, no alarm lasts, and the same client moves money everywhere.
-    async fn works_again(&self, client: &Teller, name: &str) -> anyhow::Result<()> {
+    pub async fn works_again(&self, client: &Teller, name: &str) -> anyhow::Result<()> {
         self.world
             .until_status("every agent is heard and no alarm lasts", |status| {
                 status.alarms.is_empty()
@@ -160,7 +173,7 @@ impl Site {
     }
 
     /// What became of the transaction, as the coordinator says at last.
-    async fn became(&self, name: &str) -> anyhow::Result<Became> {
+    pub async fn became(&self, name: &str) -> anyhow::Result<Became> {
         let Some(gtid) = self.ledger.transfers().get(name).and_then(|transfer| transfer.gtid.clone()) else {
             return Ok(Became::NeverBegun);
         };
@@ -200,12 +213,28 @@ impl Site {
         Ok(())
     }
 
-    fn transcript(&self) -> String {
-        let agents = self.world.banks.iter().map(|bank| &bank.agent);
-        let processes = std::iter::once(&self.world.coordinator).chain(agents);
-        let tails = processes.map(|process| format!("{}:\n{}\n", process.name(), process.log_tail()));
-        tails.collect()
+    /// Notes that something is done now.
+    pub fn note(&self, what: &str) {
+        let now = humantime(Seams::production().clock.wall());
+        self.notes.lock().unwrap().push(format!("{now} {what}"));
     }
+
+    /// What was done, and the end of every process's output.
+    fn transcript(&self) -> String {
+        let mut text = format!("done:\n{}\n", self.notes.lock().unwrap().join("\n"));
+        let files = std::fs::read_dir(self.world.dir()).unwrap();
+        for file in files.flatten().filter(|file| file.path().extension().is_some_and(|kind| kind == "log")) {
+            text += &format!("{}:\n{}\n", file.path().display(), votum_tests::tail(&file.path(), 40));
+        }
+        text
+    }
+}
+
+/// Seconds of the day, as in the processes' output.
+fn humantime(at: std::time::SystemTime) -> String {
+    let since = at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let (day, millis) = (since.as_secs() % 86_400, since.subsec_millis());
+    format!("{:02}:{:02}:{:02}.{millis:03}", day / 3600, day / 60 % 60, day % 60)
 }
 
 fn goes_on(answer: &Result<Outcome, Error>) -> anyhow::Result<()> {
