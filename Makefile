@@ -76,6 +76,11 @@ run-tests:
 	$(call step,tests)
 	@tests/scripts/to-the-end cargo test --workspace --no-fail-fast
 
+.PHONY: history
+history: setup binaries ## Judge random transactions under kills and cuts, for MINUTES=30; SEED=n for one round again
+	$(call step,running and judging)
+	@tests/scripts/to-the-end $(TARGET)/debug/history --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
+
 .PHONY: test-postgres-versions
 test-postgres-versions: setup binaries ## Run the tests that meet a database on every PostgreSQL that can be had
 	@tests/scripts/test-postgres-versions $(PG)

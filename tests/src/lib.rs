@@ -8,6 +8,7 @@ pub mod eventually;
 pub mod expect;
 pub mod gate;
 pub mod guard;
+pub mod history;
 pub mod inspect;
 pub mod invariants;
 pub mod ledger;
