@@ -178,6 +178,8 @@ impl Server {
     async fn stop_by(&self, signal: Signal) -> anyhow::Result<()> {
         if let Some(running) = self.lock().as_ref() {
             send(&running.child, signal)?;
+            // One that stands still hears nothing else.
+            send(&running.child, Signal::CONT)?;
         }
         eventually("PostgreSQL has ended", async || match self.reap()? {
             Some(status) => Ok(Found::Yes(status)),
@@ -300,6 +302,7 @@ impl Drop for Server {
         if let Some(mut running) = self.lock().take() {
             // SIGQUIT takes PostgreSQL at most five seconds, after which it kills its children itself.
             let _ = send(&running.child, Signal::QUIT);
+            let _ = send(&running.child, Signal::CONT);
             let _ = running.child.wait();
         }
     }
