@@ -44,7 +44,7 @@ bench: setup ## Measure Votum against a client without a coordinator (about six 
 	@tests/scripts/to-the-end $(TARGET)/release/votum-bench --json $(TARGET)/bench.json $(BENCH)
 
 .PHONY: test
-test: setup python format lint docs binaries run-tests ## Everything that must hold before a change is accepted
+test: setup python format lint docs binaries run-tests model-in-bounds ## Everything that must hold before a change is accepted
 	$(call step,all passed)
 
 .PHONY: format
@@ -84,3 +84,14 @@ history: setup binaries ## Judge random transactions under kills and cuts, for M
 .PHONY: test-postgres-versions
 test-postgres-versions: setup binaries ## Run the tests that meet a database on every PostgreSQL that can be had
 	@tests/scripts/test-postgres-versions $(PG)
+
+.PHONY: model-in-bounds
+model-in-bounds: setup ## Explore the protocol's model within small bounds, and demand its canaries
+	$(call step,exploring the model)
+	cargo test --profile proof -p votum-tests --test model -- --ignored near --nocapture --test-threads 1
+	cargo test --profile proof -p votum-tests --features canaries --test model -- --nocapture
+
+.PHONY: model
+model: setup ## Explore the protocol's model within larger bounds, with progress
+	$(call step,exploring the model)
+	cargo test --profile proof -p votum-tests --test model -- --ignored far --nocapture --test-threads 1
