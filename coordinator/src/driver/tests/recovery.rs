@@ -384,3 +384,23 @@ async fn r16_a_resolution_that_a_listing_had_carried_out_is_answered_by_that_and
     world.force().await;
     assert_eq!(world.told().await, "");
 }
+
+/// I14: nothing is asked for first, and no order waits for another one's answer.
+#[tokio::test]
+async fn r1_i14_a_hundred_thousand_branches_in_doubt_are_ordered_as_soon_as_their_agent_is_there() {
+    let mut world = World::with_owed((1..=50_000).map(|seq| owed_commit(6, seq)).collect());
+    world.connect(World::hello()).await;
+    let told = world.told().await;
+    assert!(told.split(' ').take(100_000).all(|order| order.starts_with("commit@")), "commits go first");
+    assert_eq!(told.matches("commit@").count(), 100_000);
+    let undelivered = world.driver.ask(Request::Status).await.unwrap().undelivered;
+    assert_eq!(undelivered, 50_000);
+    for seq in 1..=50_000 {
+        for (branch, participant) in [(0, "a"), (1, "b")] {
+            world.agent_ended(&gid(6, seq, branch), participant, true);
+        }
+    }
+    world.settle().await;
+    world.force().await;
+    assert_eq!(world.driver.ask(Request::Status).await.unwrap().undelivered, 0);
+}

@@ -267,6 +267,12 @@ impl World {
     }
 
     pub(super) async fn agent_has(&mut self, gid: &Gid, participant: &str, was_commit: bool) {
+        self.agent_ended(gid, participant, was_commit);
+        self.settle().await;
+    }
+
+    /// The same; the driver takes it when it comes to it.
+    pub(super) fn agent_ended(&self, gid: &Gid, participant: &str, was_commit: bool) {
         let end = v1::BranchEnd {
             gtid: gid.gtid.to_string(),
             participant: participant.into(),
@@ -274,7 +280,9 @@ impl World {
             was_commit,
             kind: Some(v1::branch_end::Kind::Done(v1::Done {})),
         };
-        self.agent_says(v1::agent_message::Kind::BranchEnd(end)).await;
+        let messages = vec![v1::AgentMessage { kind: Some(v1::agent_message::Kind::BranchEnd(end)) }];
+        let event = LinkEvent::Frame { agent: 0, generation: self.generation, messages };
+        self.link_events.send(event).unwrap();
     }
 
     /// Everything that was appended reaches the disk.
