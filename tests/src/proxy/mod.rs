@@ -14,6 +14,8 @@ mod message;
 mod piece;
 mod postgres;
 mod relay;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::collections::BTreeMap;

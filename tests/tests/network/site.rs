@@ -131,13 +131,17 @@ impl Site {
         let wire = self.world.network()?.wire(case.message.link(), 0)?;
         let (early, later) = (format!("{name}, early"), format!("{name}, later"));
         let legs = [Leg { bank: B, account: 2, amount: -1 }, Leg { bank: C, account: 2, amount: 1 }];
-        let tx = self.others.open(&early, &legs).await?;
-        work(&tx, &early, &legs).await?;
+        // Where the coordinator itself stands still, and its successor ends what was open, nobody goes on.
+        let mut under_way = None;
+        if case.message != Message::Refusal {
+            let tx = self.others.open(&early, &legs).await?;
+            work(&tx, &early, &legs).await?;
+            under_way = Some(tx);
+        }
         wire.until_sprung(case.message).await?;
         let sprung = clock.now();
         self.note("the fault has happened");
-        // Where the coordinator itself stands still, nobody goes on until it does.
-        if case.message != Message::Refusal {
+        if let Some(tx) = under_way {
             goes_on(&self.others.commit(tx, &early).await)?;
             goes_on(&self.others.transfer(&later, &legs).await)?;
         }
