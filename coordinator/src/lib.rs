@@ -1,5 +1,8 @@
 //! The coordinator: protocol, decision log, driver, transport, gRPC server.
 
+#[cfg(test)]
+#[path = "../../tests/fuzz/bounded.rs"]
+mod bounded;
 pub mod config;
 pub mod crash;
 pub mod driver;

@@ -102,6 +102,7 @@ impl fmt::Display for Epoch {
 /// 24 random bits drawn with an epoch: tells two lives of one epoch number apart, which only a copied or
 /// rolled-back log can produce. Printed as six hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u32")]
 pub struct Incarnation(u32);
 
 impl Incarnation {
@@ -116,6 +117,15 @@ impl Incarnation {
     /// The 24 bits.
     pub fn get(self) -> u32 {
         self.0
+    }
+}
+
+impl TryFrom<u32> for Incarnation {
+    type Error = NameError;
+    fn try_from(bits: u32) -> Result<Self, NameError> {
+        let incarnation = Self::from_low_bits(bits);
+        let error = || NameError::new("incarnation", &format!("{bits:x}"), "24 bits");
+        if incarnation.0 == bits { Ok(incarnation) } else { Err(error()) }
     }
 }
 

@@ -35,6 +35,10 @@ pub(super) const HEADER: usize = 64;
 /// Sizes of files are counted in these.
 pub(super) const PAGE: u64 = 4096;
 
+/// No log comes as far as this, in positions, epochs or milliseconds: numbers beyond are not what we wrote, and
+/// below it no sum overflows.
+pub(super) const MOST: u64 = 1 << 62;
+
 const MAGIC: [u8; 4] = [0xff, b'V', b'T', 0xfe];
 const VERSION: u8 = 1;
 const CLOSING: u8 = 1;
@@ -148,6 +152,10 @@ fn header_at(half: &[u8], offset: u64) -> Option<(u8, Header, u64)> {
         previous: u32_at(bytes, 52)?,
         checksum: u32_at(bytes, 56)?,
     };
+    let [epoch, position, running] = [header.life.epoch.0, header.first_position, header.running_ms];
+    if [epoch, position, running].iter().any(|number| *number > MOST) {
+        return None;
+    }
     Some((*bytes.get(4)?, header, (start + HEADER) as u64))
 }
 

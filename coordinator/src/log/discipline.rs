@@ -8,6 +8,7 @@ use votum_proto::canary::{Canary, sings};
 use votum_proto::names::{CoordinatorId, Epoch, Incarnation, Life, ParticipantName};
 
 use super::archive::Archive;
+use super::batch;
 use super::config::Limits;
 use super::disk::{Disk, DiskError};
 use super::image::Image;
@@ -92,6 +93,10 @@ impl<D: Disk, S: Store> Core<D, S> {
         }
         let newest = image.newest_life().map_or(0, |life| life.epoch.0);
         let step = u64::from(newest == 0 || !sings(Canary::ReuseEpoch));
+        if newest > batch::MOST {
+            let found = format!("it speaks of epoch {newest}, and no log comes that far");
+            return Err(Refusal::new(RefusalKind::Damaged, journal.path(), found).at(0));
+        }
         let life = Life { epoch: Epoch(newest.max(epoch_above).saturating_add(step)), incarnation };
         let Recovered { mut kept, running_ms, warnings } = recovered;
         let mut core = Self {

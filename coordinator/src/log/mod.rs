@@ -13,6 +13,8 @@ mod desk;
 pub mod discipline;
 pub mod disk;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod half;
 pub mod history;
 pub mod image;

@@ -99,7 +99,7 @@ fn chain_of(bytes: &[u8], views: &[(PathBuf, Vec<u8>)]) -> Vec<u64> {
     if leads_up_or_newest { view.chain.iter().map(|(offset, _)| *offset).collect() } else { Vec::new() }
 }
 
-fn in_half(
+pub(super) fn in_half(
     path: &Path,
     bytes: &[u8],
     chain: &[u64],

@@ -3,6 +3,8 @@
 
 pub mod coordinator;
 pub mod errors;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod health;
 pub mod operator;
 pub mod outcome;

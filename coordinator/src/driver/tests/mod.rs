@@ -1,5 +1,6 @@
 //! The driver against a log and an agent in the test's hand.
 
+mod frames;
 mod live;
 mod lookups;
 mod recovery;

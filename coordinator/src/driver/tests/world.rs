@@ -245,7 +245,10 @@ impl World {
     }
 
     pub(super) async fn agent_says(&mut self, kind: v1::agent_message::Kind) {
-        let messages = vec![v1::AgentMessage { kind: Some(kind) }];
+        self.agent_sends(vec![v1::AgentMessage { kind: Some(kind) }]).await;
+    }
+
+    pub(super) async fn agent_sends(&mut self, messages: Vec<v1::AgentMessage>) {
         let event = LinkEvent::Frame { agent: 0, generation: self.generation, messages };
         self.link_events.send(event).unwrap();
         self.settle().await;

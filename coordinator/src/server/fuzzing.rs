@@ -1,0 +1,142 @@
+//! What must hold of requests that anybody may send. Fuzz targets call this, and so does a bounded run with
+//! every test; in a build for use it is not there.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // a failure is what is looked for
+
+use prost::Message;
+use votum_proto::v1;
+
+use super::translate;
+use crate::config::Limits;
+use crate::driver::request::RequestError;
+use crate::log::codec;
+use crate::protocol::record::{Begun, Decided, Decision, KeyRecord, MAX_BRANCHES, PreparedBranch, Record};
+
+/// A request is refused in words, or what it asks for fits in the log's records.
+///
+/// The first byte says which kind of request the rest is.
+pub fn request(bytes: &[u8]) {
+    let [kind, rest @ ..] = bytes else { return };
+    match kind % 4 {
+        0 => begin(rest),
+        1 => commit(rest),
+        2 => resolve(rest),
+        _ => {
+            if let Ok(request) = v1::ListInDoubtRequest::decode(rest) {
+                let _ = judged(translate::in_doubt(&request));
+            }
+        }
+    }
+}
+
+fn judged<T>(translated: Result<T, RequestError>) -> Option<T> {
+    match translated {
+        Ok(request) => Some(request),
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            None
+        }
+    }
+}
+
+fn begin(bytes: &[u8]) {
+    let Ok(request) = v1::BeginRequest::decode(bytes) else { return };
+    let limits = Limits::default();
+    let Some(begin) = judged(translate::begin(request.clone(), &limits)) else { return };
+    assert_eq!(begin.timeout, limits.timeout(request.timeout_ms));
+    let gtid: votum_proto::names::Gtid =
+        "abcdefghijklmnop-18446744073709551615-3f9ac2-18446744073709551615".parse().unwrap();
+    let begun =
+        Begun { gtid: gtid.clone(), label: begin.label.clone(), client: begin.client, timeout_ms: u64::MAX };
+    codec::encode(&Record::Begun(begun)).unwrap();
+    let key = begin.key.unwrap_or(KeyRecord {
+        client: String::new(),
+        key: String::new(),
+        request_hash: [0xff; 32],
+    });
+    codec::encode(&Record::Decided(largest(gtid, begin.label, key))).unwrap();
+}
+
+/// The decision over as many branches as there may be, each as large as it may be.
+fn largest(gtid: votum_proto::names::Gtid, label: String, key: KeyRecord) -> Decided {
+    let branch = |number| PreparedBranch {
+        number,
+        participant: "p".repeat(63).parse().unwrap(),
+        xid8: u64::MAX,
+        system_identifier: u64::MAX,
+        timeline: u32::MAX,
+        marker: true,
+    };
+    let branches = u16::try_from(MAX_BRANCHES).unwrap();
+    Decided {
+        gtid,
+        decision: Decision::Commit,
+        branches_named: branches,
+        branches: (0..branches).map(branch).collect(),
+        key: Some(key),
+        label,
+    }
+}
+
+fn commit(bytes: &[u8]) {
+    let Ok(request) = v1::CommitRequest::decode(bytes) else { return };
+    let gtid = request.gtid.clone();
+    let Some(commit) = judged(translate::commit(request)) else { return };
+    assert_eq!(commit.gtid.to_string(), gtid);
+    assert!(commit.branches.len() <= MAX_BRANCHES);
+    for (at, branch) in commit.branches.iter().enumerate() {
+        assert!(commit.branches[at + 1..].iter().all(|other| other.participant != branch.participant));
+    }
+}
+
+fn resolve(bytes: &[u8]) {
+    let Ok(request) = v1::ResolveRequest::decode(bytes) else { return };
+    let gid = request.gid.clone();
+    let Some(resolve) = judged(translate::resolve(request)) else { return };
+    assert_eq!(resolve.gid.to_string(), gid);
+    assert!(!resolve.apply || !resolve.operator.is_empty() && !resolve.reason.is_empty());
+}
+
+/// Examples to begin with: one request of each kind.
+pub fn examples() -> Vec<Vec<u8>> {
+    let begin = v1::BeginRequest {
+        timeout_ms: 1_000,
+        idempotency_key: "order-7".into(),
+        client_name: "shop".into(),
+        label: "transfer".into(),
+        ..Default::default()
+    };
+    let claim = |participant: &str| v1::BranchClaim {
+        participant: participant.into(),
+        session: Some(v1::SessionName { agent_instance: 7, counter: 1 }),
+        last_ordinal: 2,
+    };
+    let commit = v1::CommitRequest {
+        gtid: "acme-7-3f9ac2-1042".into(),
+        secret: vec![7; 32],
+        branches: vec![claim("bank-a"), claim("bank-b")],
+        ..Default::default()
+    };
+    let resolve = v1::ResolveRequest {
+        gid: "votum_acme_7_3f9ac2_1042_0_2".into(),
+        participant: "bank-a".into(),
+        action: v1::resolve_request::Action::Commit.into(),
+        operator: "ann".into(),
+        reason: "the log says so".into(),
+        apply: true,
+    };
+    let in_doubt = v1::ListInDoubtRequest { participant: "bank-a".into(), wait_ms: 7 };
+    [begin.encode_to_vec(), commit.encode_to_vec(), resolve.encode_to_vec(), in_doubt.encode_to_vec()]
+        .into_iter()
+        .zip(0u8..)
+        .map(|(bytes, kind)| [vec![kind], bytes].concat())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn any_request_is_refused_in_words_or_fits_in_the_log() {
+        crate::bounded::run("request", 20_000, super::examples(), super::request);
+    }
+}
