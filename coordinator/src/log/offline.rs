@@ -64,8 +64,10 @@ pub(super) struct Copied {
 impl Copied {
     /// Copies, opens and counts the store.
     fn counted(directory: &Path, identity: &Identity, kept: &[Kept]) -> Result<Self, Refusal> {
-        let folder = copy_of(&directory.join(STORE_FOLDER))?;
-        let archive = open_store(folder.path(), CACHE, identity, kept)?;
+        let from = directory.join(STORE_FOLDER);
+        let folder = copy_of(&from)?;
+        let archive = open_store(folder.path(), CACHE, identity, kept)
+            .map_err(|refusal| of_original(refusal, folder.path(), &from))?;
         Ok(Self { archive, _folder: folder })
     }
 }
@@ -81,8 +83,19 @@ pub(super) fn uncounted(directory: &Path) -> Result<(Arc<SledStore>, tempfile::T
     let from = directory.join(STORE_FOLDER);
     let folder = copy_of(&from)?;
     let store = SledStore::open(folder.path(), CACHE)
-        .map_err(|error| Refusal::new(RefusalKind::StoreUnreadable, from, error.0))?;
+        .map_err(|error| Refusal::new(RefusalKind::StoreUnreadable, &from, error.0))
+        .map_err(|refusal| of_original(refusal, folder.path(), &from))?;
     Ok((Arc::new(store), folder))
+}
+
+/// What was found in a copy is true of what was copied, and the copy will be gone when somebody reads of it.
+fn of_original(mut refusal: Refusal, copy: &Path, original: &Path) -> Refusal {
+    if let Ok(within) = refusal.file.strip_prefix(copy) {
+        refusal.file = original.join(within);
+    }
+    let (copy, original) = (copy.display().to_string(), original.display().to_string());
+    refusal.found = refusal.found.replace(&copy, &original);
+    refusal
 }
 
 fn copy_of(from: &Path) -> Result<tempfile::TempDir, Refusal> {

@@ -95,8 +95,9 @@ impl RefusalKind {
             Self::OtherCoordinator => "correct coordinator_id or the directory in the configuration",
             Self::UnknownFormat => "start the version of Votum that wrote this log, or a newer one",
             Self::StoreUnreadable | Self::StoreIncomplete => {
-                "stop the coordinator, keep a copy of the directory, and restore the whole directory from one \
-                 backup; `votumctl log verify` names what is wrong, `votumctl log salvage` lists what is intact"
+                "see that the disk can be read and has room, and start again; if that does not help, stop the \
+                 coordinator, keep a copy of the directory, and restore the whole directory from one backup; \
+                 `votumctl log verify` names what is wrong, `votumctl log salvage` lists what is intact"
             }
         }
     }

@@ -108,11 +108,13 @@ pub(super) const PAGES: &[Page] = &[
         title: "the log's store cannot be opened or read",
         meaning: "Decisions still owed are delivered from the journal. Of everything else absence means \
             nothing, so nothing is presumed aborted and nothing is begun.",
-        cause: "A damaged file of the store: a failing disk, or an incomplete copy.",
+        cause: "A disk without room, or one that failed for a moment; or a damaged file of the store: a \
+            failing disk, or an incomplete copy.",
         safe: "Commits that were decided go on being delivered. No branch is rolled back for want of a \
             record.",
-        remedy: "Stop the coordinator, keep a copy of the directory, and restore the whole directory from one \
-            backup. `votumctl log verify` names what is wrong.",
+        remedy: "See that the disk can be read and has room, and start again. If that does not help, stop the \
+            coordinator, keep a copy of the directory, and restore the whole directory from one backup. \
+            `votumctl log verify` names what is wrong.",
     },
     Page {
         code: "VOTUM-1112",
