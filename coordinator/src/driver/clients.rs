@@ -166,9 +166,9 @@ impl Driver {
             let _ = answer.send(self.lookup(&commit.gtid));
             return;
         };
-        // A repeated Commit only waits: the first one's list stands.
+        // A repeated Commit only waits: the first one's list stands, whoever has left the configuration since.
         if live.transaction.is_active()
-            && let Err(error) = one_name_each(&self.participants, &commit.branches)
+            && let Err(error) = may_be_named(&self.participants, &commit.branches)
         {
             let _ = answer.send(Err(error));
             return;
@@ -189,14 +189,7 @@ impl Driver {
 
     fn check_commit(&self, commit: &Commit) -> Result<(), RequestError> {
         self.check_secret(&commit.gtid, &commit.secret)?;
-        self.refuse_after_doubt()?;
-        match commit.branches.iter().find(|claim| !self.participants.contains_key(&claim.participant)) {
-            Some(unknown) => Err(RequestError::Invalid(format!(
-                "participant {} is not configured at this coordinator",
-                unknown.participant
-            ))),
-            None => Ok(()),
-        }
+        self.refuse_after_doubt()
     }
 
     fn check_rollback(&self, gtid: &Gtid, secret: &[u8]) -> Result<(), RequestError> {
@@ -313,6 +306,20 @@ impl Driver {
             self.flush();
             self.log.close();
         }
+    }
+}
+
+/// Whether a first Commit may name these branches.
+fn may_be_named(
+    participants: &BTreeMap<ParticipantName, Participant>,
+    claims: &[BranchClaim],
+) -> Result<(), RequestError> {
+    match claims.iter().find(|claim| !participants.contains_key(&claim.participant)) {
+        Some(unknown) => Err(RequestError::Invalid(format!(
+            "participant {} is not configured at this coordinator",
+            unknown.participant
+        ))),
+        None => one_name_each(participants, claims),
     }
 }
 

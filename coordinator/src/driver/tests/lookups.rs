@@ -56,3 +56,17 @@ async fn i5_a_repeated_commit_gets_the_same_outcome() {
     assert!(matches!(again.await.unwrap(), Ok(Outcome::Committed { .. })));
     assert_eq!(world.told().await, "commit@a commit@b", "ordered once");
 }
+
+/// A participant may have left the configuration over a restart that the client did not notice.
+#[tokio::test]
+async fn i5_a_repeated_commit_gets_its_outcome_although_a_participant_has_left_the_configuration() {
+    let mut world = World::ready().await;
+    let (begun, _first) = world.deciding(Wait::Decided).await;
+    world.force().await;
+    let again = world.commit_at(&begun, ["a", "gone"], Wait::Decided).await;
+    let outcome = again.await.unwrap();
+    assert!(matches!(outcome, Ok(Outcome::Committed { .. })), "{outcome:?}");
+    let first = world.begin().await.unwrap();
+    let refused = world.commit_at(&first, ["a", "gone"], Wait::Decided).await.await.unwrap();
+    assert!(matches!(&refused, Err(RequestError::Invalid(why)) if why.contains("gone")), "{refused:?}");
+}

@@ -357,6 +357,15 @@ impl World {
         begun: &Begun,
         wait: Wait,
     ) -> tokio::sync::oneshot::Receiver<Result<Outcome, RequestError>> {
+        self.commit_at(begun, ["a", "b"], wait).await
+    }
+
+    pub(super) async fn commit_at(
+        &mut self,
+        begun: &Begun,
+        participants: [&str; 2],
+        wait: Wait,
+    ) -> tokio::sync::oneshot::Receiver<Result<Outcome, RequestError>> {
         let claim = |participant: &str| BranchClaim {
             participant: name(participant),
             session: SessionName { agent_instance: AGENT, counter: 1 },
@@ -365,7 +374,7 @@ impl World {
         let commit = Commit {
             gtid: begun.gtid.clone(),
             secret: begun.secret.clone(),
-            branches: vec![claim("a"), claim("b")],
+            branches: participants.map(claim).into(),
             wait,
         };
         let (answer, answered) = tokio::sync::oneshot::channel();
