@@ -200,8 +200,8 @@ impl Database for Postgres {
     }
 
     async fn open_session(&self) -> Result<Box<dyn Session>, DatabaseError> {
-        let connection = self.connector.connect().await?;
-        Ok(Box::new(PostgresSession::new(connection, self.connector.clone())))
+        let hosted = self.connector.connect_hosted().await?;
+        Ok(Box::new(PostgresSession::new(hosted, self.connector.clone())))
     }
 
     async fn commit_prepared(&self, gid: &Gid, gate: &dyn Gate) -> Result<bool, DatabaseError> {

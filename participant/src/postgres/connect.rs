@@ -1,4 +1,4 @@
-//! Opens connections: their options, TLS, passwords, and a driver that watches for what the server says on
+//! Opens the agent's own connections: their options, TLS, passwords, and a driver that watches for what the server says on
 //! its own account.
 
 use std::path::Path;
@@ -12,21 +12,20 @@ use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use votum_proto::runtime::{BoxFuture, Seams};
 
-use super::failure;
-use super::tls;
+use super::{failure, tls};
 use crate::config::{ConfigProblem, ParticipantConfig, Tls};
-use crate::database::{Aftermath, BackendId, Command, DatabaseError, Policy};
+use crate::database::{Command, DatabaseError};
 
 /// How long the whole of opening a connection may take.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Opens connections to one database.
 #[derive(Clone)]
 pub(super) struct Connector {
-    config: Config,
-    tls: Option<MakeRustlsConnect>,
-    seams: Seams,
-    breaks: watch::Sender<u64>,
+    pub(super) config: Config,
+    pub(super) tls: Option<MakeRustlsConnect>,
+    pub(super) seams: Seams,
+    pub(super) breaks: watch::Sender<u64>,
 }
 
 impl Connector {
@@ -78,14 +77,7 @@ impl Connector {
         };
         match self.seams.clock.timeout(CONNECT_LIMIT, opening).await {
             Ok(opened) => opened,
-            Err(_) => Err(DatabaseError {
-                policy: Policy::Retry,
-                aftermath: Aftermath::Broken,
-                sqlstate: String::new(),
-                message: format!("the server did not let us in within {} s", CONNECT_LIMIT.as_secs()),
-                retryable: true,
-                sql: None,
-            }),
+            Err(_) => Err(super::hosted::no_answer()),
         }
     }
 
@@ -97,7 +89,7 @@ impl Connector {
         let failed = |error| failure(Command::Connect, &error);
         let (client, mut connection) = self.config.connect(tls).await.map_err(failed)?;
         let version = connection.parameter("server_version").and_then(major_version).unwrap_or(0);
-        let signs = Arc::new(Signs { closed: watch::Sender::new(false), unreplicated: AtomicU64::new(0) });
+        let signs = Arc::new(Signs { unreplicated: AtomicU64::new(0) });
         let (watcher, breaks) = (Arc::clone(&signs), self.breaks.clone());
         self.seams.spawn(async move {
             let ended = loop {
@@ -108,35 +100,12 @@ impl Connector {
                     None => break None,
                 }
             };
-            watcher.closed.send_replace(true);
             if let Some(error) = ended {
                 tracing::warn!(%error, "a connection to the database broke");
                 breaks.send_modify(|count| *count += 1);
             }
         });
-        let row = client
-            .simple_query(
-                "SELECT pid, (pg_catalog.date_part('epoch', backend_start) * 1000000)::bigint \
-                 FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()",
-            )
-            .await
-            .map_err(failed)?;
-        let backend = super::first_row(&row)
-            .and_then(|row| {
-                let started: i64 = row.get(1)?.parse().ok()?;
-                Some(BackendId { pid: row.get(0)?.parse().ok()?, started: started.to_string() })
-            })
-            .ok_or_else(|| super::unexpected(Command::Connect, "no row of pg_stat_activity is our own"))?;
-        Ok(Connection { client, signs, backend, version })
-    }
-
-    /// Sends a cancel request, which is a connection of its own.
-    pub(super) async fn cancel(&self, token: &tokio_postgres::CancelToken) -> Result<(), DatabaseError> {
-        let failed = |error| failure(Command::Connect, &error);
-        match &self.tls {
-            None => token.cancel_query(NoTls).await.map_err(failed),
-            Some(tls) => token.cancel_query(tls.clone()).await.map_err(failed),
-        }
+        Ok(Connection { client, signs, version })
     }
 }
 
@@ -144,7 +113,6 @@ impl Connector {
 pub(super) struct Connection {
     pub(super) client: Client,
     signs: Arc<Signs>,
-    pub(super) backend: BackendId,
     /// The server's major version; 0 when it did not say.
     pub(super) version: u32,
 }
@@ -152,14 +120,6 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn is_lost(&self) -> bool {
         self.client.is_closed()
-    }
-
-    pub(super) fn lost(&self) -> BoxFuture<()> {
-        let mut closed = self.signs.closed.subscribe();
-        Box::pin(async move {
-            // An error means that the driver is gone, and the connection with it.
-            let _ = closed.wait_for(|closed| *closed).await;
-        })
     }
 
     /// How often a wait for a synchronous standby was cancelled on this connection.
@@ -170,7 +130,6 @@ impl Connection {
 
 /// What the server said on its own account.
 struct Signs {
-    closed: watch::Sender<bool>,
     unreplicated: AtomicU64,
 }
 
@@ -189,7 +148,7 @@ impl Signs {
     }
 }
 
-fn major_version(text: &str) -> Option<u32> {
+pub(super) fn major_version(text: &str) -> Option<u32> {
     text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 

@@ -21,9 +21,14 @@ const FACT_COLUMNS: usize = 3;
 
 /// Reads [`FACTS`], which begin at column `first`.
 pub(super) fn parse_facts(row: &SimpleQueryRow, first: usize) -> Option<ServerFacts> {
-    let system_identifier: i64 = row.get(first)?.parse().ok()?;
-    let in_recovery = row.get(first + 1)? == "t";
-    let timeline = match row.try_get(first + 2).ok()? {
+    facts([row.get(first), row.get(first + 1), row.try_get(first + 2).ok()?])
+}
+
+/// Reads the three columns of [`FACTS`], as texts.
+pub(super) fn facts([system, in_recovery, wal_file]: [Option<&str>; 3]) -> Option<ServerFacts> {
+    let system_identifier: i64 = system?.parse().ok()?;
+    let in_recovery = in_recovery? == "t";
+    let timeline = match wal_file {
         Some(file) => u32::from_str_radix(file.get(..8)?, 16).ok()?,
         None => 0,
     };

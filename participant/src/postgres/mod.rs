@@ -6,14 +6,19 @@
 mod commands;
 mod connect;
 pub(crate) mod connection;
+mod hosted;
 mod known;
 mod listing;
 mod own;
 pub(crate) mod policy;
+mod prepare;
 mod session;
+mod statements;
 mod text;
 mod tls;
+mod types;
 mod values;
+mod wire;
 
 use std::sync::Arc;
 
@@ -49,7 +54,6 @@ fn failure(command: Command, error: &tokio_postgres::Error) -> DatabaseError {
             sql: None,
         };
     };
-    let sqlstate = database_error.code().code().to_owned();
     let fatal = match database_error.parsed_severity() {
         Some(Severity::Fatal | Severity::Panic) => true,
         Some(
@@ -62,17 +66,49 @@ fn failure(command: Command, error: &tokio_postgres::Error) -> DatabaseError {
         )
         | None => false,
     };
-    let mut message = database_error.message().to_owned();
-    if let Some(remedy) = policy::remedy(command, &sqlstate) {
-        message = format!("{message}: {remedy}");
-    }
+    answered(command, sql_error(database_error), fatal)
+}
+
+/// What an error of the server means in answer to `command`. A fatal one ends the session.
+fn answered(command: Command, sql: v1::SqlError, fatal: bool) -> DatabaseError {
+    let message = match policy::remedy(command, &sql.sqlstate) {
+        Some(remedy) => format!("{}: {remedy}", sql.message),
+        None => sql.message.clone(),
+    };
     DatabaseError {
-        policy: policy::policy(command, &sqlstate),
+        policy: policy::policy(command, &sql.sqlstate),
         aftermath: if fatal { Aftermath::Broken } else { Aftermath::Answered },
         message,
-        retryable: fatal || policy::retryable(&sqlstate),
-        sql: Some(Box::new(sql_error(database_error))),
-        sqlstate,
+        retryable: fatal || policy::retryable(&sql.sqlstate),
+        sqlstate: sql.sqlstate.clone(),
+        sql: Some(Box::new(sql)),
+    }
+}
+
+/// What a trip that did not come to its end means for `command`.
+fn failed(command: Command, error: wire::Failed) -> DatabaseError {
+    match error {
+        wire::Failed::Refused(refusal) => answered(command, refusal.sql, refusal.fatal),
+        wire::Failed::Lost(wire::Lost(message)) => DatabaseError {
+            policy: policy::policy(command, ""),
+            aftermath: Aftermath::Broken,
+            sqlstate: String::new(),
+            message,
+            retryable: true,
+            sql: None,
+        },
+    }
+}
+
+/// A request that could not be put into the server's protocol: nothing was sent.
+fn unsendable(command: Command, error: &wire::Unsendable) -> DatabaseError {
+    DatabaseError {
+        policy: policy::policy(command, "XX000"),
+        aftermath: Aftermath::Answered,
+        sqlstate: String::new(),
+        message: format!("the statement cannot be sent to the server: {}", error.0),
+        retryable: false,
+        sql: None,
     }
 }
 

@@ -1,69 +1,266 @@
-//! The statements that an agent runs in every session on its own account. Those that every branch needs are
-//! parsed and planned once for each session: to plan them each time took the server longer than to plan the
-//! client's own.
+//! The statements that an agent runs in every session on its own account: parsed and planned once for each
+//! session. To plan them each time took the server longer than to plan the client's own.
 
-use futures::future::try_join;
-use tokio_postgres::{Client, Error, Row, Statement};
+use postgres_protocol::message::backend::DataRowBody;
+use tokio_postgres::fallible_iterator::FallibleIterator as _;
+use votum_proto::v1::Isolation;
+
+use super::wire::{Form, Trip, Unsendable};
+
+/// One of them.
+pub(super) struct Own {
+    /// Its place in the set of those that are parsed.
+    bit: u8,
+    name: &'static str,
+    text: &'static str,
+    rows: Form,
+}
+
+const fn own(bit: u8, name: &'static str, text: &'static str, rows: Form) -> Own {
+    Own { bit, name, text, rows }
+}
+
+/// Opens a branch's transaction: by isolation level, then whether READ ONLY.
+static BEGIN: [[Own; 2]; 4] = [
+    [own(0, "votum_begin", "BEGIN", Form::Text), own(1, "votum_begin_ro", "BEGIN READ ONLY", Form::Text)],
+    [
+        own(2, "votum_begin_rc", "BEGIN ISOLATION LEVEL READ COMMITTED", Form::Text),
+        own(3, "votum_begin_rc_ro", "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY", Form::Text),
+    ],
+    [
+        own(4, "votum_begin_rr", "BEGIN ISOLATION LEVEL REPEATABLE READ", Form::Text),
+        own(5, "votum_begin_rr_ro", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", Form::Text),
+    ],
+    [
+        own(6, "votum_begin_s", "BEGIN ISOLATION LEVEL SERIALIZABLE", Form::Text),
+        own(7, "votum_begin_s_ro", "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY", Form::Text),
+    ],
+];
+
+/// Sets the server's own timeouts, and says when the transaction began. It also takes a snapshot, after which
+/// no statement can make a READ ONLY transaction writable.
+static SETTINGS: Own = own(
+    8,
+    "votum_settings",
+    "SELECT pg_catalog.transaction_timestamp(), \
+     pg_catalog.set_config('statement_timeout', $1, true), \
+     pg_catalog.set_config('idle_in_transaction_session_timeout', $1, true)",
+    Form::Binary,
+);
+
+/// As [`SETTINGS`], for servers from version 17 on.
+static SETTINGS_17: Own = own(
+    9,
+    "votum_settings",
+    "SELECT pg_catalog.transaction_timestamp(), \
+     pg_catalog.set_config('statement_timeout', $1, true), \
+     pg_catalog.set_config('idle_in_transaction_session_timeout', $1, true), \
+     pg_catalog.set_config('transaction_timeout', $1, true)",
+    Form::Binary,
+);
 
 /// Tells one transaction from the next: an xid alone cannot, because a transaction that wrote nothing has
-/// none. And in which encoding the server takes and gives text.
-const IDENTITY: &str = "SELECT (pg_catalog.date_part('epoch', pg_catalog.transaction_timestamp()) * 1000000)::bigint, \
-                        pg_catalog.pg_current_xact_id_if_assigned()::text, \
-                        pg_catalog.current_setting('client_encoding')";
+/// none.
+pub(super) static IDENTITY: Own = own(
+    10,
+    "votum_identity",
+    "SELECT pg_catalog.transaction_timestamp(), pg_catalog.pg_current_xact_id_if_assigned()",
+    Form::Binary,
+);
+
+/// Whether this database has foreign servers, whose writes leave the transaction without an xid.
+pub(super) static FOREIGN: Own =
+    own(11, "votum_foreign", "SELECT EXISTS (SELECT FROM pg_catalog.pg_foreign_server)", Form::Text);
+
+/// The names and kinds of types that are not built in.
+pub(super) static TYPES: Own = own(
+    12,
+    "votum_types",
+    "SELECT oid, typname, typtype FROM pg_catalog.pg_type WHERE oid = ANY ($1::pg_catalog.oid[])",
+    Form::Text,
+);
+
+pub(super) static COMMIT: Own = own(13, "votum_commit", "COMMIT", Form::Text);
+
+/// The prepared transaction must belong to the agent's own role, or phase 2 may not end it.
+pub(super) static RESET_ROLE: Own = own(14, "votum_reset_role", "RESET SESSION AUTHORIZATION", Form::Text);
+
+static RESET_ALL: Own = own(15, "votum_reset_all", "RESET ALL", Form::Text);
+static DISCARD_SEQUENCES: Own = own(16, "votum_discard_sequences", "DISCARD SEQUENCES", Form::Text);
+static CLOSE_ALL: Own = own(17, "votum_close_all", "CLOSE ALL", Form::Text);
+static UNLISTEN: Own = own(18, "votum_unlisten", "UNLISTEN *", Form::Text);
+static DISCARD_TEMP: Own = own(19, "votum_discard_temp", "DISCARD TEMP", Form::Text);
+
+/// Lets advisory locks go, and says whether clients have prepared statements by SQL: these take a full reset.
+pub(super) static LEFTOVERS: Own = own(
+    20,
+    "votum_leftovers",
+    "SELECT pg_catalog.pg_advisory_unlock_all(), \
+     EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() WHERE from_sql)",
+    Form::Text,
+);
 
 /// Makes a session as good as new, outside of transactions only. Our own statements go too.
 pub(super) const RESET: &str = "DISCARD ALL";
 
-/// All of [`RESET`] that is left to do when a branch has just been prepared, together with [`LEFTOVERS`].
-/// PREPARE refuses what has used temporary objects, LISTEN, or cursors WITH HOLD, and nothing else than the
-/// branch ran in the session; roles are reset before it.
-const RESET_PREPARED: &str = "RESET ALL; DISCARD SEQUENCES";
+/// All of [`RESET`] but what plans and statements there are, to be followed by [`LEFTOVERS`].
+pub(super) static RESET_BUT_STATEMENTS: [&Own; 6] =
+    [&CLOSE_ALL, &RESET_ROLE, &RESET_ALL, &UNLISTEN, &DISCARD_TEMP, &DISCARD_SEQUENCES];
 
-/// Lets advisory locks go, and says whether clients have prepared statements by SQL: these take a full reset.
-const LEFTOVERS: &str = "SELECT pg_catalog.pg_advisory_unlock_all(), \
-    EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() WHERE from_sql)";
+/// What of that is left to do when a branch has just been prepared. PREPARE refuses what has used temporary
+/// objects, LISTEN, or cursors WITH HOLD, and nothing else than the branch ran in the session; the role is
+/// reset before it.
+pub(super) static RESET_PREPARED: [&Own; 2] = [&RESET_ALL, &DISCARD_SEQUENCES];
 
-/// What every branch asks. A full reset takes it away.
+/// Opens a transaction.
+pub(super) fn begin(isolation: Isolation, read_only: bool) -> &'static Own {
+    let [default, read_committed, repeatable_read, serializable] = &BEGIN;
+    let [read_write, only] = match isolation {
+        Isolation::Unspecified => default,
+        Isolation::ReadCommitted => read_committed,
+        Isolation::RepeatableRead => repeatable_read,
+        Isolation::Serializable => serializable,
+    };
+    if read_only { only } else { read_write }
+}
+
+/// Sets the timeouts of a transaction.
+pub(super) fn settings(server_version: u32) -> &'static Own {
+    if server_version >= 17 { &SETTINGS_17 } else { &SETTINGS }
+}
+
+/// Which of the own statements a session has parsed.
+#[derive(Default)]
 pub(super) struct OwnStatements {
-    identity: Statement,
-    leftovers: Statement,
-}
-
-/// The answer to [`OwnStatements::identity`].
-pub(super) struct Identity<'a> {
-    /// When the transaction began, in microseconds since 1970.
-    pub(super) began: i64,
-    /// `None` as long as it has written nothing.
-    pub(super) xid8: Option<u64>,
-    /// In which encoding the server takes and gives text.
-    pub(super) encoding: &'a str,
-}
-
-impl<'a> Identity<'a> {
-    pub(super) fn read(row: &'a Row) -> Option<Self> {
-        let xid8 = match row.try_get::<_, Option<&str>>(1).ok()? {
-            Some(text) => Some(text.parse().ok()?),
-            None => None,
-        };
-        Some(Self { began: row.try_get(0).ok()?, xid8, encoding: row.try_get(2).ok()? })
-    }
+    parsed: u32,
+    /// Those that the present trip parses. They count once it has come to its end: a trip that failed may
+    /// have parsed some of them, or none.
+    parsing: u32,
 }
 
 impl OwnStatements {
-    pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
-        let (identity, leftovers) = try_join(client.prepare(IDENTITY), client.prepare(LEFTOVERS)).await?;
-        Ok(Self { identity, leftovers })
+    /// Puts one into a trip.
+    pub(super) fn run(
+        &mut self,
+        trip: &mut Trip,
+        own: &Own,
+        parameter: Option<&str>,
+    ) -> Result<(), Unsendable> {
+        let bit = 1 << own.bit;
+        if (self.parsed | self.parsing) & bit == 0 {
+            // There may be one from a trip that failed.
+            trip.close_statement(own.name)?;
+            trip.parse(own.name, own.text, &[])?;
+            self.parsing |= bit;
+        }
+        trip.bind_own(own.name, parameter, own.rows)?;
+        trip.execute()
     }
 
-    /// Asks which transaction is open: one row, for [`Identity::read`].
-    pub(super) async fn identity(&self, client: &Client) -> Result<Vec<Row>, Error> {
-        client.query(&self.identity, &[]).await
+    /// A trip begins, and the one before it did not come to its end.
+    pub(super) fn begin_trip(&mut self) {
+        self.parsing = 0;
     }
 
-    /// Resets the session after a PREPARE. True when it is then as good as new.
-    pub(super) async fn reset_prepared(&self, client: &Client) -> bool {
-        let done = try_join(client.batch_execute(RESET_PREPARED), client.query(&self.leftovers, &[])).await;
-        let none_left = |row: &Row| row.try_get(1).is_ok_and(|some_left: bool| !some_left);
-        done.is_ok_and(|((), left)| left.first().is_some_and(none_left))
+    /// The present trip came to its end.
+    pub(super) fn end_trip(&mut self) {
+        self.parsed |= self.parsing;
+        self.parsing = 0;
+    }
+
+    /// The server knows none of them any more.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Which transaction is open, as [`IDENTITY`] answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// When it began, in microseconds since 2000.
+    pub(super) began: i64,
+    /// `None` as long as it has written nothing.
+    pub(super) xid8: Option<u64>,
+}
+
+impl Identity {
+    pub(super) fn read(row: &DataRowBody) -> Option<Self> {
+        let [began, xid8] = values(row)?;
+        let xid8 = match xid8 {
+            Some(bytes) => Some(u64::from_be_bytes(bytes.try_into().ok()?)),
+            None => None,
+        };
+        Some(Self { began: i64::from_be_bytes(began?.try_into().ok()?), xid8 })
+    }
+}
+
+/// The first `N` values of a row, as they came.
+pub(super) fn values<const N: usize>(row: &DataRowBody) -> Option<[Option<&[u8]>; N]> {
+    let mut ranges = row.ranges();
+    let mut values = [None; N];
+    for value in &mut values {
+        if let Some(range) = ranges.next().ok()?? {
+            *value = Some(row.buffer().get(range)?);
+        }
+    }
+    Some(values)
+}
+
+/// The first `N` values of a row of texts.
+pub(super) fn texts<const N: usize>(row: &DataRowBody) -> Option<[Option<&str>; N]> {
+    let mut texts = [None; N];
+    for (text, value) in texts.iter_mut().zip(values::<N>(row)?) {
+        if let Some(value) = value {
+            *text = Some(std::str::from_utf8(value).ok()?);
+        }
+    }
+    Some(texts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_isolation_level_has_its_own_way_to_begin() {
+        for (isolation, words) in [
+            (Isolation::Unspecified, "BEGIN"),
+            (Isolation::ReadCommitted, "BEGIN ISOLATION LEVEL READ COMMITTED"),
+            (Isolation::RepeatableRead, "BEGIN ISOLATION LEVEL REPEATABLE READ"),
+            (Isolation::Serializable, "BEGIN ISOLATION LEVEL SERIALIZABLE"),
+        ] {
+            assert_eq!(begin(isolation, false).text, words);
+            assert_eq!(begin(isolation, true).text, format!("{words} READ ONLY"));
+        }
+    }
+
+    #[test]
+    fn no_two_own_statements_share_a_place_or_a_name() {
+        let begins = BEGIN.iter().flatten();
+        let resets = RESET_BUT_STATEMENTS.iter().copied();
+        let others = [&SETTINGS, &IDENTITY, &FOREIGN, &TYPES, &COMMIT, &LEFTOVERS];
+        let all: Vec<_> = begins.chain(resets).chain(others).collect();
+        let bits: std::collections::BTreeSet<_> = all.iter().map(|own| own.bit).collect();
+        let names: std::collections::BTreeSet<_> = all.iter().map(|own| own.name).collect();
+        assert_eq!((bits.len(), names.len()), (all.len(), all.len()));
+        assert!(bits.iter().all(|bit| *bit < 32));
+    }
+
+    #[test]
+    fn what_a_failed_trip_was_to_parse_is_parsed_again() {
+        let mut own = OwnStatements::default();
+        let length = |own: &mut OwnStatements| {
+            let mut trip = Trip::default();
+            assert!(own.run(&mut trip, &IDENTITY, None).is_ok());
+            trip.len()
+        };
+        own.begin_trip();
+        let first = length(&mut own);
+        assert!(length(&mut own) < first, "once in a trip");
+        own.begin_trip();
+        assert_eq!(length(&mut own), first, "again after a trip without an end");
+        own.end_trip();
+        own.begin_trip();
+        assert!(length(&mut own) < first);
     }
 }

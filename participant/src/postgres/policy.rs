@@ -59,7 +59,7 @@ const TABLE: &[Row] = &[
     row(Prepare, "53200", VoteNo),
     // Temporary objects, LISTEN, cursors WITH HOLD, exported snapshots, foreign writes.
     row(Prepare, "0A000", VoteNo),
-    // The transaction had failed, or was gone: the guard before PREPARE found it.
+    // The transaction had failed, or was gone.
     row(Prepare, "25P01", VoteNo),
     row(Prepare, "25P02", VoteNo),
     // Cancelled before it was prepared.

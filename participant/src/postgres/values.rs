@@ -1,26 +1,25 @@
 //! SQL values on their way between the contract and the driver.
 
-use std::error::Error;
-
 use bytes::{BufMut as _, Bytes, BytesMut};
-use tokio_postgres::types::{Format, FromSql, IsNull, Kind, ToSql, Type};
-use tokio_postgres::{Column, Row};
+use postgres_protocol::message::backend::DataRowBody;
+use tokio_postgres::fallible_iterator::FallibleIterator as _;
+use tokio_postgres::types::{Kind, Type};
 use votum_proto::v1;
 use votum_proto::v1::value::Kind as Value;
 
 use super::text;
+use super::wire::Form;
 
 /// A parameter. Numbers, booleans and text go as text, and the server infers their type from where they
 /// stand; so a `numeric` column takes an int64, and a `timestamptz` column takes text.
 pub(super) struct Parameter<'a>(pub(super) &'a v1::Value);
 
 impl Parameter<'_> {
-    /// The type that is declared to the server; `unknown` leaves it to infer one.
-    pub(super) fn declared_type(&self) -> Type {
+    /// The type that is declared to the server, by its OID; `unknown` leaves it to infer one.
+    pub(super) fn declared_type(&self) -> u32 {
         match &self.0.kind {
-            Some(Value::Bytes(_)) => Type::BYTEA,
-            Some(Value::Raw(raw)) if raw.type_oid != 0 => Type::from_oid(raw.type_oid)
-                .unwrap_or_else(|| Type::new(String::new(), raw.type_oid, Kind::Simple, String::new())),
+            Some(Value::Bytes(_)) => Type::BYTEA.oid(),
+            Some(Value::Raw(raw)) if raw.type_oid != 0 => raw.type_oid,
             Some(
                 Value::Raw(_)
                 | Value::Null(_)
@@ -29,7 +28,7 @@ impl Parameter<'_> {
                 | Value::Float64(_)
                 | Value::Text(_),
             )
-            | None => Type::UNKNOWN,
+            | None => Type::UNKNOWN.oid(),
         }
     }
 }
@@ -41,10 +40,11 @@ impl std::fmt::Debug for Parameter<'_> {
     }
 }
 
-impl ToSql for Parameter<'_> {
-    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+impl Parameter<'_> {
+    /// Writes it; false when it is NULL.
+    pub(super) fn write(&self, out: &mut BytesMut) -> bool {
         match &self.0.kind {
-            None | Some(Value::Null(_)) => return Ok(IsNull::Yes),
+            None | Some(Value::Null(_)) => return false,
             Some(Value::Boolean(value)) => out.put_slice(if *value { b"true" } else { b"false" }),
             Some(Value::Int64(value)) => out.put_slice(value.to_string().as_bytes()),
             Some(Value::Float64(value)) => out.put_slice(value.to_string().as_bytes()),
@@ -52,26 +52,26 @@ impl ToSql for Parameter<'_> {
             Some(Value::Bytes(value)) => out.put_slice(value),
             Some(Value::Raw(value)) => out.put_slice(&value.data),
         }
-        Ok(IsNull::No)
-    }
-
-    fn accepts(_: &Type) -> bool {
         true
     }
 
-    fn to_sql_checked(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        self.to_sql(ty, out)
-    }
-
-    fn encode_format(&self, _: &Type) -> Format {
+    /// In which form it is written.
+    pub(super) fn form(&self) -> Form {
         match &self.0.kind {
-            Some(Value::Bytes(_) | Value::Raw(_)) => Format::Binary,
+            Some(Value::Bytes(_) | Value::Raw(_)) => Form::Binary,
             Some(
                 Value::Null(_) | Value::Boolean(_) | Value::Int64(_) | Value::Float64(_) | Value::Text(_),
             )
-            | None => Format::Text,
+            | None => Form::Text,
         }
     }
+}
+
+/// A column of a reply.
+#[derive(Debug, Clone)]
+pub(super) struct Column {
+    pub(super) name: String,
+    pub(super) ty: Type,
 }
 
 /// The columns of a statement, as the contract shows them.
@@ -79,39 +79,28 @@ pub(super) fn columns(columns: &[Column]) -> Vec<v1::Column> {
     columns
         .iter()
         .map(|column| v1::Column {
-            name: column.name().to_owned(),
-            type_oid: column.type_().oid(),
-            type_name: column.type_().name().to_owned(),
+            name: column.name.clone(),
+            type_oid: column.ty.oid(),
+            type_name: column.ty.name().to_owned(),
         })
         .collect()
 }
 
-/// A value as it came, of any type.
-struct Raw<'a>(&'a [u8]);
-
-impl<'a> FromSql<'a> for Raw<'a> {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Self(raw))
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-}
-
-/// One row; `None` when a value does not have the form that its type has.
-pub(super) fn row(row: &Row, raw_binary: bool) -> Option<v1::Row> {
-    let mut values = Vec::with_capacity(row.len());
-    for (index, column) in row.columns().iter().enumerate() {
-        let raw: Option<Raw<'_>> = row.try_get(index).ok()?;
-        let kind = match raw {
+/// One row; `None` when it is not one of these columns, or a value does not have the form that its type has.
+pub(super) fn row(columns: &[Column], row: &DataRowBody, raw_binary: bool) -> Option<v1::Row> {
+    let mut ranges = row.ranges();
+    let mut values = Vec::with_capacity(columns.len());
+    for column in columns {
+        let kind = match ranges.next().ok()?? {
             None => Value::Null(true),
-            Some(Raw(bytes)) if raw_binary => raw_value(column.type_(), bytes),
-            Some(Raw(bytes)) => decode(column.type_(), bytes)?,
+            Some(range) => {
+                let bytes = row.buffer().get(range)?;
+                if raw_binary { raw_value(&column.ty, bytes) } else { decode(&column.ty, bytes)? }
+            }
         };
         values.push(v1::Value { kind: Some(kind) });
     }
-    Some(v1::Row { values })
+    ranges.next().ok()?.is_none().then_some(v1::Row { values })
 }
 
 fn raw_value(ty: &Type, bytes: &[u8]) -> Value {

@@ -1,0 +1,106 @@
+//! Opens the connections of hosted sessions, and cancels what runs on them.
+
+use std::sync::Arc;
+
+use tokio_postgres::CancelToken;
+use tokio_postgres::config::TargetSessionAttrs;
+
+use super::connect::{CONNECT_LIMIT, Connector, major_version};
+use super::own::texts;
+use super::wire::{self, Link, NotOpened, Signs};
+use super::{failure, policy};
+use crate::database::{Aftermath, BackendId, Command, DatabaseError, Policy};
+
+/// Which server process it is, and whether it takes writes.
+const OPENING_QUESTION: &str = "SELECT pid, (pg_catalog.date_part('epoch', backend_start) * 1000000)::bigint, \
+     pg_catalog.current_setting('transaction_read_only') \
+     FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()";
+
+/// An open connection for hosted branches.
+pub(super) struct Hosted {
+    pub(super) link: Link,
+    pub(super) signs: Arc<Signs>,
+    /// Names the server process to itself.
+    pub(super) token: CancelToken,
+    pub(super) backend: BackendId,
+    /// The server's major version; 0 when it did not say.
+    pub(super) version: u32,
+}
+
+impl Connector {
+    /// Sends a cancel request, which is a connection of its own.
+    pub(super) async fn cancel(&self, token: &CancelToken) -> Result<(), DatabaseError> {
+        let clock = &*self.seams.clock;
+        wire::cancel(&self.config, self.tls.as_ref(), clock, token).await.map_err(|why| not_opened(&why))
+    }
+
+    /// Opens a connection for hosted branches.
+    pub(super) async fn connect_hosted(&self) -> Result<Hosted, DatabaseError> {
+        match self.seams.clock.timeout(CONNECT_LIMIT, Box::pin(self.open_hosted())).await {
+            Ok(opened) => opened,
+            Err(_) => Err(no_answer()),
+        }
+    }
+
+    async fn open_hosted(&self) -> Result<Hosted, DatabaseError> {
+        let opened = wire::open(&self.config, self.tls.as_ref(), &*self.seams.clock)
+            .await
+            .map_err(|why| not_opened(&why))?;
+        let version = major_version(&opened.server_version).unwrap_or(0);
+        let token = opened.token.clone();
+        let signs = Signs::new(self.breaks.clone());
+        let mut link = Link::new(opened, Arc::clone(&signs), &self.seams);
+        let row = link.ask(OPENING_QUESTION).await.map_err(|error| super::failed(Command::Connect, error))?;
+        let read = row.as_ref().and_then(texts::<3>).and_then(|[pid, started, read_only]| {
+            // As the other connections send it back: a number of microseconds.
+            let started: i64 = started?.parse().ok()?;
+            let backend = BackendId { pid: pid?.parse().ok()?, started: started.to_string() };
+            Some((backend, read_only? == "on"))
+        });
+        let (backend, read_only) =
+            read.ok_or_else(|| super::unexpected(Command::Connect, "no row of pg_stat_activity is our own"))?;
+        self.refuse_other_servers(read_only)?;
+        Ok(Hosted { link, signs, token, backend, version })
+    }
+
+    /// Holds a server against what the connection string asks for with `target_session_attrs`.
+    fn refuse_other_servers(&self, read_only: bool) -> Result<(), DatabaseError> {
+        let wanted = self.config.get_target_session_attrs();
+        let what = match read_only {
+            true if wanted == TargetSessionAttrs::ReadWrite => "does not allow writes",
+            false if wanted == TargetSessionAttrs::ReadOnly => "is not read only",
+            true | false => return Ok(()),
+        };
+        Err(broken(
+            format!("the database {what}, as target_session_attrs asks"),
+            policy::policy(Command::Connect, ""),
+        ))
+    }
+}
+
+/// The limit passed while a connection was being opened.
+pub(super) fn no_answer() -> DatabaseError {
+    broken(format!("the server did not let us in within {} s", CONNECT_LIMIT.as_secs()), Policy::Retry)
+}
+
+fn broken(message: String, policy: Policy) -> DatabaseError {
+    DatabaseError {
+        policy,
+        aftermath: Aftermath::Broken,
+        sqlstate: String::new(),
+        message,
+        retryable: true,
+        sql: None,
+    }
+}
+
+/// Why no connection was had, in the agent's words.
+fn not_opened(why: &NotOpened) -> DatabaseError {
+    let message = match why {
+        NotOpened::Driver(error) => return failure(Command::Connect, error),
+        NotOpened::Socket(error) => format!("error connecting to server: {error}"),
+        NotOpened::Tls(error) => format!("error performing TLS handshake: {error}"),
+        NotOpened::NotHandedOver => "the server went on speaking after it had said that it was ready".into(),
+    };
+    broken(message, policy::policy(Command::Connect, ""))
+}

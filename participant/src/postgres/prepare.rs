@@ -1,0 +1,235 @@
+//! The end of a branch on its session: PREPARE, or the COMMIT of one that wrote nothing, and the reset that
+//! makes the session ready for the next branch; all in one trip.
+//!
+//! PREPARE TRANSACTION and COMMIT "succeed" in a transaction that has failed: they roll it back, and say so
+//! by nothing but the name of the command that was done. That name is read here, and before that what the
+//! server said of the transaction at the end of the last trip. No savepoint has to guard them.
+
+use votum_proto::names::Gid;
+
+use super::listing::{FACTS, facts};
+use super::own::{
+    COMMIT, FOREIGN, LEFTOVERS, Own, RESET, RESET_BUT_STATEMENTS, RESET_PREPARED, RESET_ROLE, texts,
+};
+use super::session::{BranchState, PostgresSession};
+use super::wire::{ENCODING, Failed, Form, Tag, Transaction, Trip, Unsendable};
+use super::{failed, unexpected, unsendable};
+use crate::database::{Aftermath, Command, DatabaseError, Policy, Preparation, ServerFacts};
+
+impl PostgresSession {
+    pub(super) async fn prepare_branch(&mut self, gid: &Gid) -> Preparation {
+        if self.pending_begin.take().is_some() || self.branch.began.is_none() {
+            return Preparation::Refused(unexpected(Command::Prepare, "no transaction was begun"));
+        }
+        match self.link.transaction() {
+            Transaction::Open => {}
+            Transaction::Failed | Transaction::None => return Preparation::Refused(transaction_failed()),
+        }
+        if self.branch.xid8.is_none() {
+            let committable = if self.branch.read_only {
+                Ok(true)
+            } else {
+                self.has_foreign_servers().await.map(|foreign| !foreign)
+            };
+            match committable {
+                Ok(true) => return self.commit_read_only().await,
+                Ok(false) => {}
+                Err(error) => return Preparation::Refused(error),
+            }
+        }
+        self.prepare_transaction(gid).await
+    }
+
+    /// Whether this database has foreign servers, whose writes leave the transaction without an xid.
+    async fn has_foreign_servers(&mut self) -> Result<bool, DatabaseError> {
+        let mut trip = self.own_trip();
+        self.own
+            .run(&mut trip, &FOREIGN, None)
+            .map_err(|error| unsendable(Command::CommitReadOnly, &error))?;
+        let asked = async {
+            self.link.send(trip).await?;
+            let (_, row) = self.link.done().await?;
+            self.link.finish().await?;
+            Ok(row)
+        };
+        let row = asked.await.map_err(|error| failed(Command::CommitReadOnly, error))?;
+        self.own.end_trip();
+        row.as_ref()
+            .and_then(texts)
+            .and_then(|[foreign]| Some(foreign? == "t"))
+            .ok_or_else(|| unexpected(Command::CommitReadOnly, "whether there are foreign servers"))
+    }
+
+    /// COMMIT rather than ROLLBACK: only a commit runs the serializable checks.
+    async fn commit_read_only(&mut self) -> Preparation {
+        let mut trip = self.own_trip();
+        let put = self
+            .own
+            .run(&mut trip, &COMMIT, None)
+            .and_then(|()| self.put_reset(&mut trip, &RESET_BUT_STATEMENTS));
+        if let Err(error) = put {
+            return Preparation::Refused(unsendable(Command::CommitReadOnly, &error));
+        }
+        match self.first_done(trip).await {
+            Err(error) => Preparation::Refused(failed(Command::CommitReadOnly, error)),
+            Ok(tag) if tag.is("COMMIT") => {
+                self.clean = self.was_reset(RESET_BUT_STATEMENTS.len()).await;
+                Preparation::ReadOnly
+            }
+            Ok(_) => Preparation::Refused(transaction_failed()),
+        }
+    }
+
+    async fn first_done(&mut self, trip: Trip) -> Result<Tag, Failed> {
+        self.link.send(trip).await?;
+        Ok(self.link.done().await?.0)
+    }
+
+    async fn prepare_transaction(&mut self, gid: &Gid) -> Preparation {
+        let known = self.facts.zip(self.branch.xid8);
+        let trip = match self.preparing(gid, known.is_none()) {
+            Ok(trip) => trip,
+            Err(error) => return Preparation::Refused(unsendable(Command::Prepare, &error)),
+        };
+        let waits_cancelled = self.link.unreplicated();
+        let (asked, tag) = match self.prepared(trip, known.is_none()).await {
+            Ok(done) => done,
+            Err(error) => return not_prepared(failed(Command::Prepare, error)),
+        };
+        if tag.is("ROLLBACK") {
+            return Preparation::Refused(transaction_failed());
+        }
+        if !tag.is("PREPARE TRANSACTION") {
+            let lost = self.link.give_up("something else than PREPARE TRANSACTION was done");
+            return not_prepared(failed(Command::Prepare, lost.into()));
+        }
+        self.clean = self.was_reset(RESET_PREPARED.len()).await;
+        if self.link.unreplicated() != waits_cancelled {
+            return Preparation::Unsound(standby_wait_cancelled());
+        }
+        match known.map(|(facts, xid8)| (xid8, facts)).or(asked) {
+            None => Preparation::Unsound(unexpected(Command::Prepare, "transaction id and server facts")),
+            Some((xid8, _)) if self.branch.xid8.is_some_and(|known| known != xid8) => {
+                Preparation::Unsound(unexpected(Command::Prepare, "another transaction was prepared"))
+            }
+            Some((xid8, facts)) => {
+                self.facts = Some(facts).filter(|facts| !facts.in_recovery);
+                Preparation::Prepared { xid8, facts }
+            }
+        }
+    }
+
+    /// The trip that prepares, with a question before that for the xid and the server's facts if `ask`.
+    fn preparing(&mut self, gid: &Gid, ask: bool) -> Result<Trip, Unsendable> {
+        let mut trip = self.own_trip();
+        self.own.run(&mut trip, &RESET_ROLE, None)?;
+        if ask {
+            put(&mut trip, &format!("SELECT pg_catalog.pg_current_xact_id(), {FACTS}"))?;
+        }
+        put(&mut trip, &format!("PREPARE TRANSACTION '{gid}'"))?;
+        self.put_reset(&mut trip, &RESET_PREPARED)?;
+        Ok(trip)
+    }
+
+    async fn prepared(&mut self, trip: Trip, ask: bool) -> Result<(Option<(u64, ServerFacts)>, Tag), Failed> {
+        self.first_done(trip).await?;
+        let row = if ask { self.link.done().await?.1 } else { None };
+        let read = row.as_ref().and_then(texts).and_then(|[xid8, system, in_recovery, wal_file]| {
+            Some((xid8?.parse().ok()?, facts([system, in_recovery, wal_file])?))
+        });
+        Ok((read, self.link.done().await?.0))
+    }
+
+    fn own_trip(&mut self) -> Trip {
+        self.own.begin_trip();
+        Trip::default()
+    }
+
+    fn put_reset(&mut self, trip: &mut Trip, resets: &[&Own]) -> Result<(), Unsendable> {
+        for reset in resets {
+            self.own.run(trip, reset, None)?;
+        }
+        self.own.run(trip, &LEFTOVERS, None)
+    }
+
+    /// Reads the rest of a trip that ends in so many resets. True when the session is as good as new.
+    async fn was_reset(&mut self, resets: usize) -> bool {
+        let reading = async {
+            for _ in 0..resets {
+                self.link.done().await?;
+            }
+            let (_, row) = self.link.done().await?;
+            self.link.finish().await?;
+            Ok::<_, Failed>(row)
+        };
+        let Ok(row) = reading.await else { return false };
+        self.own.end_trip();
+        let none_left = row.as_ref().and_then(texts).is_some_and(|[_, left]| left == Some("f"));
+        none_left
+            && !self.tampered
+            && self.link.transaction() == Transaction::None
+            && self.link.encoding() == ENCODING
+    }
+
+    /// Makes the session as good as new.
+    pub(super) async fn reset_session(&mut self) -> Result<(), DatabaseError> {
+        if !self.clean && !self.tampered {
+            let mut trip = self.own_trip();
+            if self.put_reset(&mut trip, &RESET_BUT_STATEMENTS).is_ok() && self.link.send(trip).await.is_ok()
+            {
+                self.clean = self.was_reset(RESET_BUT_STATEMENTS.len()).await;
+            }
+        }
+        if !self.clean {
+            self.own.clear();
+            self.known.clear();
+            self.link.batch(RESET).await.map_err(|error| failed(Command::Statement, error))?;
+            if self.link.transaction() != Transaction::None || self.link.encoding() != ENCODING {
+                return Err(unexpected(Command::Statement, "a session that a reset did not make new"));
+            }
+            (self.clean, self.tampered) = (true, false);
+        }
+        self.branch = BranchState::default();
+        Ok(())
+    }
+}
+
+/// Puts a statement into a trip that is run this once.
+fn put(trip: &mut Trip, statement: &str) -> Result<(), Unsendable> {
+    trip.parse("", statement, &[])?;
+    trip.bind_own("", None, Form::Text)?;
+    trip.execute()
+}
+
+/// As PostgreSQL says it of any other statement.
+fn transaction_failed() -> DatabaseError {
+    DatabaseError {
+        policy: super::policy::policy(Command::Prepare, "25P02"),
+        aftermath: Aftermath::Answered,
+        sqlstate: "25P02".into(),
+        message:
+            "a statement of the branch failed, and nothing was rolled back to a savepoint before it: the \
+                  transaction can only be rolled back"
+                .into(),
+        retryable: false,
+        sql: None,
+    }
+}
+
+fn standby_wait_cancelled() -> DatabaseError {
+    DatabaseError {
+        policy: Policy::VoteNo,
+        aftermath: Aftermath::Answered,
+        sqlstate: "01000".into(),
+        message: "PREPARE TRANSACTION was cancelled while it waited for a synchronous standby".into(),
+        retryable: false,
+        sql: None,
+    }
+}
+
+fn not_prepared(error: DatabaseError) -> Preparation {
+    match (error.policy, error.aftermath) {
+        (Policy::Verify, _) | (_, Aftermath::Broken) => Preparation::Unknown(error),
+        (_, Aftermath::Answered | Aftermath::Replaced) => Preparation::Refused(error),
+    }
+}
