@@ -127,6 +127,7 @@ impl Driver {
         let Some(known) = self.participants.get(&resolve.participant) else {
             return Refused(format!("participant {} is not configured", resolve.participant));
         };
+        // 0: it waits for nobody any more.
         let xid = known.quarantined.get(&resolve.gid.to_string()).copied().unwrap_or(0);
         match self.log_says(&resolve.participant, &resolve.gid, xid, None) {
             LogSays::NotOurs { .. } => {
@@ -146,11 +147,7 @@ impl Driver {
                     Refused("refused: the decision is ABORT; other branches roll back or have".into())
                 }
             },
-            // 0: it waits for nobody any more.
-            LogSays::Settled { how, xid: settled } if xid == 0 || settled == xid => {
-                already_settled(how, resolve.commit)
-            }
-            LogSays::Settled { .. } => Decides("it was settled before, for another transaction id".into()),
+            LogSays::Settled { how } => already_settled(how, resolve.commit),
             LogSays::Delegated { .. } => Refused("refused: its decision was delegated".into()),
             LogSays::Nothing(Absence::Live) => {
                 Refused("refused: its transaction is live; let it end, or roll it back".into())

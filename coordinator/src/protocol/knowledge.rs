@@ -85,7 +85,8 @@ type Dropped<'a> = &'a dyn Fn() -> Result<Option<Gtid>, String>;
 
 impl Known<'_> {
     /// What is said of `gid`, found prepared at `participant` with transaction id `xid`. `owner` is `None`
-    /// where the agent itself vouches for the branch (a vote); `mark` is the participant's.
+    /// where the agent itself vouches for the branch (a vote), `xid` 0 where any will do; `mark` is the
+    /// participant's.
     pub fn of_prepared(
         &self,
         participant: &ParticipantName,
@@ -103,8 +104,8 @@ impl Known<'_> {
         if !by_agent && !decided.is_some_and(|decided| lists(decided, participant, gid, xid)) {
             return LogSays::NotOurs { looks_like_ours: false };
         }
-        if let Some(settled) = self.settled(participant, gid) {
-            return settled;
+        if let Some(how) = self.settled(participant, gid, xid) {
+            return LogSays::Settled { how };
         }
         if let Some(decision) = decided {
             let live = self.live.map(|live| live.acknowledged(gid.branch));
@@ -149,19 +150,21 @@ impl Known<'_> {
         }
     }
 
-    /// What was recorded of this branch outside the protocol: the newest record counts.
-    fn settled(&self, participant: &ParticipantName, gid: &Gid) -> Option<LogSays> {
-        let here = |settled: &Gid, at: &ParticipantName| settled == gid && at == participant;
-        let resolved = self.history.resolved.iter().rev().find(|r| here(&r.gid, &r.participant));
+    /// What was recorded of this branch outside the protocol, under this transaction id: the newest record
+    /// counts. Under another id it was of other work, and the rows below judge what is there now.
+    fn settled(&self, participant: &ParticipantName, gid: &Gid, xid: u32) -> Option<Settled> {
+        let here = |settled: &Gid, at: &ParticipantName, id: u32| {
+            settled == gid && at == participant && (xid == 0 || id == xid)
+        };
+        let resolved = self.history.resolved.iter().rev().find(|r| here(&r.gid, &r.participant, r.xid));
         if let Some(resolved) = resolved {
-            let how = Settled::Resolved { commit: resolved.commit };
-            return Some(LogSays::Settled { how, xid: resolved.xid });
+            return Some(Settled::Resolved { commit: resolved.commit });
         }
-        let heuristic = self.history.heuristics.iter().rev().find(|h| here(&h.gid, &h.participant))?;
+        let mut newest = self.history.heuristics.iter().rev();
+        let heuristic = newest.find(|h| here(&h.gid, &h.participant, low_half(h.xid8)))?;
         let decided = self.history.decided.as_ref();
         let decided_commit = decided.is_some_and(|decided| decided.decision == Decision::Commit);
-        let how = Settled::Heuristic { kind: heuristic.kind, decided_commit };
-        Some(LogSays::Settled { how, xid: low_half(heuristic.xid8) })
+        Some(Settled::Heuristic { kind: heuristic.kind, decided_commit })
     }
 
     /// What is answered to a question about `gtid`, whose outcome does not stand in memory. The order is part
@@ -219,4 +222,72 @@ fn lists(decided: &Decided, participant: &ParticipantName, gid: &Gid, xid: u32) 
     decided.branches.iter().any(|branch| {
         branch.number == gid.branch && branch.participant == *participant && low_half(branch.xid8) == xid
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use votum_proto::names::{Epoch, Incarnation};
+
+    use super::*;
+    use crate::protocol::lives::LifeSeen;
+    use crate::protocol::record::{Heuristic, HeuristicKind, PreparedBranch};
+    use crate::protocol::recovery::{Action, Row, judge_prepared};
+
+    /// A commit whose branch a failover lost, which is recorded; what is said of `xid` under its name.
+    fn row_after_a_lost_branch(xid: u32) -> (Row, Action) {
+        let gid: Gid = "votum_acme_7_3f9ac2_1042_0_2".parse().unwrap();
+        let participant: ParticipantName = "bank_a".parse().unwrap();
+        let branch = PreparedBranch {
+            number: 0,
+            participant: participant.clone(),
+            xid8: 700,
+            system_identifier: 11,
+            timeline: 1,
+            marker: false,
+        };
+        let decided = Decided {
+            gtid: gid.gtid.clone(),
+            decision: Decision::Commit,
+            branches_named: 2,
+            branches: vec![branch],
+            key: None,
+            label: String::new(),
+        };
+        let lost = Heuristic {
+            gid: gid.clone(),
+            participant: participant.clone(),
+            xid8: 700,
+            kind: HeuristicKind::Rollback,
+            detail: String::new(),
+        };
+        let history =
+            TransactionHistory { decided: Some(decided), heuristics: vec![lost], ..Default::default() };
+        let life = Life { epoch: Epoch(7), incarnation: Incarnation::from_low_bits(0x3f9ac2) };
+        let lives = Lives::new(vec![LifeSeen { life, leased_until: 2000, last_position: 9 }], true);
+        let known = Known {
+            coordinator_id: &gid.gtid.coordinator_id,
+            lives: &lives,
+            readable: Readable::Whole,
+            stale: None,
+            live: None,
+            history: &history,
+        };
+        let says = known.of_prepared(&participant, &gid, xid, None, &|| Ok(None));
+        let verdict = judge_prepared(&participant, 0, xid, &says);
+        (verdict.row, verdict.action)
+    }
+
+    #[test]
+    fn r16_what_is_recorded_of_a_branch_holds_for_its_transaction_id() {
+        assert_eq!(row_after_a_lost_branch(700), (Row::R16, Action::Rollback { alarm: None }));
+    }
+
+    #[test]
+    fn r1x_other_work_under_the_name_of_a_settled_branch_is_rolled_back_with_an_alarm() {
+        let (row, action) = row_after_a_lost_branch(701);
+        assert!(
+            matches!((row, &action), (Row::R1x, Action::Rollback { alarm: Some(_) })),
+            "{row} {action:?}"
+        );
+    }
 }

@@ -60,12 +60,10 @@ pub enum LogSays {
         /// It bears our coordinator_id and the agent's role: somebody forged it, or a log is missing.
         looks_like_ours: bool,
     },
-    /// A departure or a resolution was recorded for this branch.
+    /// A departure or a resolution was recorded for this branch, under the transaction id that is asked about.
     Settled {
         /// How.
         how: Settled,
-        /// The low 32 bits of the xid for which it was recorded.
-        xid: u32,
     },
     /// A decision is recorded.
     Decided {
@@ -171,12 +169,7 @@ pub fn judge_prepared(participant: &ParticipantName, branch: u16, xid: u32, log:
                 "it bears this coordinator's name and role, and this log never handed it out".into(),
             ),
         ),
-        LogSays::Settled { how, xid: recorded } if *recorded == xid => verdict(Row::R16, settled(*how)),
-        // Another xid: the settlement was of other work. Nobody has said anything of this.
-        LogSays::Settled { .. } => verdict(
-            Row::R8,
-            Action::LeaveAndAlarm("it was settled before under another transaction id".into()),
-        ),
+        LogSays::Settled { how } => verdict(Row::R16, settled(*how)),
         LogSays::Decided { decision, acknowledged } => match decision.decision {
             Decision::Commit => commit_decided(participant, branch, xid, decision, *acknowledged),
             Decision::Abort(_) => verdict(Row::R14, Action::Rollback { alarm: None }),

@@ -60,19 +60,16 @@ fn r12_a_gid_that_is_not_ours_is_never_touched() {
 }
 
 #[test]
-fn r16_what_was_settled_is_done_as_recorded_for_that_xid_only() {
-    let resolved = |commit| LogSays::Settled { how: Settled::Resolved { commit }, xid: 700 };
+fn r16_what_was_settled_is_done_as_recorded() {
+    let resolved = |commit| LogSays::Settled { how: Settled::Resolved { commit } };
     assert_eq!(row_and_action(0, 700, &resolved(true)), (Row::R16, Action::Commit { xid8: 0, mends: false }));
     assert_eq!(row_and_action(0, 700, &resolved(false)), (Row::R16, Action::Rollback { alarm: None }));
-    let other = judge_prepared(&bank_a(), 0, 701, &resolved(true));
-    assert!(matches!(other.action, Action::LeaveAndAlarm(_)), "{other:?}");
 }
 
 #[test]
 fn r16_a_hazard_that_is_prepared_again_ends_as_decided_and_is_recorded_as_mended() {
     let hazard = |decided_commit| LogSays::Settled {
         how: Settled::Heuristic { kind: HeuristicKind::Hazard, decided_commit },
-        xid: 700,
     };
     assert_eq!(row_and_action(0, 700, &hazard(true)), (Row::R16, Action::Commit { xid8: 0, mends: true }));
     assert_eq!(row_and_action(0, 700, &hazard(false)), (Row::R16, Action::Rollback { alarm: None }));
