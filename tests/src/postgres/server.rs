@@ -13,7 +13,7 @@ use tokio_postgres::{Client, NoTls};
 use votum_proto::runtime::Seams;
 
 use super::install;
-use crate::eventually::{Found, eventually};
+use crate::eventually::{DEADLINE, Found, eventually};
 use crate::guard::{self, Watched};
 
 /// The role as which agents connect: an ordinary role, owner of its databases and of nothing else.
@@ -245,7 +245,11 @@ impl Server {
     pub async fn client_as(&self, database: &str, role: &str) -> anyhow::Result<Client> {
         // A statement of the test that waits for a lock longer than any deadline would hang the test.
         let options = format!("{} options='-c lock_timeout=30s'", self.connection(database, role));
-        let (client, connection) = tokio_postgres::connect(&options, NoTls).await.context("connecting")?;
+        let connecting = tokio_postgres::connect(&options, NoTls);
+        let clock = Seams::production().clock;
+        let connected = clock.timeout(DEADLINE, connecting).await;
+        let (client, connection) =
+            connected.context("the server accepted nobody in time")?.context("connecting")?;
         Seams::production().spawn(async move {
             // Its end shows at the client; that a crashed server cut it is what many tests are about.
             let _ = connection.await;

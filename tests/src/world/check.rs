@@ -6,12 +6,13 @@ use std::sync::PoisonError;
 
 use anyhow::{Context as _, bail};
 use tokio_postgres::Client;
+use votum_proto::runtime::Seams;
 use votum_proto::v1;
 use votum_proto::v1::coordinator_client::CoordinatorClient;
 use votum_proto::v1::outcome::Kind;
 
 use super::{Bank, World};
-use crate::eventually::{Found, eventually};
+use crate::eventually::{DEADLINE, Found, eventually};
 use crate::invariants::{BankFacts, Facts, Violation, judge};
 use crate::ledger::{Ledger, Told};
 use crate::postgres::ROLE;
@@ -84,7 +85,9 @@ impl World {
             let Some(gtid) = transfer.gtid else { continue };
             let by = Some(v1::get_transaction_request::By::Gtid(gtid));
             // A refusal is an answer too: a log that was begun anew does not know the transaction.
-            let outcome = match coordinator.get_transaction(v1::GetTransactionRequest { by }).await {
+            let asked = coordinator.get_transaction(v1::GetTransactionRequest { by });
+            let answer = Seams::production().clock.timeout(DEADLINE, asked).await;
+            let outcome = match answer.with_context(|| format!("nobody says what became of {name}"))? {
                 Ok(answer) => answer.into_inner().outcome.and_then(|outcome| outcome.kind),
                 Err(_) => None,
             };
