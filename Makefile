@@ -12,6 +12,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Only these two crates differ with the feature; both builds share every dependency in one target directory.
 CRASH_POINTS := --features votum-coordinator/crash-points,votum-participant/crash-points
 
+# The tests of which `make test` runs a part, and `make matrix` all: what is ignored in them.
+MATRICES := crash_matrix network
+
 step = @printf '\n\033[1m== %s\033[0m\n' '$(1)'
 
 .PHONY: help
@@ -80,6 +83,11 @@ run-tests:
 history: setup binaries ## Judge random transactions under kills and cuts, for MINUTES=30; SEED=n for one round again
 	$(call step,running and judging)
 	@tests/scripts/to-the-end $(TARGET)/debug/history --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
+
+.PHONY: matrix
+matrix: setup binaries ## Every crash point and every message of the protocol, with every fault (an hour or so)
+	$(call step,the matrices)
+	@tests/scripts/to-the-end cargo test -p votum-tests --no-fail-fast $(addprefix --test ,$(MATRICES)) -- --ignored --nocapture
 
 .PHONY: test-postgres-versions
 test-postgres-versions: setup binaries ## Run the tests that meet a database on every PostgreSQL that can be had

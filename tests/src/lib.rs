@@ -4,6 +4,7 @@
 //! with the accounts of a few banks; [`ledger`] writes down what clients were told, and [`invariants`] judges
 //! databases against it. Whatever ends a test, [`guard`] ends what it started.
 
+pub mod client;
 pub mod eventually;
 pub mod expect;
 pub mod gate;

@@ -91,12 +91,28 @@ impl Teller {
 /// At the first statement that fails.
 pub async fn work(tx: &Transaction, name: &str, legs: &[Leg<'_>]) -> Result<(), Error> {
     for leg in legs {
-        let change = "UPDATE accounts SET balance = balance + $1 WHERE id = $2";
-        tx.execute(leg.bank, change, &[leg.amount.into(), leg.account.into()]).await?;
-        let note = "INSERT INTO journal (transfer, amount) VALUES ($1, $2)";
-        tx.execute(leg.bank, note, &[name.into(), leg.amount.into()]).await?;
+        change(tx, leg).await?;
+        note(tx, name, leg).await?;
     }
     Ok(())
+}
+
+/// Changes the balance of one leg's account.
+///
+/// # Errors
+/// As the statement.
+pub async fn change(tx: &Transaction, leg: &Leg<'_>) -> Result<(), Error> {
+    let change = "UPDATE accounts SET balance = balance + $1 WHERE id = $2";
+    tx.execute(leg.bank, change, &[leg.amount.into(), leg.account.into()]).await.map(drop)
+}
+
+/// Leaves one leg's row in its bank's journal.
+///
+/// # Errors
+/// As the statement.
+pub async fn note(tx: &Transaction, name: &str, leg: &Leg<'_>) -> Result<(), Error> {
+    let note = "INSERT INTO journal (transfer, amount) VALUES ($1, $2)";
+    tx.execute(leg.bank, note, &[name.into(), leg.amount.into()]).await.map(drop)
 }
 
 /// An outcome, as the ledger keeps it.

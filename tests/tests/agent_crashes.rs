@@ -34,8 +34,9 @@ enum Ends {
     Refused,
 }
 
-/// One row for each point; a point without a row does not compile.
-fn death(point: CrashPoint) -> Death {
+/// One row for each point; a point without a row does not compile. The crash matrix has those that no branch
+/// comes by.
+fn death(point: CrashPoint) -> Option<Death> {
     use CrashPoint::{
         AcknowledgementSent, AfterBegin, AfterCommitPrepared, AfterPrepare, AfterRollbackPrepared,
         BeforeBegin, BeforeCommitPrepared, BeforePrepare, BeforeRollbackPrepared, BeforeStatement,
@@ -52,10 +53,9 @@ fn death(point: CrashPoint) -> Death {
             ("", Ends::Committed)
         }
         BeforeRollbackPrepared | DuringRollbackPrepared | AfterRollbackPrepared => ("", Ends::Refused),
-        // In its hello, and then in a sweep.
-        Listed => ("@2", Ends::Either),
+        Listed => return None,
     };
-    Death { choice: format!("{}{time}", point.name()), ends }
+    Some(Death { choice: format!("{}{time}", point.name()), ends })
 }
 
 /// I1, I4, I6, I13, I15 at each of them.
@@ -65,8 +65,7 @@ async fn an_agent_killed_at_any_point_leaves_no_half_transaction() {
     world.banks[1].build_gate().await.unwrap();
     let ledger = Arc::new(Ledger::new());
     let teller = Teller::connect(&world, &ledger).await.unwrap();
-    for point in CrashPoint::ALL {
-        let Death { choice, ends } = death(*point);
+    for Death { choice, ends } in CrashPoint::ALL.iter().filter_map(|point| death(*point)) {
         world.restart_agent(0, Some(&choice)).await.unwrap();
         let client = transfer(&world, &teller, &choice, ends);
         let restart = async {
