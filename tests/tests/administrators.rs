@@ -1,0 +1,129 @@
+//! What administrators change while a branch is in doubt: who may end it, and who is asked about it.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
+#![cfg(test)] // clippy then lets helpers fail as tests do
+
+use std::sync::Arc;
+
+use votum_client::Outcome;
+use votum_tests::eventually::{Found, eventually};
+use votum_tests::expect;
+use votum_tests::ledger::Ledger;
+use votum_tests::postgres::{Options, ROLE};
+use votum_tests::scene::{A, B, Scene};
+use votum_tests::teller::Teller;
+use votum_tests::world::World;
+
+/// A transfer is decided, forced, and told to nobody; then the coordinator is dead and `then` is done. What its
+/// client was told meanwhile, which asked again and again.
+async fn decided_then(scene: &Scene, then: impl Future<Output = ()>) -> Outcome {
+    let Scene { world, teller, .. } = scene;
+    world.coordinator.kill9().unwrap();
+    world.start_coordinator(Some("decision-forced")).await.unwrap();
+    let crash = async {
+        world.coordinator.wait_crash().await.unwrap();
+        then.await;
+    };
+    let legs = world.legs(10);
+    let (outcome, ()) = futures::future::join(teller.transfer("in doubt", &legs), crash).await;
+    outcome.unwrap()
+}
+
+/// R4: it is not forgotten, and delivered when the participant is known again.
+#[tokio::test]
+async fn a_participant_that_is_taken_out_of_the_configuration_while_in_doubt_is_settled_when_it_is_back() {
+    let scene = Scene::usual().await.unwrap();
+    let world = &scene.world;
+    let whole = std::fs::read_to_string(world.config_file()).unwrap();
+    let removed = async {
+        let at = whole.find("[[participants]]\nname = \"bank-b\"").unwrap();
+        let rest = whole[at..].find("\n\n").map_or("", |end| &whole[at + end..]);
+        std::fs::write(world.config_file(), format!("{}{rest}", &whole[..at])).unwrap();
+        world.coordinator.start(None).unwrap();
+        eventually("the branch at the other participant is committed", async || {
+            let prepared = world.prepared().await?;
+            let left: Vec<&str> = prepared.iter().map(|branch| branch.bank.as_str()).collect();
+            Ok(if left == [B] { Found::Yes(()) } else { Found::NotYet(format!("{prepared:?}")) })
+        })
+        .await
+        .unwrap();
+        // It stays so over a restart, and is shown.
+        world.coordinator.kill9().unwrap();
+        world.coordinator.start(None).unwrap();
+        let owed = world.until_status("a commit is owed", |status| status.undelivered == 1).await.unwrap();
+        assert!(owed.participants.iter().all(|known| known.participant == A), "{owed:?}");
+        assert_eq!(world.prepared().await.unwrap().len(), 1);
+        world.coordinator.kill9().unwrap();
+        std::fs::write(world.config_file(), &whole).unwrap();
+        world.start_coordinator(None).await.unwrap();
+    };
+    let outcome = decided_then(&scene, removed).await;
+    assert!(!matches!(outcome, Outcome::Aborted(_)), "{outcome:?}");
+    world.until_prepared(0).await.unwrap();
+    scene.close().await.unwrap();
+}
+
+/// R1: the branch is ours by gid and transaction id, whoever owns it; only somebody else may end it now.
+#[tokio::test]
+async fn a_branch_whose_role_was_dropped_is_ended_by_a_superuser_and_then_acknowledged() {
+    let world = World::builder().own_servers(Options::default()).start().await.unwrap();
+    let ledger = Arc::new(Ledger::new());
+    let teller = Teller::connect(&world, &ledger).await.unwrap();
+    let scene = Scene { world, ledger, teller };
+    let world = &scene.world;
+    let bank = &world.banks[0];
+    // What is prepared keeps its tables locked: they cannot be given to another owner meanwhile.
+    let grant = format!("GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}");
+    bank.by_hand(&format!("REASSIGN OWNED BY {ROLE} TO postgres; {grant}")).await.unwrap();
+    let dropped = async {
+        let drop_role = format!("DROP OWNED BY {ROLE}; DROP ROLE {ROLE}; CREATE ROLE {ROLE} LOGIN; {grant}");
+        bank.by_hand(&drop_role).await.unwrap();
+        // Sessions of the role that is gone would still own what it owned.
+        let sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                         WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        bank.by_hand(sessions).await.unwrap();
+        world.start_coordinator(None).await.unwrap();
+        let alarm = world.until_alarm("VOTUM-1403").await.unwrap();
+        assert!(alarm.detail.contains("42501"), "{alarm:?}");
+        let gid = world.until_prepared(1).await.unwrap().remove(0).gid;
+        bank.by_hand(&format!("COMMIT PREPARED '{gid}'")).await.unwrap();
+        world.until_no_alarm("VOTUM-1403").await.unwrap();
+    };
+    let outcome = decided_then(&scene, dropped).await;
+    assert!(outcome.is_committed(), "{outcome:?}");
+    scene.close().await.unwrap();
+}
+
+/// 40P01: PostgreSQL ends one of two that wait for each other in one database; the other goes on.
+#[tokio::test]
+async fn a_deadlock_within_one_database_ends_one_transaction_which_may_be_run_again() {
+    let scene = Scene::usual().await.unwrap();
+    let change = "UPDATE accounts SET balance = balance + 1 WHERE id = $1";
+    let note = "INSERT INTO journal VALUES ($1, 1)";
+    let begin = async |name: &str| scene.begin(name, &[A], scene.teller.votum().begin()).await.unwrap();
+    let (one, other) = (begin("one").await, begin("other").await);
+    one.execute(A, note, &["one".into()]).await.unwrap();
+    other.execute(A, note, &["other".into()]).await.unwrap();
+    one.execute(A, change, &[1.into()]).await.unwrap();
+    other.execute(A, change, &[2.into()]).await.unwrap();
+    let both = [2.into()];
+    let waits = one.execute(A, change, &both);
+    let closes_the_circle = async {
+        scene.waiting_for_locks(A, 1).await.unwrap();
+        other.execute(A, change, &[1.into()]).await
+    };
+    let answers = futures::future::join(waits, closes_the_circle).await;
+    let (ended, goes_on, answer) = match answers {
+        (Err(error), Ok(1)) => (("one", one), ("other", other), Err::<u64, _>(error)),
+        (Ok(1), Err(error)) => (("other", other), ("one", one), Err(error)),
+        neither => panic!("one of them was to be ended: {neither:?}"),
+    };
+    let error = expect::sql_error(answer).unwrap();
+    assert_eq!((error.sqlstate.as_str(), error.retryable), ("40P01", true));
+    let abort = expect::aborted(scene.teller.commit(ended.1, ended.0).await.unwrap()).unwrap();
+    assert_eq!(abort.participant.as_deref(), Some(A), "{abort:?}");
+    expect::committed(scene.teller.commit(goes_on.1, goes_on.0).await.unwrap()).unwrap();
+    // The money is no more what it was: two rows were changed by hand, so to speak.
+    scene.set_up(A, "UPDATE accounts SET balance = balance - 1 WHERE id <= 2").await.unwrap();
+    scene.close().await.unwrap();
+}
