@@ -92,9 +92,9 @@ impl Said {
 fn role() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
     let directory = Path::new(&directory);
-    let config = config(directory, OnFailure::ExitProcess);
     let Some(transactions) = std::env::var_os(COMMITS) else {
-        let made = initialize(&config, &acme(), &*Seams::production().entropy);
+        let made =
+            initialize(&config(directory, OnFailure::ExitProcess), &acme(), &*Seams::production().entropy);
         refused_if(made.err().map(|refusal| refusal.to_string()));
         return;
     };
@@ -105,7 +105,10 @@ fn role() {
     let life = session.opened.life;
     say(&format!("life {} {}", life.epoch.0, life.incarnation.get()));
     if let Err(why) = session.history() {
+        // As the coordinator does: nothing is begun.
         say(&format!("unreadable {why}"));
+        session.close();
+        return;
     }
     session.work(transactions.to_str().unwrap().parse().unwrap(), |seq| say(&format!("committed {seq}")));
     session.close();

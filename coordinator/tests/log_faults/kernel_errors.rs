@@ -60,7 +60,7 @@ fn try_each(faults: Vec<Fault>, attempt: impl Fn(&Fault) -> bool + Sync) -> usiz
 
 /// A refusal at a start or a beginning names the file and says what to do.
 #[track_caller]
-fn is_a_good_refusal(refusal: &str, directory: &Path, why: &str) {
+pub(crate) fn is_a_good_refusal(refusal: &str, directory: &Path, why: &str) {
     let names_it = refusal.contains(&directory.display().to_string());
     assert!(
         names_it && refusal.contains("VOTUM-11") && refusal.contains("What to do"),

@@ -7,6 +7,8 @@
 #![cfg(test)] // clippy then lets helpers fail as tests do
 
 mod child;
+mod damage;
+mod full_disk;
 mod kernel_errors;
 mod place;
 mod tracer;

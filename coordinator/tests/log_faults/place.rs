@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use votum_coordinator::log::{
-    Entry, History, LogConfig, LogEvent, OnFailure, Opened, Refusal, initialize, open,
+    Entry, History, LogConfig, LogEvent, OnFailure, Opened, Refusal, RefusalKind, initialize, open,
 };
 use votum_coordinator::protocol::record::{Begun, Decided, Decision, PreparedBranch, Record};
 use votum_proto::names::{CoordinatorId, Gtid, Life};
@@ -65,8 +65,17 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn open(directory: &Path, on_failure: OnFailure) -> Result<Self, Refusal> {
-        let opened = open(config(directory, on_failure), &acme(), Seams::production())?;
-        Ok(Self { opened, token: 0 })
+        // A process that another test is just starting holds what was open here until it is its own program:
+        // also a lock.
+        for _ in 0..500 {
+            match open(config(directory, on_failure), &acme(), Seams::production()) {
+                Err(refusal) if refusal.kind == RefusalKind::InUse => {
+                    std::thread::park_timeout(Duration::from_millis(10));
+                }
+                opened => return Ok(Self { opened: opened?, token: 0 }),
+            }
+        }
+        panic!("{} stays locked", directory.display())
     }
 
     /// The next thing that the log says. A log that hangs is ended by its watchdog.

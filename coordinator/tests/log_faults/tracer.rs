@@ -89,25 +89,25 @@ impl std::fmt::Display for Fault {
 
 /// Runs a child that meets `fault`; whether it came to that.
 pub(crate) fn inject(role: Role, directory: &Path, fault: &Fault) -> (Said, bool) {
-    let folder = tempfile::tempdir().unwrap();
-    let trace = folder.path().join("trace");
     let Fault { call, error, nth, for_good } = fault;
-    let name = &call.name;
     let when = if *for_good { "+" } else { "" };
-    let wrapper = [
-        strace().to_owned(),
-        "-f".into(),
-        "-qq".into(),
-        "-o".into(),
-        trace.display().to_string(),
-        "-P".into(),
-        directory.join(&call.file).display().to_string().trim_end_matches('/').to_owned(),
-        "-e".into(),
-        format!("trace={name}"),
-        "-e".into(),
-        format!("inject={name}:error={error}:when={nth}{when}"),
-    ];
+    let what = format!("inject={}:error={error}:when={nth}{when}", call.name);
+    let (wrapper, trace) = wrapper(call, directory, &what);
     let said = run(role, directory, &wrapper);
-    let met = std::fs::read_to_string(trace).unwrap().contains("(INJECTED)");
-    (said, met)
+    (said, was_met(&trace))
+}
+
+/// strace that does `what` to calls, and the folder of its notes.
+fn wrapper(call: &Call, directory: &Path, what: &str) -> (Vec<String>, tempfile::TempDir) {
+    let notes = tempfile::tempdir().unwrap();
+    let file = directory.join(&call.file).display().to_string().trim_end_matches('/').to_owned();
+    let trace = notes.path().join("trace").display().to_string();
+    let only = format!("trace={}", call.name);
+    let wrapper = [strace(), "-f", "-qq", "-o", &trace, "-P", &file, "-e", &only, "-e", what];
+    (wrapper.map(str::to_owned).to_vec(), notes)
+}
+
+fn was_met(notes: &tempfile::TempDir) -> bool {
+    let trace = std::fs::read_to_string(notes.path().join("trace")).unwrap();
+    trace.contains("(INJECTED)")
 }
