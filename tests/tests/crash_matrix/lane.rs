@@ -94,7 +94,9 @@ impl Lane {
         for _ in 0..10 {
             fill_once(&teller).await;
         }
-        self.world.coordinator.kill9()?;
+        // In order: what it has written so far is buffered, and would be gone.
+        self.world.coordinator.terminate()?;
+        self.world.coordinator.wait_exit().await?;
         self.world.start_coordinator(None).await
     }
 
