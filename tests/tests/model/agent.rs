@@ -17,7 +17,7 @@ use super::state::{
 };
 
 impl Agent {
-    pub fn new(instance: u64) -> Self {
+    pub(crate) fn new(instance: u64) -> Self {
         Self {
             instance,
             fence: votum_participant::fence::Fence::default(),
@@ -49,11 +49,11 @@ impl Agent {
 }
 
 impl State {
-    pub fn agent_mut(&mut self, agent: usize) -> &mut Agent {
+    pub(crate) fn agent_mut(&mut self, agent: usize) -> &mut Agent {
         Arc::make_mut(self.agents[agent].as_mut().unwrap())
     }
 
-    pub fn database_mut(&mut self, agent: usize) -> &mut Database {
+    pub(crate) fn database_mut(&mut self, agent: usize) -> &mut Database {
         Arc::make_mut(&mut self.databases[agent])
     }
 
@@ -62,7 +62,7 @@ impl State {
     }
 
     /// Said on the newest stream, to the life that speaks; lost where none stands.
-    pub fn report(&mut self, agent: usize, say: Say) {
+    pub(crate) fn report(&mut self, agent: usize, say: Say) {
         let speaking = self.agents[agent].as_ref().and_then(|agent| agent.fence.speaking());
         let Some(life) = speaking.filter(|life| Some(*life) == self.life()) else { return };
         if self.link(agent) != Link::Down {
@@ -79,7 +79,7 @@ impl State {
     }
 
     /// A coordinator dials, its hello is judged, what older lives left is ended, and the answer is under way.
-    pub fn greet(&mut self, agent: usize) {
+    pub(crate) fn greet(&mut self, agent: usize) {
         let Some(life) = self.life() else { return };
         let witness = self.agent_mut(agent).witness;
         if !self.hear(agent, life) {
@@ -93,7 +93,7 @@ impl State {
     }
 
     /// Judges a hello: the one that is accepted ends what other lives have under way.
-    pub fn hear(&mut self, agent: usize, life: Life) -> bool {
+    pub(crate) fn hear(&mut self, agent: usize, life: Life) -> bool {
         match self.agent_mut(agent).fence.judge(life) {
             Verdict::Same | Verdict::Newer => {}
             Verdict::Older { .. } | Verdict::Copied { .. } => return false,
@@ -116,7 +116,7 @@ impl State {
     }
 
     /// Asks a branch to end: an idle one is rolled back at once.
-    pub fn end_branch(&mut self, agent: usize, gtid: &Gtid, report: bool) {
+    pub(crate) fn end_branch(&mut self, agent: usize, gtid: &Gtid, report: bool) {
         let branch = self.branch_mut(agent, gtid);
         branch.ending = true;
         if branch.phase == BranchPhase::Open {
@@ -133,7 +133,7 @@ impl State {
 
     /// What is prepared and open at a participant. While something of an older life runs there, or the database
     /// is down, it fails.
-    pub fn list(&self, agent: usize) -> Listing {
+    pub(crate) fn list(&self, agent: usize) -> Listing {
         let here = self.agents[agent].as_ref().unwrap();
         let database = &self.databases[agent];
         let running = |(gtid, branch): (&Gtid, &Branch)| {
@@ -159,7 +159,7 @@ impl State {
 
     /// A statement of a client. A new branch is opened by ordinal 1; a repeated one gets its stored reply.
     /// Answers with what the reply names, or nothing where there is none.
-    pub fn execute(
+    pub(crate) fn execute(
         &mut self,
         agent: usize,
         gtid: &Gtid,
@@ -215,7 +215,13 @@ impl State {
     }
 
     /// An order arrives. One of a life that does not speak any more has no effect (I12).
-    pub fn obey(&mut self, agent: usize, life: Life, (order, witness): (Order, Option<u64>), slow: bool) {
+    pub(crate) fn obey(
+        &mut self,
+        agent: usize,
+        life: Life,
+        (order, witness): (Order, Option<u64>),
+        slow: bool,
+    ) {
         let here = self.agent_mut(agent);
         if here.fence.speaking() != Some(life) {
             return;
@@ -227,7 +233,7 @@ impl State {
             Order::Prepare { gid, session, last_ordinal } => {
                 self.prepare(agent, life, gid, (session, last_ordinal), slow);
             }
-            Order::End(gtid, order) => self.admit(agent, life, gtid, order),
+            Order::End(gtid, order) => self.admit(agent, life, &gtid, order),
             Order::EndSession(gtid) => {
                 if here.branches.contains_key(&gtid) {
                     self.end_branch(agent, &gtid, false);
@@ -268,7 +274,7 @@ impl State {
     }
 
     /// How PREPARE may go on now. A branch that is to end may have been prepared a moment before.
-    pub fn preparations(&self, agent: usize, gtid: &Gtid) -> Vec<Preparation> {
+    pub(crate) fn preparations(&self, agent: usize, gtid: &Gtid) -> Vec<Preparation> {
         let Some(branch) = self.agents[agent].as_ref().and_then(|here| here.branches.get(gtid)) else {
             return Vec::new();
         };
@@ -289,7 +295,7 @@ impl State {
         if branch.ending { vec![goes, Preparation::Refused] } else { vec![goes] }
     }
 
-    pub fn run_prepare(&mut self, agent: usize, gtid: &Gtid, preparation: Preparation) {
+    pub(crate) fn run_prepare(&mut self, agent: usize, gtid: &Gtid, preparation: Preparation) {
         let timeline = self.databases[agent].timeline;
         let gid = self.branch_mut(agent, gtid).gid.clone().unwrap();
         let work = self.database_mut(agent).open.remove(gtid);
@@ -316,7 +322,7 @@ impl State {
     }
 
     /// A backend that lost its connection finishes PREPARE all the same.
-    pub fn late_prepare(&mut self, agent: usize, gid: &Gid) {
+    pub(crate) fn late_prepare(&mut self, agent: usize, gid: &Gid) {
         let database = self.database_mut(agent);
         let Some(work) = database.late.remove(gid) else { return };
         if database.prepared.contains_key(gid) {
@@ -327,7 +333,7 @@ impl State {
     }
 
     /// The agent finds that backend gone, or ends it.
-    pub fn end_backend(&mut self, agent: usize, gtid: &Gtid) {
+    pub(crate) fn end_backend(&mut self, agent: usize, gtid: &Gtid) {
         let gid = self.branch_mut(agent, gtid).gid.clone().unwrap();
         let database = self.database_mut(agent);
         if let Some(work) = database.late.remove(&gid) {
@@ -339,7 +345,7 @@ impl State {
 
     /// An agent may forget a branch that is over; what it would answer about it, it answers all the same. Here
     /// it forgets at once.
-    pub fn forget_branch(&mut self, agent: usize, gtid: &Gtid) {
+    pub(crate) fn forget_branch(&mut self, agent: usize, gtid: &Gtid) {
         let branches = &mut self.agent_mut(agent).branches;
         let over = branches.get(gtid).is_some_and(|branch| {
             let no = branch.vote != Some(SaidVote::ReadOnly);
@@ -352,7 +358,7 @@ impl State {
 
     /// The agent's process ends, and with it its sessions, and what it had to say. A backend that was in
     /// PREPARE does not notice.
-    pub fn crash_agent(&mut self, agent: usize) {
+    pub(crate) fn crash_agent(&mut self, agent: usize) {
         let preparing: Vec<(Gtid, Gid)> = self.agents[agent]
             .iter()
             .flat_map(|here| &here.branches)
@@ -372,7 +378,7 @@ impl State {
     }
 
     /// The stream between the coordinator and an agent ends; what was under way is lost.
-    pub fn cut(&mut self, agent: usize) {
+    pub(crate) fn cut(&mut self, agent: usize) {
         self.network.retain(|message| message.agent != agent);
         if self.coordinator.is_some() {
             self.coordinator_mut().links[agent] = Link::Down;
@@ -380,7 +386,7 @@ impl State {
     }
 
     /// The database ends, or loses a session: its agent notices at once.
-    pub fn notice_lost_sessions(&mut self, agent: usize) {
+    pub(crate) fn notice_lost_sessions(&mut self, agent: usize) {
         let Some(here) = &self.agents[agent] else { return };
         let open = here.branches.iter().filter(|(_, branch)| branch.phase == BranchPhase::Open);
         let lost: Vec<Gtid> = open
@@ -395,7 +401,7 @@ impl State {
 
 /// How an attempt to prepare a branch ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Preparation {
+pub(crate) enum Preparation {
     Prepared,
     ReadOnly,
     Refused,

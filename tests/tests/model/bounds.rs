@@ -3,7 +3,7 @@
 /// Something that goes wrong, or that somebody does against the plan. Each costs one of the faults that a
 /// model allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// A message is lost, and its stream breaks. Others of it may still arrive, late.
     Lose,
     /// A message arrives, and arrives again later.
@@ -56,7 +56,7 @@ pub enum Fault {
 
 impl Fault {
     /// What happens to processes, messages and sessions.
-    pub const ORDINARY: &[Self] = &[
+    pub(crate) const ORDINARY: &[Self] = &[
         Self::Lose,
         Self::Duplicate,
         Self::Cut,
@@ -78,7 +78,7 @@ impl Fault {
     ];
 
     /// What persons, and failovers to a standby, do to prepared branches; and a crash of whoever knows.
-    pub const HEURISTIC: &[Self] = &[
+    pub(crate) const HEURISTIC: &[Self] = &[
         Self::RollBackByHand,
         Self::CommitByHand,
         Self::Impostor,
@@ -90,33 +90,33 @@ impl Fault {
     ];
 
     /// A log that is replaced, and crashes.
-    pub const LOG: &[Self] = &[Self::CrashCoordinator, Self::OlderCopy, Self::Cut, Self::CrashAgent];
+    pub(crate) const LOG: &[Self] = &[Self::CrashCoordinator, Self::OlderCopy, Self::Cut, Self::CrashAgent];
 }
 
 /// The bounds of one model.
 #[derive(Debug, Clone)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// For people.
-    pub name: &'static str,
-    pub transactions: usize,
-    pub participants: usize,
+    pub(crate) name: &'static str,
+    pub(crate) transactions: usize,
+    pub(crate) participants: usize,
     /// How many statements a client runs in each branch.
-    pub statements: u64,
+    pub(crate) statements: u64,
     /// The participants at which nothing is written.
-    pub read_only: &'static [usize],
+    pub(crate) read_only: &'static [usize],
     /// Statements have run, and are known: the model begins before Commit.
-    pub executed: bool,
+    pub(crate) executed: bool,
     /// A foreign and a forged prepared transaction lie at each database.
-    pub foreign: bool,
+    pub(crate) foreign: bool,
     /// How many faults may happen, of all kinds together.
-    pub faults: u8,
+    pub(crate) faults: u8,
     /// Which.
-    pub kinds: Vec<Fault>,
+    pub(crate) kinds: Vec<Fault>,
 }
 
 impl Bounds {
     /// One transaction at two participants, from its Begin, with no faults.
-    pub fn plain(name: &'static str) -> Self {
+    pub(crate) fn plain(name: &'static str) -> Self {
         Self {
             name,
             transactions: 1,
@@ -131,12 +131,12 @@ impl Bounds {
     }
 
     /// The same, from Commit on.
-    pub fn executed(self) -> Self {
+    pub(crate) fn executed(self) -> Self {
         Self { executed: true, ..self }
     }
 
     /// The same, with at most `faults` of `kinds`.
-    pub fn with(self, faults: u8, kinds: &[Fault]) -> Self {
+    pub(crate) fn with(self, faults: u8, kinds: &[Fault]) -> Self {
         Self { faults, kinds: kinds.to_vec(), ..self }
     }
 }

@@ -22,12 +22,12 @@ use super::state::{
 const LEASE: u64 = 10;
 
 impl State {
-    pub fn coordinator_mut(&mut self) -> &mut Coordinator {
+    pub(crate) fn coordinator_mut(&mut self) -> &mut Coordinator {
         Arc::make_mut(self.coordinator.as_mut().unwrap())
     }
 
     /// A start: a new life is on disk before anything is said; what the journal says is owed is taken over.
-    pub fn start_coordinator(&mut self) {
+    pub(crate) fn start_coordinator(&mut self) {
         let last = self.log.durable.iter().rev().find_map(|entry| match entry {
             Entry::Life(life) => Some(*life),
             Entry::Record(_) => None,
@@ -62,7 +62,7 @@ impl State {
         }
     }
 
-    pub fn on_counted(&mut self) {
+    pub(crate) fn on_counted(&mut self) {
         let lives = lives_of(&self.log.durable);
         let coordinator = self.coordinator_mut();
         coordinator.lives = Lives::new(lives, true);
@@ -70,7 +70,7 @@ impl State {
     }
 
     /// The oldest record of the tail is on disk.
-    pub fn on_durable(&mut self) {
+    pub(crate) fn on_durable(&mut self) {
         let log = Arc::make_mut(&mut self.log);
         let Given { record, awaited, .. } = log.tail.remove(0);
         log.durable.push(Entry::Record(record.clone()));
@@ -82,7 +82,7 @@ impl State {
         }
     }
 
-    pub fn note_forced(&mut self, record: &Record) {
+    pub(crate) fn note_forced(&mut self, record: &Record) {
         if let Record::Decided(decided) = record
             && decided.decision == Decision::Commit
         {
@@ -91,7 +91,7 @@ impl State {
     }
 
     /// The coordinator's process ends. `kept` records of the tail had reached the disk.
-    pub fn crash_coordinator(&mut self, kept: usize) {
+    pub(crate) fn crash_coordinator(&mut self, kept: usize) {
         let life = self.life();
         let log = Arc::make_mut(&mut self.log);
         let tail = std::mem::take(&mut log.tail);
@@ -106,7 +106,7 @@ impl State {
         }
     }
 
-    pub fn begin(&mut self, client: usize) {
+    pub(crate) fn begin(&mut self, client: usize) {
         let coordinator = self.coordinator_mut();
         let gtid = Gtid { coordinator_id: ACME.clone(), life: coordinator.life, seq: coordinator.next_seq };
         coordinator.next_seq += 1;
@@ -119,7 +119,7 @@ impl State {
     }
 
     /// A client's Commit; one that is refused waits for nothing.
-    pub fn commit(&mut self, client: usize) {
+    pub(crate) fn commit(&mut self, client: usize) {
         let Client { gtid: Some(gtid), replies, .. } = self.clients[client].clone() else { return };
         let claims = replies
             .iter()
@@ -133,7 +133,7 @@ impl State {
         self.ask(&gtid, Event::CommitRequested { claims });
     }
 
-    pub fn roll_back(&mut self, client: usize) {
+    pub(crate) fn roll_back(&mut self, client: usize) {
         let Some(gtid) = self.clients[client].gtid.clone() else { return };
         self.clients[client].stage = Stage::Waiting;
         self.ask(&gtid, Event::RollbackRequested(reason(AbortKind::RolledBack)));
@@ -150,7 +150,7 @@ impl State {
     }
 
     /// Feeds one event to a live transaction and carries out what it asks for.
-    pub fn step(&mut self, gtid: &Gtid, event: Event) {
+    pub(crate) fn step(&mut self, gtid: &Gtid, event: Event) {
         let Some(live) = self.coordinator_mut().live.get_mut(gtid) else { return };
         let effects = live.transaction.step(event);
         if !live.transaction.is_undecided() {
@@ -200,7 +200,7 @@ impl State {
     }
 
     /// Dropped where no stream stands: what is owed is ordered again when the agent is back.
-    pub fn send(&mut self, agent: usize, order: Order) {
+    pub(crate) fn send(&mut self, agent: usize, order: Order) {
         let Some(coordinator) = &self.coordinator else { return };
         let Link::Up { instance } = coordinator.links[agent] else { return };
         let life = coordinator.life;
@@ -236,7 +236,13 @@ impl State {
         coordinator.recent.insert(gtid.clone(), said);
     }
 
-    pub fn agent_up(&mut self, agent: usize, instance: u64, witness: Option<(Life, u64)>, listing: &Listing) {
+    pub(crate) fn agent_up(
+        &mut self,
+        agent: usize,
+        instance: u64,
+        witness: Option<(Life, u64)>,
+        listing: &Listing,
+    ) {
         let witness = witness.map(|(life, position)| Witness { life, position });
         self.note_proof(witness);
         let gids: Vec<Gid> = listing.prepared.iter().map(|(gid, _)| gid.clone()).filter(ours).collect();
@@ -251,7 +257,7 @@ impl State {
         self.on_listing(agent, listing);
     }
 
-    pub fn on_say(&mut self, agent: usize, say: Say) {
+    pub(crate) fn on_say(&mut self, agent: usize, say: Say) {
         let participant = NAMES[agent].clone();
         match say {
             Say::Hello { instance, witness, listing } => self.agent_up(agent, instance, witness, &listing),
@@ -307,7 +313,7 @@ impl State {
         }
     }
 
-    pub fn on_listing(&mut self, agent: usize, listing: &Listing) {
+    pub(crate) fn on_listing(&mut self, agent: usize, listing: &Listing) {
         let failure = if listing.failed { "the database does not answer" } else { "" };
         if recovery::judge_listing(failure, false).is_some() {
             return;
@@ -372,7 +378,7 @@ fn mended(agent: usize, gid: &Gid, xid8: u64) -> Heuristic {
 }
 
 /// Forged names are of a seq that is never handed out here.
-pub fn forged(gid: &Gid) -> bool {
+pub(crate) fn forged(gid: &Gid) -> bool {
     gid.gtid.seq == 9
 }
 
@@ -390,7 +396,7 @@ fn gtids_of(entries: &[Entry]) -> BTreeSet<Gtid> {
         .collect()
 }
 
-pub fn lives_of(entries: &[Entry]) -> Vec<LifeSeen> {
+pub(crate) fn lives_of(entries: &[Entry]) -> Vec<LifeSeen> {
     let mut lives: Vec<LifeSeen> = Vec::new();
     for (position, entry) in (1..).zip(entries) {
         match (entry, lives.last_mut()) {

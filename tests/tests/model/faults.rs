@@ -12,7 +12,7 @@ use super::steps::Action;
 
 /// One thing that goes wrong, or that somebody does against the plan: what [`Fault`] is, with where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wrong {
+pub(crate) enum Wrong {
     Lose(usize),
     Duplicate(usize),
     Cut(usize),
@@ -73,7 +73,7 @@ impl Wrong {
 
 impl Bounds {
     /// Every fault that may happen now, where `progress` goes on by itself.
-    pub fn faults(&self, state: &State, progress: &[Action]) -> Vec<Wrong> {
+    pub(crate) fn faults(&self, state: &State, progress: &[Action]) -> Vec<Wrong> {
         let mut wrongs = Vec::new();
         self.faults_of_processes(state, progress, &mut wrongs);
         self.faults_of_transactions(state, &mut wrongs);
@@ -129,7 +129,7 @@ impl Bounds {
 
     fn faults_of_transactions(&self, state: &State, wrongs: &mut Vec<Wrong>) {
         for (number, client) in state.clients.iter().enumerate() {
-            let known = client.replies.iter().map(|(at, _)| *at);
+            let known = client.replies.keys().copied();
             wrongs.extend(known.map(|at| Wrong::RepeatStatement(number, at)));
             if client.stage == Stage::Working {
                 wrongs.push(Wrong::Vanish(number));
@@ -177,7 +177,7 @@ impl Bounds {
         }
     }
 
-    pub fn go_wrong(&self, state: &mut State, wrong: Wrong) {
+    pub(crate) fn go_wrong(&self, state: &mut State, wrong: Wrong) {
         match wrong {
             Wrong::TimeOut(gtid) => state.time_out(&gtid),
             Wrong::Lose(at) => {

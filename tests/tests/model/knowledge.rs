@@ -13,7 +13,7 @@ use super::state::{ACME, Entry, Said, State};
 
 /// What a question is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     Said(Said),
     InProgress,
     Unavailable,
@@ -23,7 +23,7 @@ pub enum Answer {
 
 impl State {
     /// The log's history of a transaction; nothing before the log is counted.
-    pub fn history(&self, gtid: &Gtid) -> TransactionHistory {
+    pub(crate) fn history(&self, gtid: &Gtid) -> TransactionHistory {
         let mut history = TransactionHistory::default();
         if self.coordinator.as_ref().is_some_and(|coordinator| coordinator.counted) {
             for record in self.log.records_of(gtid) {
@@ -33,7 +33,7 @@ impl State {
         history
     }
 
-    pub fn known<'a>(&'a self, gtid: &Gtid, history: &'a TransactionHistory) -> Known<'a> {
+    pub(crate) fn known<'a>(&'a self, gtid: &Gtid, history: &'a TransactionHistory) -> Known<'a> {
         let coordinator = self.coordinator.as_ref().unwrap();
         Known {
             coordinator_id: &ACME,
@@ -46,7 +46,7 @@ impl State {
     }
 
     /// What is answered about a transaction now; `None` while the coordinator is down.
-    pub fn answer(&self, gtid: &Gtid) -> Option<Answer> {
+    pub(crate) fn answer(&self, gtid: &Gtid) -> Option<Answer> {
         let coordinator = self.coordinator.as_ref()?;
         let standing = coordinator.live.get(gtid).map(|live| live.transaction.standing());
         if let Some(said) = standing.as_ref().and_then(said).or(coordinator.recent.get(gtid).copied()) {
@@ -71,7 +71,7 @@ impl State {
     }
 
     /// An independent look at the witness: whether it saw more of this log than there is.
-    pub fn note_proof(&mut self, witness: Option<Witness>) {
+    pub(crate) fn note_proof(&mut self, witness: Option<Witness>) {
         let Some(Witness { life, position }) = witness else { return };
         let begun = self.log.durable.iter().position(|entry| *entry == Entry::Life(life));
         let end = begun.map(|begun| {
@@ -86,7 +86,7 @@ impl State {
 }
 
 /// What a standing outcome says.
-pub fn said(standing: &Standing) -> Option<Said> {
+pub(crate) fn said(standing: &Standing) -> Option<Said> {
     match standing {
         Standing::InProgress(_) => None,
         Standing::Committed { .. } => Some(Said::Committed),

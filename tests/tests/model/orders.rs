@@ -6,7 +6,7 @@ use votum_proto::names::{Gid, Gtid, Life};
 use super::state::{BranchPhase, Database, EndOrder, Fate, Remembered, SaidReport, Say, State, Work};
 
 impl EndOrder {
-    pub fn gid(&self) -> Option<&Gid> {
+    pub(crate) fn gid(&self) -> Option<&Gid> {
         match self {
             Self::Commit { gid, .. } => Some(gid),
             Self::Rollback { gid, .. } => gid.as_ref(),
@@ -32,14 +32,14 @@ impl EndOrder {
 
 impl Database {
     /// The work of one transaction is over.
-    pub fn note(&mut self, work: Work, fate: Fate) {
+    pub(crate) fn note(&mut self, work: Work, fate: Fate) {
         // Nobody asks about what never voted.
         if work.wrote && fate != Fate::Dropped {
             self.fates.insert(work.xid8, (work, fate));
         }
     }
 
-    pub fn drop_session(&mut self, gtid: &Gtid) {
+    pub(crate) fn drop_session(&mut self, gtid: &Gtid) {
         if let Some(work) = self.open.remove(gtid) {
             self.note(work, Fate::Dropped);
         }
@@ -54,7 +54,7 @@ impl Database {
         }
     }
 
-    pub fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         self.up = false;
         for gtid in self.open.keys().cloned().collect::<Vec<_>>() {
             self.drop_session(&gtid);
@@ -66,7 +66,7 @@ impl Database {
 }
 
 impl State {
-    pub fn admit(&mut self, agent: usize, life: Life, gtid: Gtid, order: EndOrder) {
+    pub(crate) fn admit(&mut self, agent: usize, life: Life, gtid: &Gtid, order: EndOrder) {
         let orders = self.agent_mut(agent).orders.entry(gtid.clone()).or_default();
         let known = |(by, known): &(Life, EndOrder)| *by == life && known.same_as(&order);
         // The one under way is not joined where others wait behind it: it may run before them.
@@ -75,9 +75,9 @@ impl State {
             return;
         }
         orders.push((life, order));
-        self.begin_order(agent, &gtid);
-        if self.can_carry_out(agent, &gtid) {
-            self.carry_out_order(agent, &gtid);
+        self.begin_order(agent, gtid);
+        if self.can_carry_out(agent, gtid) {
+            self.carry_out_order(agent, gtid);
         }
     }
 
@@ -92,7 +92,7 @@ impl State {
     }
 
     /// Whether the order under way for a branch can be carried out now.
-    pub fn can_carry_out(&self, agent: usize, gtid: &Gtid) -> bool {
+    pub(crate) fn can_carry_out(&self, agent: usize, gtid: &Gtid) -> bool {
         let here = self.agents[agent].as_ref().unwrap();
         let Some((_, order)) = here.orders.get(gtid).and_then(|orders| orders.first()) else { return false };
         let settled = here.branches.get(gtid).is_none_or(|branch| branch.phase == BranchPhase::Settled);
@@ -100,7 +100,7 @@ impl State {
     }
 
     /// Carries out the order under way, to its end, and reports.
-    pub fn carry_out_order(&mut self, agent: usize, gtid: &Gtid) {
+    pub(crate) fn carry_out_order(&mut self, agent: usize, gtid: &Gtid) {
         let here = self.agent_mut(agent);
         let Some(orders) = here.orders.get_mut(gtid) else { return };
         let (life, order) = orders.remove(0);

@@ -36,7 +36,7 @@ struct Progress(&'static str);
 impl Reporter<Bounds> for Progress {
     fn report_checking(&mut self, data: ReportData) {
         let seconds = data.duration.as_secs();
-        if !data.done && seconds > 0 && seconds % 10 == 0 {
+        if !data.done && seconds > 0 && seconds.is_multiple_of(10) {
             println!("{}: {} states, {} steps deep, {seconds} s", self.0, data.unique_states, data.max_depth);
         }
     }

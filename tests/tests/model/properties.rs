@@ -10,7 +10,7 @@ use super::knowledge::Answer;
 use super::state::{BranchPhase, Entry, Fate, Link, Said, Stage, State, Work, index};
 use super::steps::Action;
 
-pub fn all() -> Vec<Property<Bounds>> {
+pub(crate) fn all() -> Vec<Property<Bounds>> {
     vec![
         Property::always("I1 no branch is rolled back where another was committed", agreement),
         Property::always("I2 a commit is decided only when every branch has voted for it", all_voted),

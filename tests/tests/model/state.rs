@@ -12,53 +12,54 @@ use votum_participant::fence::Fence;
 use votum_proto::names::{CoordinatorId, Epoch, Gid, Gtid, Incarnation, Life, ParticipantName, SessionName};
 
 /// The coordinator's name.
-pub static ACME: LazyLock<CoordinatorId> = LazyLock::new(|| "acme".parse().unwrap());
+pub(crate) static ACME: LazyLock<CoordinatorId> = LazyLock::new(|| "acme".parse().unwrap());
 
 /// The participants' names, by index.
-pub static NAMES: LazyLock<Vec<ParticipantName>> =
+pub(crate) static NAMES: LazyLock<Vec<ParticipantName>> =
     LazyLock::new(|| ["a", "b", "c"].iter().map(|name| name.parse().unwrap()).collect());
 
 /// The index of a participant.
-pub fn index(name: &ParticipantName) -> usize {
+pub(crate) fn index(name: &ParticipantName) -> usize {
     NAMES.iter().position(|known| known == name).unwrap()
 }
 
 /// One reason for everything that agents and clients say, so that states do not differ by words.
-pub fn reason(kind: AbortKind) -> AbortReason {
+pub(crate) fn reason(kind: AbortKind) -> AbortReason {
     AbortReason { kind, participant: None, sqlstate: String::new(), message: String::new() }
 }
 
 /// The whole world at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct State {
+pub(crate) struct State {
     /// `None` while it is down.
-    pub coordinator: Option<Arc<Coordinator>>,
-    pub log: Arc<Log>,
+    pub(crate) coordinator: Option<Arc<Coordinator>>,
+    pub(crate) log: Arc<Log>,
     /// By participant; `None` while it is down.
-    pub agents: Vec<Option<Arc<Agent>>>,
+    pub(crate) agents: Vec<Option<Arc<Agent>>>,
     /// How often each agent was started: its instance.
-    pub agent_starts: Vec<u64>,
-    pub databases: Vec<Arc<Database>>,
+    pub(crate) agent_starts: Vec<u64>,
+    pub(crate) databases: Vec<Arc<Database>>,
     /// Sorted: in which order they were sent is forgotten.
-    pub network: Vec<Message>,
-    pub clients: Vec<Client>,
+    pub(crate) network: Vec<Message>,
+    pub(crate) clients: Vec<Client>,
     /// What was seen on the way here, which the invariants need and no part of the system knows.
-    pub seen: Arc<Seen>,
+    pub(crate) seen: Arc<Seen>,
     /// How many more faults may happen.
-    pub faults_left: u8,
+    pub(crate) faults_left: u8,
 }
 
 /// The log: what is on disk, and what is on its way there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Log {
-    pub durable: Vec<Entry>,
+pub(crate) struct Log {
+    pub(crate) durable: Vec<Entry>,
     /// Given to the log and not on disk: lost at a crash, or any first part of it is not.
-    pub tail: Vec<Given>,
+    pub(crate) tail: Vec<Given>,
 }
 
 /// One position of the log.
+#[allow(clippy::large_enum_variant)] // a handful of them
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Entry {
+pub(crate) enum Entry {
     /// A life began; its lease is of ten.
     Life(Life),
     Record(Record),
@@ -66,39 +67,39 @@ pub enum Entry {
 
 /// A record that the coordinator waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Given {
-    pub record: Record,
-    pub forced: bool,
+pub(crate) struct Given {
+    pub(crate) record: Record,
+    pub(crate) forced: bool,
     /// Whether a transaction waits for it, and not only a person.
-    pub awaited: bool,
+    pub(crate) awaited: bool,
 }
 
 /// The coordinator's memory: what the driver keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Coordinator {
-    pub life: Life,
-    pub next_seq: u64,
-    pub live: BTreeMap<Gtid, Live>,
+pub(crate) struct Coordinator {
+    pub(crate) life: Life,
+    pub(crate) next_seq: u64,
+    pub(crate) live: BTreeMap<Gtid, Live>,
     /// The outcomes of transactions that left memory: true for a commit.
-    pub recent: BTreeMap<Gtid, Said>,
-    pub lives: Lives,
-    pub counted: bool,
-    pub stale: bool,
-    pub links: Vec<Link>,
-    pub mending: BTreeMap<Gid, Heuristic>,
+    pub(crate) recent: BTreeMap<Gtid, Said>,
+    pub(crate) lives: Lives,
+    pub(crate) counted: bool,
+    pub(crate) stale: bool,
+    pub(crate) links: Vec<Link>,
+    pub(crate) mending: BTreeMap<Gid, Heuristic>,
 }
 
 /// A live transaction, with its timers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Live {
-    pub transaction: Transaction,
-    pub deadline: bool,
-    pub asking_again: BTreeSet<u16>,
+pub(crate) struct Live {
+    pub(crate) transaction: Transaction,
+    pub(crate) deadline: bool,
+    pub(crate) asking_again: BTreeSet<u16>,
 }
 
 /// The stream to one agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Link {
+pub(crate) enum Link {
     Down,
     /// The agent's hello is under way.
     Greeting,
@@ -109,35 +110,35 @@ pub enum Link {
 
 /// An agent's memory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Agent {
-    pub instance: u64,
-    pub fence: Fence,
-    pub witness: Option<Witness>,
-    pub sessions_opened: u64,
-    pub branches: BTreeMap<Gtid, Branch>,
+pub(crate) struct Agent {
+    pub(crate) instance: u64,
+    pub(crate) fence: Fence,
+    pub(crate) witness: Option<Witness>,
+    pub(crate) sessions_opened: u64,
+    pub(crate) branches: BTreeMap<Gtid, Branch>,
     /// By transaction: the order under way, and those behind it, each with the life that gave it.
-    pub orders: BTreeMap<Gtid, Vec<(Life, EndOrder)>>,
+    pub(crate) orders: BTreeMap<Gtid, Vec<(Life, EndOrder)>>,
 }
 
 /// A branch, as its agent knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Branch {
-    pub session: SessionName,
-    pub phase: BranchPhase,
-    pub last: u64,
-    pub gid: Option<Gid>,
+pub(crate) struct Branch {
+    pub(crate) session: SessionName,
+    pub(crate) phase: BranchPhase,
+    pub(crate) last: u64,
+    pub(crate) gid: Option<Gid>,
     /// What the order to prepare named: session and last ordinal.
-    pub asked: Option<(SessionName, u64)>,
-    pub vote: Option<SaidVote>,
-    pub prepared: Option<u64>,
-    pub perhaps_prepared: bool,
+    pub(crate) asked: Option<(SessionName, u64)>,
+    pub(crate) vote: Option<SaidVote>,
+    pub(crate) prepared: Option<u64>,
+    pub(crate) perhaps_prepared: bool,
     /// Somebody wants it to end.
-    pub ending: bool,
+    pub(crate) ending: bool,
 }
 
 /// As in the agent's `branch.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum BranchPhase {
+pub(crate) enum BranchPhase {
     Open,
     Preparing,
     Unsettled,
@@ -146,40 +147,40 @@ pub enum BranchPhase {
 
 /// An order about what is prepared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum EndOrder {
+pub(crate) enum EndOrder {
     Commit { gid: Gid, xid8: u64, listed_xid: u32, compare_first: bool },
     Rollback { gid: Option<Gid>, xid8: u64, listed_xid: u32 },
 }
 
 /// A database. What it has written survives its crash; its sessions do not.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Database {
-    pub up: bool,
-    pub timeline: u32,
+pub(crate) struct Database {
+    pub(crate) up: bool,
+    pub(crate) timeline: u32,
     /// Sessions with an open transaction.
-    pub open: BTreeMap<Gtid, Work>,
+    pub(crate) open: BTreeMap<Gtid, Work>,
     /// A backend whose connection broke in PREPARE, and which is still at it.
-    pub late: BTreeMap<Gid, Work>,
-    pub prepared: BTreeMap<Gid, Work>,
+    pub(crate) late: BTreeMap<Gid, Work>,
+    pub(crate) prepared: BTreeMap<Gid, Work>,
     /// What became of each transaction that wrote, by xid8.
-    pub fates: BTreeMap<u64, (Work, Fate)>,
+    pub(crate) fates: BTreeMap<u64, (Work, Fate)>,
 }
 
 /// What one database transaction did.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Work {
+pub(crate) struct Work {
     /// For which transaction; `None`: nobody's that we know, under one of our names.
-    pub of: Option<Gtid>,
-    pub xid8: u64,
+    pub(crate) of: Option<Gtid>,
+    pub(crate) xid8: u64,
     /// In which session, and how many statements ran.
-    pub session: SessionName,
-    pub statements: u64,
-    pub wrote: bool,
+    pub(crate) session: SessionName,
+    pub(crate) statements: u64,
+    pub(crate) wrote: bool,
 }
 
 /// How a database transaction ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// By an order of ours, or as read-only.
     Committed,
     /// Prepared, and rolled back by an order of ours.
@@ -195,18 +196,18 @@ pub enum Fate {
 
 /// A client with one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Client {
-    pub gtid: Option<Gtid>,
-    pub stage: Stage,
+pub(crate) struct Client {
+    pub(crate) gtid: Option<Gtid>,
+    pub(crate) stage: Stage,
     /// By participant: the session, and the last ordinal, of which it saw a reply.
-    pub replies: BTreeMap<usize, (SessionName, u64)>,
+    pub(crate) replies: BTreeMap<usize, (SessionName, u64)>,
     /// The participant whose reply was lost: it runs the statement again.
-    pub unanswered: Option<usize>,
+    pub(crate) unanswered: Option<usize>,
 }
 
 /// Where a client is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// It has not begun.
     Idle,
     Working,
@@ -220,7 +221,7 @@ pub enum Stage {
 
 /// An outcome that was said to somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Said {
+pub(crate) enum Said {
     Committed,
     Aborted,
     ReadOnly,
@@ -228,46 +229,46 @@ pub enum Said {
 
 /// What was seen on the way.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Everything that was answered about a transaction, to its client or to an observer who asks after every
     /// step.
-    pub said: BTreeSet<(Gtid, Said)>,
+    pub(crate) said: BTreeSet<(Gtid, Said)>,
     /// Commits that were ever on disk.
-    pub forced: BTreeSet<Gtid>,
+    pub(crate) forced: BTreeSet<Gtid>,
     /// The instances of the agent that were asked to prepare a branch.
-    pub asked_to_prepare: BTreeMap<(usize, Gid), BTreeSet<u64>>,
+    pub(crate) asked_to_prepare: BTreeMap<(usize, Gid), BTreeSet<u64>>,
     /// An agent showed this life of the coordinator that its log had held more.
-    pub proof_shown: bool,
+    pub(crate) proof_shown: bool,
     /// It presumed an abort after that.
-    pub presumed_all_the_same: bool,
+    pub(crate) presumed_all_the_same: bool,
     /// The log was replaced by an older copy.
-    pub rolled_back: bool,
+    pub(crate) rolled_back: bool,
     /// Frames carry a witness: where the log is never replaced it would only tell equal states apart.
-    pub witnesses: bool,
+    pub(crate) witnesses: bool,
     /// How many lives there were: where incarnations come from.
-    pub starts: u32,
+    pub(crate) starts: u32,
 }
 
 /// A message under way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Message {
+pub(crate) struct Message {
     /// The participant whose agent sends or receives it.
-    pub agent: usize,
+    pub(crate) agent: usize,
     /// The life that sent it, or to which it goes.
-    pub life: Life,
-    pub body: Body,
+    pub(crate) life: Life,
+    pub(crate) body: Body,
 }
 
 /// What it says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Body {
+pub(crate) enum Body {
     Order(Order, Option<u64>),
     Say(Say),
 }
 
 /// What a coordinator orders.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Order {
+pub(crate) enum Order {
     Prepare { gid: Gid, session: SessionName, last_ordinal: u64 },
     End(Gtid, EndOrder),
     EndSession(Gtid),
@@ -275,7 +276,7 @@ pub enum Order {
 
 /// What an agent says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Say {
+pub(crate) enum Say {
     Hello { instance: u64, witness: Option<(Life, u64)>, listing: Listing },
     Enlisted(Gtid, SessionName),
     Vote(Gid, SaidVote),
@@ -286,15 +287,15 @@ pub enum Say {
 
 /// What an agent found at its database.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Listing {
-    pub failed: bool,
-    pub prepared: Vec<(Gid, u32)>,
-    pub sessions: Vec<(Gtid, SessionName)>,
+pub(crate) struct Listing {
+    pub(crate) failed: bool,
+    pub(crate) prepared: Vec<(Gid, u32)>,
+    pub(crate) sessions: Vec<(Gtid, SessionName)>,
 }
 
 /// A vote, in a form that can be sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum SaidVote {
+pub(crate) enum SaidVote {
     Yes { xid8: u64, timeline: u32 },
     ReadOnly,
     No,
@@ -302,7 +303,7 @@ pub enum SaidVote {
 
 /// A report, in a form that can be sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum SaidReport {
+pub(crate) enum SaidReport {
     Done,
     NeverPrepared,
     Gone { timeline: u32, status: Remembered },
@@ -311,7 +312,7 @@ pub enum SaidReport {
 
 /// What a database remembers of a transaction id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Remembered {
+pub(crate) enum Remembered {
     Committed,
     Aborted,
     InProgress,
@@ -320,19 +321,19 @@ pub enum Remembered {
 }
 
 /// The life that begins at the `starts`-th start, after `last`.
-pub fn next_life(last: Option<Life>, starts: u32) -> Life {
+pub(crate) fn next_life(last: Option<Life>, starts: u32) -> Life {
     let epoch = Epoch(last.map_or(1, |life| life.epoch.0 + 1));
     Life { epoch, incarnation: Incarnation::from_low_bits(0x100 + starts) }
 }
 
 impl Log {
     /// How far it is on disk.
-    pub fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.durable.len() as u64
     }
 
     /// The records of a transaction, oldest first.
-    pub fn records_of<'a>(&'a self, gtid: &'a Gtid) -> impl Iterator<Item = &'a Record> {
+    pub(crate) fn records_of<'a>(&'a self, gtid: &'a Gtid) -> impl Iterator<Item = &'a Record> {
         self.durable.iter().filter_map(move |entry| match entry {
             Entry::Record(record) if record.gtid() == Some(gtid) => Some(record),
             Entry::Record(_) | Entry::Life(_) => None,
@@ -342,30 +343,30 @@ impl Log {
 
 impl State {
     /// Sends a message.
-    pub fn post(&mut self, message: Message) {
+    pub(crate) fn post(&mut self, message: Message) {
         let at = self.network.binary_search(&message).unwrap_or_else(|at| at);
         self.network.insert(at, message);
     }
 
     /// Whether anything is under way between the coordinator and an agent.
-    pub fn quiet_link(&self, agent: usize) -> bool {
+    pub(crate) fn quiet_link(&self, agent: usize) -> bool {
         self.network.iter().all(|message| message.agent != agent)
     }
 
     /// The life that is up.
-    pub fn life(&self) -> Option<Life> {
+    pub(crate) fn life(&self) -> Option<Life> {
         self.coordinator.as_ref().map(|coordinator| coordinator.life)
     }
 
     /// The stream that stands to an agent, if one does.
-    pub fn link(&self, agent: usize) -> Link {
+    pub(crate) fn link(&self, agent: usize) -> Link {
         self.coordinator.as_ref().map_or(Link::Down, |coordinator| coordinator.links[agent])
     }
 }
 
 impl SaidReport {
     /// As the coordinator reads it.
-    pub fn read(self) -> Report {
+    pub(crate) fn read(self) -> Report {
         use votum_coordinator::protocol::recovery::{Gone, XidStatus};
         match self {
             Self::Done => Report::Done,

@@ -17,7 +17,7 @@ use super::state::{
 
 /// One step of somebody.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     Begin(usize),
     /// A client's next statement, or the one whose reply it misses.
     Execute(usize, usize),
@@ -43,7 +43,7 @@ pub enum Action {
 
 impl Action {
     /// Whether it is a fault.
-    pub fn is_wrong(&self) -> bool {
+    pub(crate) fn is_wrong(&self) -> bool {
         matches!(self, Self::Wrong(_))
     }
 }
@@ -96,7 +96,7 @@ impl Bounds {
             log: Arc::new(Log { durable: Vec::new(), tail: Vec::new() }),
             agents: vec![Some(Arc::new(Agent::new(1))); self.participants],
             agent_starts: vec![1; self.participants],
-            databases: vec![Arc::new(database); self.participants],
+            databases: std::iter::repeat_n(Arc::new(database), self.participants).collect(),
             network: Vec::new(),
             clients: vec![client; self.transactions],
             seen: Arc::new(Seen { witnesses: self.kinds.contains(&Fault::OlderCopy), ..Seen::default() }),
@@ -124,7 +124,7 @@ impl Bounds {
     }
 
     /// What goes on by itself: all of it happens, sooner or later.
-    pub fn progress(&self, state: &State, actions: &mut Vec<Action>) {
+    pub(crate) fn progress(&self, state: &State, actions: &mut Vec<Action>) {
         self.progress_of_clients(state, actions);
         for (at, message) in state.network.iter().enumerate() {
             let link = state.link(message.agent);
@@ -161,7 +161,7 @@ impl Bounds {
     }
 
     /// Where a client runs its next statement.
-    pub fn next_statement(&self, client: &Client) -> Option<usize> {
+    pub(crate) fn next_statement(&self, client: &Client) -> Option<usize> {
         let run = |at: &usize| client.replies.get(at).map_or(0, |(_, last)| *last);
         (0..self.participants).find(|at| run(at) < self.statements)
     }
@@ -264,7 +264,7 @@ impl Bounds {
         }
     }
 
-    pub fn execute(&self, state: &mut State, number: usize, at: usize) {
+    pub(crate) fn execute(&self, state: &mut State, number: usize, at: usize) {
         let client = state.clients[number].clone();
         let Some(gtid) = client.gtid else { return };
         let (session, last) = client.replies.get(&at).map_or((None, 0), |(name, last)| (Some(*name), *last));
@@ -278,7 +278,7 @@ impl Bounds {
 }
 
 impl State {
-    pub fn deliver(&mut self, message: Message, slow: bool) {
+    pub(crate) fn deliver(&mut self, message: Message, slow: bool) {
         let Message { agent, life, body } = message;
         match body {
             Body::Order(order, witness) => self.obey(agent, life, (order, witness), slow),
@@ -286,7 +286,7 @@ impl State {
         }
     }
 
-    pub fn time_out(&mut self, gtid: &Gtid) {
+    pub(crate) fn time_out(&mut self, gtid: &Gtid) {
         if let Some(live) = self.coordinator_mut().live.get_mut(gtid) {
             live.deadline = false;
         }

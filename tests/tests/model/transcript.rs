@@ -13,7 +13,7 @@ use super::state::{
 use super::steps::Action;
 
 /// The steps of a counterexample, one a line, and what is left at its end.
-pub fn transcript(path: Path<State, Action>) -> String {
+pub(crate) fn transcript(path: Path<State, Action>) -> String {
     let steps = path.into_vec();
     let mut text = String::new();
     for (number, (state, action)) in (1..).zip(&steps) {
