@@ -28,8 +28,9 @@ pub struct Terms {
     pub lease: u64,
     /// The new life's epoch will be above this one.
     pub epoch_above: u64,
-    /// How long the next operation takes: asked before each batch is written, again before it is told of, and
-    /// before the store has been counted.
+    /// How long the store is counted.
+    pub counting: Duration,
+    /// How long the next operation takes: asked before each batch is written, and again before it is told of.
     pub pace: Arc<dyn Fn() -> Duration + Send + Sync>,
     /// What happens after a failure of the disk, once the driver was told: a server would end here.
     pub on_failure: Arc<dyn Fn() + Send + Sync>,
@@ -60,7 +61,7 @@ pub fn open<D: Disk + Send + 'static, S: Store>(
     terms: Terms,
     seams: &Seams,
 ) -> Result<Opened, Refusal> {
-    let Terms { limits, lease, epoch_above, pace, on_failure } = terms;
+    let Terms { limits, lease, epoch_above, counting, pace, on_failure } = terms;
     let origin = seams.clock.now();
     let Started { core, kept, warnings } =
         Core::<D, S>::start(disk, limits, coordinator_id, birth(&*seams.entropy, lease, epoch_above))?;
@@ -74,7 +75,7 @@ pub fn open<D: Disk + Send + 'static, S: Store>(
     let handle = Handle(Box::new(move |message| drop(post.send(message))));
     let opened = opened(&core, lease, Arc::new(handle), received);
     let identity = core.identity().clone();
-    let (clock, counting) = (Arc::clone(&seams.clock), pace());
+    let clock = Arc::clone(&seams.clock);
     seams.spawn(async move {
         clock.sleep(counting).await;
         let counted = count(Arc::new(store), &identity, &kept).map_err(|error| error.to_string());

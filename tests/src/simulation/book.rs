@@ -58,13 +58,26 @@ impl Told {
     }
 }
 
+/// Who had a hand in a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Interference {
+    /// A failover lost its PREPARE.
+    LostPrepare,
+    /// A failover lost its end: it may be prepared again.
+    LostEnd,
+    /// A person ended it.
+    Hand,
+    /// Somebody prepared other work under its name, after it had ended.
+    Impostor,
+}
+
 /// Everything written down.
 #[derive(Debug, Default)]
 pub struct Pages {
     /// Attempts, in the order of their beginning.
     pub attempts: Vec<Attempt>,
     /// gids that a person, or a failover, interfered with: by participant.
-    pub interfered: BTreeSet<(usize, String)>,
+    pub interfered: BTreeMap<(usize, String), BTreeSet<Interference>>,
     /// gids that are not ours: by participant. They must stay.
     pub strangers: BTreeSet<(usize, String)>,
     /// Invariants that were seen broken, in order.
@@ -87,6 +100,11 @@ impl Book {
         if pages.broken.len() < 8 && !pages.broken.contains(&what) {
             pages.broken.push(what);
         }
+    }
+
+    /// Somebody had a hand in a branch.
+    pub fn interfered(&self, participant: usize, gid: &str, how: Interference) {
+        self.open().interfered.entry((participant, gid.to_owned())).or_default().insert(how);
     }
 
     /// A new attempt; its number.

@@ -22,6 +22,31 @@ pub struct Sum {
     pub lasted: Duration,
 }
 
+impl Sum {
+    /// Takes in what others have done.
+    pub fn add(&mut self, other: &Self) {
+        self.seeds += other.seeds;
+        self.begun += other.begun;
+        self.committed += other.committed;
+        self.faults += other.faults;
+        self.lasted += other.lasted;
+    }
+}
+
+impl std::fmt::Display for Sum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} seeds: {} transactions ({} committed), {} faults, {:.1} h simulated",
+            self.seeds,
+            self.begun,
+            self.committed,
+            self.faults,
+            self.lasted.as_secs_f64() / 3600.0
+        )
+    }
+}
+
 /// A seed that broke an invariant.
 #[derive(Debug)]
 pub struct Broken {

@@ -57,8 +57,10 @@ pub async fn ask(world: &Arc<World>, patience: Duration, ask: Ask) -> Result<Sai
 async fn serve(world: Arc<World>, ask: Ask) -> Option<Said> {
     let machine = world.machine()?;
     let running = machine.running()?;
-    // Applications would be told committed by a log that is about to be thrown away.
-    if machine.is_copy && matches!(ask, Ask::Begin(_) | Ask::Commit(_)) {
+    // Applications would be told committed by a log that is about to be thrown away. And before an older copy
+    // has heard an agent, nobody can know that it is one.
+    let unjudged = !world.monitor.was_heard(running.sender.life);
+    if machine.is_copy && (unjudged || matches!(ask, Ask::Begin(_) | Ask::Commit(_))) {
         return None;
     }
     let gtid = match &ask {
@@ -67,6 +69,8 @@ async fn serve(world: Arc<World>, ask: Ask) -> Option<Said> {
         Ask::Rollback(gtid, _) | Ask::Get(gtid) => Some(gtid.clone()),
     };
     let handle = &running.handle;
+    let rolls_back = matches!(ask, Ask::Rollback(..));
+    let arrived = world.now();
     let said = match ask {
         Ask::Begin(begin) => handle.ask(|answer| Request::Begin(begin, answer)).await.map(Said::Begun),
         Ask::Commit(commit) => handle.ask(|answer| Request::Commit(commit, answer)).await.map(Said::Outcome),
@@ -78,6 +82,9 @@ async fn serve(world: Arc<World>, ask: Ask) -> Option<Said> {
     };
     if let (Some(gtid), Ok(Said::Outcome(Outcome::Committed { .. }))) = (&gtid, &said) {
         monitor::told_committed(&world, &running.sender, gtid);
+    }
+    if rolls_back && matches!(said, Ok(Said::Outcome(Outcome::Aborted { .. }))) {
+        monitor::told_aborted(&world, gtid.as_ref(), arrived);
     }
     if running.process.is_dead() && said.is_err() {
         return None;
@@ -288,12 +295,11 @@ impl Client {
             }
             Err(status) => {
                 self.note(|| format!("ordinal {ordinal} refused: {}", status.message()));
-                match status.code() {
-                    tonic::Code::Unavailable | tonic::Code::ResourceExhausted => None,
-                    // The coordinator has just started, and has not spoken to the agent yet.
-                    tonic::Code::FailedPrecondition if status.message().contains("try again") => None,
-                    _ => Some(Went::Lost),
-                }
+                let code = status.code();
+                let busy = matches!(code, tonic::Code::Unavailable | tonic::Code::ResourceExhausted);
+                // The coordinator has just started, and has not spoken to the agent yet.
+                let early = code == tonic::Code::FailedPrecondition && status.message().contains("try again");
+                if busy || early { None } else { Some(Went::Lost) }
             }
         }
     }

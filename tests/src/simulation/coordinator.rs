@@ -15,7 +15,7 @@ use votum_coordinator::protocol::record::{Decided, Decision, Identity, Record};
 use votum_coordinator::run::start_driver;
 use votum_coordinator::transport::Dialer;
 use votum_proto::address::Address;
-use votum_proto::names::{CoordinatorId, Gtid, Incarnation, Life};
+use votum_proto::names::{CoordinatorId, Gid, Gtid, Incarnation, Life};
 use votum_proto::runtime::Seams;
 
 use super::disk::{Down, SimulatedDisk};
@@ -68,13 +68,12 @@ fn read(disk: &SimulatedDisk, limits: &Limits, id: &CoordinatorId) -> Option<(u6
     let copy = disk.forced_copy();
     let birth = Birth { incarnation: Incarnation::from_low_bits(0), lease: 1, epoch_above: 1 << 40 };
     let started = Core::<SimulatedDisk, SimulatedStore>::start(copy, limits.clone(), id, birth).ok()?;
-    let commits = started.kept.into_iter().filter_map(|kept| match kept.record {
-        Record::Decided(decided) => Some(decided),
-        Record::Carried(carried) => match carried.record {
-            Record::Decided(decided) => Some(decided),
-            _ => None,
-        },
-        _ => None,
+    let commits = started.kept.into_iter().filter_map(|kept| {
+        let record = match kept.record {
+            Record::Carried(carried) => carried.record,
+            own => own,
+        };
+        if let Record::Decided(decided) = record { Some(decided) } else { None }
     });
     let commits = commits.filter(|decided| decided.decision == Decision::Commit).collect();
     // The new life's two records are the reader's own.
@@ -156,6 +155,11 @@ impl Machine {
         &self.disk
     }
 
+    /// Its store, for faults.
+    pub fn store(&self) -> &SimulatedStore {
+        &self.store
+    }
+
     /// Starts a coordinator here; what ran before is detached from the disk.
     ///
     /// # Errors
@@ -183,6 +187,9 @@ impl Machine {
             )
         });
         let opened = overheard(opened, told, &seams);
+        if !self.is_copy {
+            owes_what_is_prepared(world, &self.name, &opened);
+        }
         let dialers = world.agents.iter().map(|place| {
             let dialer: Arc<dyn Dialer> = Arc::new(SimulatedDialer {
                 world: Arc::clone(world),
@@ -214,6 +221,7 @@ impl Machine {
             limits: limits(world),
             lease: world.plan.log.lease,
             epoch_above: 0,
+            counting: Duration::from_millis(world.plan.log.counting_ms),
             pace: Arc::new(move || {
                 pace_world.upgrade().map_or(Duration::ZERO, |world| world.pace(&pace_random))
             }),
@@ -292,6 +300,27 @@ impl Machine {
                     world.broken(format!("I13: a crash led to a refusal: {refusal}"));
                     return;
                 }
+            }
+        }
+    }
+}
+
+/// The journal alone holds every decision that is still owed, whatever has become of the store.
+fn owes_what_is_prepared(world: &World, name: &str, opened: &Opened) {
+    let owed = |gtid: &Gtid| {
+        let history = opened.owed.iter().filter_map(|history| history.decided.as_ref());
+        history.into_iter().any(|decided| decided.gtid == *gtid)
+    };
+    for (index, host) in world.hosts.iter().enumerate() {
+        for gid in host.server().state.prepared.keys() {
+            let Ok(known) = gid.parse::<Gid>() else { continue };
+            let key = (index, gid.clone());
+            let pages = world.book.open();
+            let untouched = !pages.interfered.contains_key(&key) && !pages.strangers.contains(&key);
+            drop(pages);
+            if untouched && world.monitor.is_forced(&known.gtid) && !owed(&known.gtid) {
+                world
+                    .broken(format!("I7: {gid} is prepared, its commit was forced, and {name} owes nothing"));
             }
         }
     }

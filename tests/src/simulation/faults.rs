@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use votum_proto::names::Gid;
+
+use super::book::Interference;
 use super::database::{Change, Lost, Prepared, Wal, end_prepared};
 use super::disk::Down;
 use super::network;
@@ -43,9 +46,8 @@ pub async fn happen(world: Arc<World>, fault: Fault) {
             database_dies(&world, database, away, Some(behind)).await;
         }
         What::SessionsEnd { database } => sessions_end(&world, database),
-        What::HandEnds { database, commit, impostor } => {
-            hand_ends(&world, database, commit, impostor).await;
-        }
+        What::HandEnds { database, commit } => hand_ends(&world, database, commit).await,
+        What::Impostor { database } => impostor(&world, database).await,
         What::Stranger { database, forged } => stranger(&world, database, forged),
         What::Cut { agent, there, back, lasts, noticed } => {
             if let Some(wire) = world.wires.get(agent) {
@@ -63,6 +65,7 @@ pub async fn happen(world: Arc<World>, fault: Fault) {
                 wire.reset();
             }
         }
+        What::StoreUnreadable { lasts } => store_unreadable(&world, lasts).await,
         What::OldCopy { lasts } => old_copy(&world, lasts).await,
     }
 }
@@ -78,6 +81,17 @@ async fn coordinator_dies(world: &Arc<World>, how: Down, away: Duration, again: 
         world.sleep(away / 8).await;
         machine.start_again(world).await;
     }
+}
+
+async fn store_unreadable(world: &Arc<World>, lasts: Duration) {
+    let Some(machine) = world.machine() else { return };
+    machine.die(world, Down::Killed);
+    machine.store().set_unreadable(true);
+    machine.start_again(world).await;
+    world.sleep(lasts).await;
+    machine.die(world, Down::Killed);
+    machine.store().set_unreadable(false);
+    machine.start_again(world).await;
 }
 
 async fn coordinator_stops(world: &Arc<World>, asleep: Duration, successor: bool) {
@@ -116,10 +130,11 @@ async fn database_dies(world: &Arc<World>, index: usize, away: Duration, behind:
             None => host.random.draw(|random| server.crash(random)),
             Some(behind) => server.fail_over(behind),
         }
-        let mut pages = world.book.open();
         for lost in &server.lost {
-            let (Lost::Prepare(gid) | Lost::End(gid)) = lost;
-            pages.interfered.insert((index, gid.clone()));
+            match lost {
+                Lost::Prepare(gid) => world.book.interfered(index, gid, Interference::LostPrepare),
+                Lost::End(gid) => world.book.interfered(index, gid, Interference::LostEnd),
+            }
         }
     }
     host.note(|| format!("is down; {} transactions stay prepared", host.server().state.prepared.len()));
@@ -147,7 +162,7 @@ fn sessions_end(world: &World, index: usize) {
 }
 
 /// Waits for something of ours to be prepared, and ends it.
-async fn hand_ends(world: &Arc<World>, index: usize, commit: bool, impostor: bool) {
+async fn hand_ends(world: &Arc<World>, index: usize, commit: bool) {
     let Some(host) = world.hosts.get(index) else { return };
     for _ in 0..200 {
         if world.is_calm() {
@@ -169,14 +184,43 @@ async fn hand_ends(world: &Arc<World>, index: usize, commit: bool, impostor: boo
             world.sleep(Duration::from_millis(3)).await;
             continue;
         };
-        world.book.open().interfered.insert((index, gid.clone()));
+        world.book.interfered(index, &gid, Interference::Hand);
         host.note(|| format!("a person ends {gid} by hand"));
-        let life = host.server().life;
-        let by_hand = end_prepared(Arc::clone(host), None, gid.clone(), commit, "postgres");
-        if by_hand.await.is_ok() && impostor && host.server().life == life {
-            prepare(world, index, &gid, super::database::ROLE, "impostor");
-        }
+        let _ = end_prepared(Arc::clone(host), None, gid, commit, "postgres").await;
         return;
+    }
+}
+
+/// Waits for a branch of ours to have ended, and prepares other work under its name.
+async fn impostor(world: &Arc<World>, index: usize) {
+    let Some(host) = world.hosts.get(index) else { return };
+    for _ in 0..200 {
+        if world.is_calm() {
+            return;
+        }
+        let ended = {
+            let server = host.server();
+            let ends = server.wal.get(..server.flushed).unwrap_or_default().iter().rev();
+            let found = ends.into_iter().find_map(|record| match record {
+                Wal::CommitPrepared(_, gid) => Some(gid.clone()),
+                Wal::Prepared(..) | Wal::RollbackPrepared(..) | Wal::Wrote(_) | Wal::Committed(..) => None,
+            });
+            // Where a person ended it, its own commit may still be on the way, and looks at no id the first time.
+            let untouched = |gid: &String| {
+                !world.book.open().interfered.contains_key(&(index, gid.clone()))
+                    && !server.state.prepared.contains_key(gid)
+                    && !server.busy.contains(gid)
+            };
+            found.filter(untouched)
+        };
+        match ended {
+            Some(gid) if host.server().up => {
+                world.book.interfered(index, &gid, Interference::Impostor);
+                prepare(world, index, &gid, super::database::ROLE, "impostor");
+                return;
+            }
+            Some(_) | None => world.sleep(Duration::from_millis(7)).await,
+        }
     }
 }
 
@@ -208,7 +252,7 @@ fn stranger(world: &World, index: usize, forged: bool) {
         // Of a life that never was, by the agents' own role; or of the present one, by somebody else.
         let life = world.machine().and_then(|machine| machine.running()).map(|running| running.sender.life);
         match life {
-            Some(life) if world.now().as_millis() % 2 == 0 => {
+            Some(life) if world.now().as_millis().is_multiple_of(2) => {
                 format!("votum_acme_{}_{}_1_0_2", life.epoch, life.incarnation)
             }
             Some(_) | None => "votum_acme_999_abcdef_7_0_2".to_owned(),
@@ -231,7 +275,7 @@ fn stranger(world: &World, index: usize, forged: bool) {
 async fn old_copy(world: &Arc<World>, lasts: Duration) {
     let Some(machine) = world.machine().filter(|machine| !machine.is_copy) else { return };
     let Some((copy, end)) = machine.copy(world) else { return };
-    for _ in 0..300 {
+    for tries in 0..300 {
         world.sleep(Duration::from_millis(10)).await;
         if world.is_calm() {
             return;
@@ -242,6 +286,10 @@ async fn old_copy(world: &Arc<World>, lasts: Duration) {
             witnessed.is_some_and(|(_, position)| position > end)
         };
         if !world.agents.iter().all(knows) {
+            continue;
+        }
+        // Best while a commit that the copy lacks is on its way; but not for ever.
+        if tries < 150 && !commits_are_on_their_way(world) {
             continue;
         }
         let still = world.machine().is_some_and(|now| Arc::ptr_eq(&now, &machine));
@@ -258,4 +306,13 @@ async fn old_copy(world: &Arc<World>, lasts: Duration) {
         machine.start_again(world).await;
         return;
     }
+}
+
+/// Whether something is prepared whose commit is on disk.
+fn commits_are_on_their_way(world: &World) -> bool {
+    world.hosts.iter().any(|host| {
+        let server = host.server();
+        let prepared = server.state.prepared.keys();
+        prepared.filter_map(|gid| gid.parse::<Gid>().ok()).any(|gid| world.monitor.is_forced(&gid.gtid))
+    })
 }

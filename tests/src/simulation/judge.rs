@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use votum_coordinator::driver::request::{Outcome, RequestError};
 use votum_proto::names::Gid;
 
-use super::book::{Attempt, Told};
+use super::book::{Attempt, Interference, Told};
 use super::clients::done_until;
 use super::world::World;
 
@@ -15,6 +15,9 @@ pub type LastWords = BTreeMap<String, Result<Outcome, RequestError>>;
 
 /// The ordinals of an attempt's changes that stand at each participant: an ordinal twice stands there twice.
 type Standing = BTreeMap<usize, Vec<u64>>;
+
+/// A retention that no run outlives, in milliseconds.
+const LONG_MS: u64 = 1_000_000;
 
 /// Judges everything.
 pub fn judge(world: &World, last_words: &LastWords) {
@@ -48,15 +51,20 @@ pub fn judge(world: &World, last_words: &LastWords) {
     }
     for (key, gtids) in keys.into_iter().filter(|(_, gtids)| gtids.len() > 1) {
         // A key is forgotten with its transaction, when retention is over.
-        if world.plan.log.retention_ms > 1_000_000 {
+        if world.plan.log.retention_ms >= LONG_MS {
             world.broken(format!("I5: key {key} was committed more than once: {gtids:?}"));
+        }
+    }
+    for host in &world.hosts {
+        for (xid, change) in host.server().state.rows.iter().filter(|(_, change)| !change.tag.contains(':')) {
+            world.broken(format!("I8: {} committed other work: {} (xid {xid})", host.name, change.tag));
         }
     }
     for (index, gid) in strangers {
         let host = world.hosts.get(index);
         if host.is_none_or(|host| !host.server().state.prepared.contains_key(&gid)) {
             // A failover may have lost it.
-            if !interfered.contains(&(index, gid.clone())) {
+            if !interfered.contains_key(&(index, gid.clone())) {
                 world.broken(format!("I8: {gid} at bank{index} is not ours, and is gone"));
             }
         }
@@ -87,7 +95,7 @@ struct Case<'a> {
     attempt: &'a Attempt,
     gtid: &'a str,
     stands: &'a Standing,
-    interfered: &'a BTreeSet<(usize, String)>,
+    interfered: &'a BTreeMap<(usize, String), BTreeSet<Interference>>,
     last: Option<&'a Result<Outcome, RequestError>>,
 }
 
@@ -96,11 +104,22 @@ impl Case<'_> {
         self.world.broken(format!("{what} ({}, attempt {})", self.gtid, self.number));
     }
 
-    /// Whether a person or a failover had a hand in this branch.
-    fn excused(&self, participant: usize) -> bool {
-        self.interfered.iter().any(|(index, gid)| {
+    /// Who had a hand in this branch.
+    fn hands(&self, participant: usize) -> BTreeSet<Interference> {
+        let here = self.interfered.iter().filter(|((index, gid), _)| {
             *index == participant && gid.parse::<Gid>().is_ok_and(|gid| gid.gtid.to_string() == self.gtid)
-        })
+        });
+        here.flat_map(|(_, hands)| hands.iter().copied()).collect()
+    }
+
+    /// Whether it may have ended otherwise than decided. One whose end was lost is prepared again, and ended
+    /// again as decided (R1, R14); one whose name was used again had ended.
+    fn excused(&self, participant: usize) -> bool {
+        let hands = self.hands(participant);
+        // Its record was dropped before it was prepared again: a person decides (R10).
+        let quarantined =
+            hands.contains(&Interference::LostEnd) && self.world.plan.log.retention_ms < LONG_MS;
+        hands.contains(&Interference::LostPrepare) || hands.contains(&Interference::Hand) || quarantined
     }
 
     fn judge(&self) {
@@ -124,7 +143,6 @@ impl Case<'_> {
                 continue;
             }
             let as_expected = found.len() == expected.len() && found.iter().all(|o| expected.contains(o));
-            let departs = |is_whole: bool| self.recorded(*participant) && is_whole != told_committed;
             if as_expected {
                 whole.push(*participant);
             } else if found.is_empty() {
@@ -134,7 +152,6 @@ impl Case<'_> {
                     "I15: the client saw {expected:?} done at bank{participant}, and {found:?} stands there"
                 ));
             }
-            let _ = departs;
         }
         for participant in self.stands.keys().filter(|participant| !claimed.contains_key(participant)) {
             self.broken(&format!(
@@ -166,7 +183,10 @@ impl Case<'_> {
         };
         for heuristic in recorded {
             let index = self.world.index_of(heuristic.participant.as_str());
-            if !index.is_some_and(|index| self.excused(index)) {
+            // After a failover a transaction id may be another transaction's (R3).
+            let failed_over =
+                |index: usize| self.world.hosts.get(index).is_some_and(|host| host.server().timeline > 1);
+            if index.is_none_or(|index| self.hands(index).is_empty() && !failed_over(index)) {
                 self.broken(&format!("I1: a heuristic that nobody caused was recorded: {heuristic}"));
             }
         }
@@ -192,18 +212,6 @@ impl Case<'_> {
             Outcome::ReadOnly | Outcome::InProgress(_) | Outcome::Unknown(_) | Outcome::Expired => true,
         }
     }
-
-    fn recorded(&self, participant: usize) -> bool {
-        let name = self.world.hosts.get(participant).map(|host| host.name.to_string());
-        match self.last {
-            Some(Ok(Outcome::Committed { heuristics, .. } | Outcome::Aborted { heuristics, .. })) => {
-                heuristics.iter().any(|h| Some(h.participant.to_string()) == name)
-            }
-            Some(Ok(Outcome::ReadOnly | Outcome::InProgress(_) | Outcome::Unknown(_) | Outcome::Expired))
-            | Some(Err(_))
-            | None => false,
-        }
-    }
 }
 
 /// I5: an outcome told never changes; READ_ONLY may later read ABORTED.
@@ -221,7 +229,7 @@ fn told_once(world: &World, gtid: &str, told: &[Told], last: Option<&Result<Outc
         world.broken(format!("I5: {gtid} was begun, and is not found"));
     }
     if let Some(Told::Expired) = last
-        && world.plan.log.retention_ms > 1_000_000
+        && world.plan.log.retention_ms >= LONG_MS
     {
         world.broken(format!("I7: {gtid} is forgotten long before its retention is over"));
     }

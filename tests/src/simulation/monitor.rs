@@ -13,6 +13,7 @@ use votum_proto::v1::{AgentFrame, CoordinatorFrame, Listing};
 
 use super::coordinator::Sender;
 use super::network::Line;
+use super::plan::What;
 use super::world::World;
 
 /// What was seen so far.
@@ -30,6 +31,10 @@ pub struct Seen {
     witnessed: BTreeMap<(usize, u64), (u64, u64)>,
     /// Whether an agent refused this life.
     refused: BTreeSet<Life>,
+    /// Lives that have heard an agent's hello.
+    heard: BTreeSet<Life>,
+    /// The agent's life to which each Prepare was sent, by gid.
+    prepares: BTreeMap<String, u64>,
 }
 
 /// The monitor.
@@ -44,6 +49,16 @@ impl Monitor {
     /// Whether an agent refused this life.
     pub fn was_refused(&self, life: Life) -> bool {
         self.seen().refused.contains(&life)
+    }
+
+    /// Whether a life has heard an agent's hello.
+    pub fn was_heard(&self, life: Life) -> bool {
+        self.seen().heard.contains(&life)
+    }
+
+    /// Whether the commit of a transaction is known to be on disk.
+    pub fn is_forced(&self, gtid: &Gtid) -> bool {
+        self.seen().forced.contains(gtid)
     }
 
     /// The newest witness that an agent was given.
@@ -78,6 +93,17 @@ pub fn told_committed(world: &World, sender: &Sender, gtid: &Gtid) {
     must_be_forced(world, sender, gtid, "a client was told COMMITTED");
 }
 
+/// I10: an abort that a client asked for waited for nothing. Nobody else's time is judged: not where the
+/// coordinator was stopped in between.
+pub fn told_aborted(world: &World, gtid: Option<&Gtid>, arrived: std::time::Duration) {
+    let stops = world.plan.faults.iter().any(|fault| matches!(fault.what, What::CoordinatorStops { .. }));
+    let waited = world.now().saturating_sub(arrived);
+    if !stops && waited > std::time::Duration::from_millis(1) {
+        let gtid = gtid.map(ToString::to_string).unwrap_or_default();
+        world.broken(format!("I10: the abort of {gtid} waited {} ms for something", waited.as_millis()));
+    }
+}
+
 /// A frame leaves a coordinator.
 pub fn leaves_coordinator(world: &World, line: &Line, frame: &CoordinatorFrame) {
     if let Some(witness) = &frame.witness {
@@ -91,6 +117,15 @@ pub fn leaves_coordinator(world: &World, line: &Line, frame: &CoordinatorFrame) 
     }
     for message in &frame.messages {
         world.note("to agent", || format!("{} {}", line.agent, describe(message.kind.as_ref())));
+        if let Some(ToAgent::Prepare(order)) = &message.kind {
+            let mut seen = world.monitor.seen();
+            let first = *seen.prepares.entry(order.gid.clone()).or_insert(line.agent_life);
+            drop(seen);
+            if first != line.agent_life {
+                let gid = &order.gid;
+                world.broken(format!("I15: Prepare of {gid} was sent again to an agent that has restarted"));
+            }
+        }
         if let Some(ToAgent::Commit(order)) = &message.kind
             && let Ok(gtid) = order.gtid.parse()
         {
@@ -222,8 +257,11 @@ fn describe_listing(listing: &Listing) -> String {
 }
 
 /// A frame arrives at a coordinator.
-pub fn arrives_at_coordinator(world: &World, _line: &Line, frame: &AgentFrame) {
+pub fn arrives_at_coordinator(world: &World, line: &Line, frame: &AgentFrame) {
     for message in &frame.messages {
+        if let Some(FromAgent::Hello(_)) = &message.kind {
+            world.monitor.seen().heard.insert(line.sender.life);
+        }
         if let Some(FromAgent::Vote(vote)) = &message.kind {
             let goes_on = match vote.kind {
                 Some(Vote::Yes(_) | Vote::ReadOnly(_)) => true,

@@ -47,6 +47,8 @@ pub struct LogPlan {
     pub retention_ms: u64,
     /// One write or sync, in microseconds: at least, at most.
     pub pace: (u64, u64),
+    /// How long the store is counted at a start, in milliseconds.
+    pub counting_ms: u64,
     /// A log that fails latches; else its process ends.
     pub latches: bool,
 }
@@ -177,15 +179,17 @@ pub enum What {
         /// Where.
         database: usize,
     },
-    /// An administrator ends a prepared transaction by hand, and somebody may prepare other work under its
-    /// name.
+    /// An administrator ends a prepared transaction by hand.
     HandEnds {
         /// Where.
         database: usize,
         /// How.
         commit: bool,
-        /// Other work under its name.
-        impostor: bool,
+    },
+    /// Somebody prepares other work under the name of a branch that has ended.
+    Impostor {
+        /// Where.
+        database: usize,
     },
     /// Somebody else prepares a transaction.
     Stranger {
@@ -212,6 +216,11 @@ pub enum What {
         /// Which agent.
         agent: usize,
     },
+    /// The coordinator is started while its store cannot be read, and again when it can.
+    StoreUnreadable {
+        /// For how long.
+        lasts: Duration,
+    },
     /// An older copy of the log is started instead of the true one, for a while.
     OldCopy {
         /// For how long.
@@ -230,7 +239,7 @@ pub struct Size {
 
 impl Default for Size {
     fn default() -> Self {
-        Self { work: 18, faults: 6 }
+        Self { work: 20, faults: 8 }
     }
 }
 
@@ -293,6 +302,7 @@ fn draw_log(random: &mut Random) -> LogPlan {
         lease: *random.pick(&[4, 8, 32, 1024]).unwrap_or(&8),
         retention_ms: if random.chance(300) { random.between(0, 6_000) } else { 24 * 60 * 60 * 1000 },
         pace: if slow { (1_000, 40_000) } else { (20, 400) },
+        counting_ms: if random.chance(300) { random.between(1, 2_000) } else { 0 },
         latches: random.chance(300),
     }
 }
@@ -390,7 +400,7 @@ fn draw_fault(random: &mut Random, agents: usize, databases: usize) -> What {
     let agent = random.index(agents);
     let database = random.index(databases);
     let away = random.millis(5, 3_000);
-    match random.below(22) {
+    match random.below(25) {
         0..=5 => What::CoordinatorDies {
             how: if random.chance(500) { Down::Killed } else { Down::PowerLost },
             away,
@@ -407,7 +417,9 @@ fn draw_fault(random: &mut Random, agents: usize, databases: usize) -> What {
         12 | 13 => What::DatabaseDies { database, away },
         14 => What::FailOver { database, behind: if random.chance(500) { 0 } else { random.index(6) }, away },
         15 => What::SessionsEnd { database },
-        16 => What::HandEnds { database, commit: random.chance(500), impostor: random.chance(500) },
+        16 => What::HandEnds { database, commit: random.chance(500) },
+        21 => What::Impostor { database },
+        22 => What::StoreUnreadable { lasts: random.millis(50, 4_000) },
         17 => What::Stranger { database, forged: random.chance(500) },
         18 | 19 => {
             let there = random.chance(700);

@@ -7,9 +7,11 @@ use futures::future::{join, join_all};
 use votum_coordinator::driver::request::{Outcome, Request};
 use votum_proto::names::{Gid, Gtid};
 
+use super::book::Interference;
 use super::coordinator::Machine;
 use super::judge::{LastWords, judge};
 use super::plan::Plan;
+use super::trace::LogLines;
 use super::world::World;
 use super::{clients, faults};
 
@@ -40,7 +42,13 @@ pub fn run(plan: &Plan, kept: bool) -> Report {
         Err(error) => return failed(&error.to_string()),
     };
     let director = direct(Arc::clone(&world));
-    if let Err(stuck) = world.executor.run(&world.always, director) {
+    let going = || world.executor.run(&world.always, director);
+    let ended = if kept {
+        tracing::subscriber::with_default(LogLines::subscriber(&world.trace, &world.executor), going)
+    } else {
+        going()
+    };
+    if let Err(stuck) = ended {
         world.broken(format!("I6: {stuck}"));
     }
     let report = {
@@ -153,10 +161,17 @@ async fn settle(world: &Arc<World>) {
 fn left_over(world: &World) -> Vec<String> {
     let mut left = Vec::new();
     let strangers = world.book.open().strangers.clone();
+    let interfered = world.book.open().interfered.clone();
     for (index, host) in world.hosts.iter().enumerate() {
         let server = host.server();
-        for gid in server.state.prepared.keys() {
-            if gid.parse::<Gid>().is_ok() && !strangers.contains(&(index, gid.clone())) {
+        for gid in server.state.prepared.keys().filter(|gid| gid.parse::<Gid>().is_ok()) {
+            let key = (index, gid.clone());
+            // Prepared again after its record was dropped: that waits for a person (R10).
+            let again = interfered.get(&key).is_some_and(|hands| {
+                hands.contains(&Interference::LostEnd) || hands.contains(&Interference::Impostor)
+            });
+            let quarantined = again && world.plan.log.retention_ms < 1_000_000;
+            if !strangers.contains(&key) && !quarantined {
                 left.push(format!("{gid} is prepared at {}", host.name));
             }
         }

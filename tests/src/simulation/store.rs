@@ -18,6 +18,7 @@ struct Shelves {
     /// Since the last time that all was made durable, in order; `None`: removed.
     pending: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     holder: u64,
+    unreadable: bool,
 }
 
 /// The store, as one process holds it.
@@ -61,6 +62,11 @@ impl SimulatedStore {
         shelves.seen = shelves.durable.clone();
     }
 
+    /// Nothing can be read or written, or again.
+    pub fn set_unreadable(&self, unreadable: bool) {
+        self.shelves().unreadable = unreadable;
+    }
+
     /// A store of its own that holds what is seen now.
     #[must_use]
     pub fn copy(&self) -> Self {
@@ -72,6 +78,9 @@ impl SimulatedStore {
 
     fn held(&self) -> Result<MutexGuard<'_, Shelves>, StoreError> {
         let shelves = self.shelves();
+        if shelves.unreadable {
+            return Err(StoreError("its file is damaged".into()));
+        }
         if shelves.holder == self.holder {
             return Ok(shelves);
         }

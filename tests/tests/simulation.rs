@@ -1,0 +1,80 @@
+//! The simulation: seed after seed no invariant is broken, the same seed is the same run, and what breaks is
+//! told so that a person can read it.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![cfg(test)] // clippy then lets helpers fail as tests do
+
+use votum_tests::simulation::campaign::{Sum, explain, one};
+use votum_tests::simulation::{Plan, Size, run};
+
+/// How many seeds, unless `VOTUM_SEEDS` says so: `make simulation` runs thousands, optimized.
+const SEEDS: u64 = 60;
+
+fn seeds() -> u64 {
+    std::env::var("VOTUM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS)
+}
+
+#[test]
+fn no_seed_breaks_an_invariant() {
+    let mut sum = Sum::default();
+    let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let sums = std::thread::scope(|scope| {
+        let work = |first| {
+            move || {
+                let mut sum = Sum::default();
+                for seed in (first..seeds()).step_by(usize::try_from(workers).unwrap()) {
+                    if let Err(broken) = one(seed, Size::default(), &mut sum) {
+                        return Err(explain(&broken, Size::default()));
+                    }
+                }
+                Ok(sum)
+            }
+        };
+        let running: Vec<_> = (0..workers).map(|first| scope.spawn(work(first))).collect();
+        running.into_iter().map(|running| running.join().unwrap()).collect::<Vec<_>>()
+    });
+    for one in sums {
+        match one {
+            Ok(one) => sum.add(&one),
+            Err(told) => panic!("{told}"),
+        }
+    }
+    println!("{sum}");
+    // A simulation in which nothing happens proves nothing.
+    assert!(sum.committed > sum.seeds, "{sum}");
+}
+
+#[test]
+fn the_same_seed_twice_is_the_same_run_to_the_byte() {
+    for seed in 0..seeds().min(40) {
+        let plan = Plan::draw(seed, Size::default());
+        let (first, second) = (run(&plan, true), run(&plan, true));
+        assert_eq!(first.turns, second.turns, "seed {seed}");
+        assert!(first.transcript == second.transcript, "seed {seed} took two ways");
+        assert!(first.transcript.lines().count() > 20, "seed {seed}: the transcript says too little");
+    }
+}
+
+#[test]
+fn another_seed_is_another_run() {
+    let transcript = |seed| run(&Plan::draw(seed, Size::default()), true).transcript;
+    assert!(transcript(1) != transcript(2));
+}
+
+/// Seeds that broke something once.
+mod regressions {
+    use super::*;
+
+    #[track_caller]
+    fn holds(seed: u64) {
+        let mut sum = Sum::default();
+        if let Err(broken) = one(seed, Size::default(), &mut sum) {
+            panic!("{}", explain(&broken, Size::default()));
+        }
+    }
+
+    #[test]
+    fn the_first_seed_of_all() {
+        holds(0);
+    }
+}
