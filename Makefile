@@ -47,7 +47,7 @@ bench: setup ## Measure Votum against a client without a coordinator (about six 
 	@tests/scripts/to-the-end $(TARGET)/release/votum-bench --json $(TARGET)/bench.json $(BENCH)
 
 .PHONY: test
-test: setup python format lint docs binaries run-tests model-in-bounds ## Everything that must hold before a change is accepted
+test: setup python format lint docs binaries run-tests simulation canaries model-in-bounds ## Everything that must hold before a change is accepted
 	$(call step,all passed)
 
 .PHONY: format
@@ -83,6 +83,23 @@ run-tests:
 history: setup binaries ## Judge random transactions under kills and cuts, for MINUTES=30; SEED=n for one round again
 	$(call step,running and judging)
 	@tests/scripts/to-the-end $(TARGET)/debug/history --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
+
+.PHONY: simulation
+simulation: setup ## Simulate everything in one thread, seed after seed (SEEDS=5000)
+	$(call step,simulating)
+	VOTUM_SEEDS=$(or $(SEEDS),5000) cargo test --profile proof -p votum-tests --test simulation -- --nocapture
+
+.PHONY: soak
+soak: setup ## Simulate for MINUTES=30, with progress; SEED=n begins there
+	$(call step,building the simulation)
+	cargo build --profile proof -p votum-tests --bin soak
+	$(call step,simulating)
+	@$(TARGET)/proof/soak --minutes $(or $(MINUTES),30) $(if $(SEED),--from $(SEED))
+
+.PHONY: canaries
+canaries: setup ## Switch on one deliberate mistake after another: each must be caught
+	$(call step,listening for canaries)
+	cargo test --profile proof -p votum-tests --features canaries --test canaries -- --nocapture
 
 .PHONY: matrix
 matrix: setup binaries ## Every crash point and every message of the protocol, with every fault (an hour or so)

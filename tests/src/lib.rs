@@ -19,6 +19,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod scene;
+pub mod simulation;
 pub mod teller;
 pub mod world;
 

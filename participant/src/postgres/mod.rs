@@ -10,7 +10,7 @@ mod hosted;
 mod known;
 mod listing;
 mod own;
-pub(crate) mod policy;
+pub mod policy;
 mod prepare;
 mod session;
 mod statements;

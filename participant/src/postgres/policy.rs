@@ -119,7 +119,7 @@ const TABLE: &[Row] = &[
 ];
 
 /// What is done about `sqlstate` in answer to `command`; an empty one means that the connection broke.
-pub(super) fn policy(command: Command, sqlstate: &str) -> Policy {
+pub fn policy(command: Command, sqlstate: &str) -> Policy {
     TABLE
         .iter()
         .find(|row| row.command == command && fits(row.sqlstate, sqlstate))
@@ -138,7 +138,7 @@ fn unlisted(command: Command) -> Policy {
 }
 
 /// Whether the same transaction may succeed when it is run again from its beginning.
-pub(super) fn retryable(sqlstate: &str) -> bool {
+pub fn retryable(sqlstate: &str) -> bool {
     matches!(sqlstate, "40001" | "40P01")
 }
 

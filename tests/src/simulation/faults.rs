@@ -170,8 +170,11 @@ async fn hand_ends(world: &Arc<World>, index: usize, commit: bool) {
         }
         let found = {
             let server = host.server();
-            let strangers = &world.book.open().strangers;
-            let ours = |gid: &&String| !strangers.contains(&(index, (*gid).clone()));
+            let pages = world.book.open();
+            let ours = |gid: &&String| {
+                let key = (index, (*gid).clone());
+                !pages.strangers.contains(&key) && !pages.interfered.contains_key(&key)
+            };
             server
                 .up
                 .then(|| {
@@ -260,6 +263,9 @@ fn stranger(world: &World, index: usize, forged: bool) {
     } else {
         "pg_gid_16394_745".to_owned()
     };
+    if world.hosts.get(index).is_none_or(|host| host.server().state.prepared.contains_key(&gid)) {
+        return;
+    }
     world.book.open().strangers.insert((index, gid.clone()));
     let present = gid.starts_with("votum_acme_") && !gid.contains("_999_");
     let owner = if present || !forged { "somebody" } else { super::database::ROLE };
