@@ -69,10 +69,8 @@ fn read(disk: &SimulatedDisk, limits: &Limits, id: &CoordinatorId) -> Option<(u6
     let birth = Birth { incarnation: Incarnation::from_low_bits(0), lease: 1, epoch_above: 1 << 40 };
     let started = Core::<SimulatedDisk, SimulatedStore>::start(copy, limits.clone(), id, birth).ok()?;
     let commits = started.kept.into_iter().filter_map(|kept| {
-        let record = match kept.record {
-            Record::Carried(carried) => carried.record,
-            own => own,
-        };
+        let record = kept.record;
+        let record = if let Record::Carried(carried) = record { carried.record } else { record };
         if let Record::Decided(decided) = record { Some(decided) } else { None }
     });
     let commits = commits.filter(|decided| decided.decision == Decision::Commit).collect();

@@ -298,7 +298,7 @@ impl Plan {
 fn draw_log(random: &mut Random) -> LogPlan {
     let slow = random.chance(200);
     LogPlan {
-        half_bytes: *random.pick(&[8 << 10, 16 << 10, 32 << 10]).unwrap_or(&(16 << 10)),
+        half_bytes: *random.pick(&[4 << 10, 4 << 10, 8 << 10, 32 << 10]).unwrap_or(&(8 << 10)),
         lease: *random.pick(&[4, 8, 32, 1024]).unwrap_or(&8),
         retention_ms: if random.chance(300) { random.between(0, 6_000) } else { 24 * 60 * 60 * 1000 },
         pace: if slow { (1_000, 40_000) } else { (20, 400) },
