@@ -85,9 +85,9 @@ history: setup binaries ## Judge random transactions under kills and cuts, for M
 	@tests/scripts/to-the-end $(TARGET)/debug/history --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
 
 .PHONY: simulation
-simulation: setup ## Simulate everything in one thread, seed after seed (SEEDS=5000)
+simulation: setup ## Simulate everything in one thread, seed after seed (SEEDS=20000)
 	$(call step,simulating)
-	VOTUM_SEEDS=$(or $(SEEDS),5000) cargo test --profile proof -p votum-tests --test simulation -- --nocapture
+	VOTUM_SEEDS=$(or $(SEEDS),20000) cargo test --profile proof -p votum-tests --test simulation -- --nocapture
 
 .PHONY: soak
 soak: setup ## Simulate for MINUTES=30, with progress; SEED=n begins there
@@ -99,7 +99,7 @@ soak: setup ## Simulate for MINUTES=30, with progress; SEED=n begins there
 .PHONY: canaries
 canaries: setup ## Switch on one deliberate mistake after another: each must be caught
 	$(call step,listening for canaries)
-	cargo test --profile proof -p votum-tests --features canaries --test canaries -- --nocapture
+	cargo test --profile proof -p votum-tests --features canaries --test canaries -- singing --nocapture
 
 .PHONY: matrix
 matrix: setup binaries ## Every crash point and every message of the protocol, with every fault (an hour or so)

@@ -67,6 +67,8 @@ struct Inner {
     next_timer: u64,
     order: Random,
     shuffled: bool,
+    /// How many of the tasks that can go on stand in an order already.
+    ordered: usize,
     turns: u64,
 }
 
@@ -87,6 +89,7 @@ impl Executor {
             next_timer: 0,
             order: Random::new(seed, "order"),
             shuffled,
+            ordered: 0,
             turns: 0,
         };
         Arc::new(Self { inner: Mutex::new(inner), ready: Arc::default() })
@@ -177,6 +180,12 @@ impl Executor {
         if ready.is_empty() {
             return None;
         }
+        // Whom one change wakes is a matter of the run; in which order is not: tokio's watch draws that from
+        // randomness of its own.
+        if let Some(woken) = ready.get_mut(inner.ordered..) {
+            woken.sort_unstable();
+        }
+        inner.ordered = ready.len() - 1;
         if inner.shuffled {
             let at = inner.order.index(ready.len());
             return Some(ready.swap_remove(at));
