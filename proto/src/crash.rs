@@ -52,7 +52,7 @@ struct Choice {
 }
 
 impl Chosen {
-    /// Reads what [`VARIABLE`] holds. A choice that cannot be read chooses nothing: its test then waits in vain
+    /// Reads what the environment variable holds. A choice that cannot be read chooses nothing: its test then waits in vain
     /// and says so.
     pub fn read(text: &str) -> Self {
         let choice = |word: &str| {

@@ -82,16 +82,8 @@ fn the_protocol_knows_no_async_clock_disk_network_or_randomness() {
 #[test]
 fn the_logs_discipline_knows_no_async_clock_sled_or_randomness() {
     // The rooms where the discipline meets the world.
-    let edges = [
-        "mod.rs",
-        "config.rs",
-        "desk.rs",
-        "files.rs",
-        "sled_store.rs",
-        "start.rs",
-        "task.rs",
-        "writer.rs",
-    ];
+    let edges =
+        ["mod.rs", "config.rs", "desk.rs", "files.rs", "sled_store.rs", "start.rs", "task.rs", "writer.rs"];
     let words = ["tokio", "tonic", "sled::", "std::time", "rand::", "getrandom", "async ", ".await"];
     none(&offences(&without(sources("coordinator/src/log"), &edges), &words));
 }

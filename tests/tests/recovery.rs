@@ -168,7 +168,7 @@ async fn a_branch_that_an_administrator_committed_as_decided_is_acknowledged() {
         end_by_hand(&world.banks[0], "COMMIT").await;
         world.start_coordinator(None).await.unwrap();
     };
-    let outcome = decided_then(&scene, "by hand", by_hand).await;
+    let outcome = Box::pin(decided_then(&scene, "by hand", by_hand)).await;
     let Outcome::Committed(committed) = outcome else { panic!("{outcome:?}") };
     assert_eq!(committed.heuristics, []);
     let completed = world.until_completed(&gtid(&scene.ledger, "by hand")).await.unwrap();
