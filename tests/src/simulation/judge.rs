@@ -41,7 +41,7 @@ pub fn judge(world: &World, last_words: &LastWords) {
         case.judge();
         if let Some(key) = attempt.key
             && attempt.claimed.is_some()
-            && !stands.is_empty()
+            && stands.keys().any(|participant| !case.excused(*participant))
         {
             keys.entry(key).or_default().insert(gtid);
         }

@@ -6,7 +6,7 @@
 //! coordinator and agents ([`network`]). Nothing of the protocol, the driver or recovery is told again.
 //!
 //! A run has a phase in which things go wrong and only safety is judged, and then a calm phase in which
-//! everything must come to its end ([`run`]). [`plan`] draws what happens, [`faults`] lets it happen,
+//! everything must come to its end ([`mod@run`]). [`plan`] draws what happens, [`faults`] lets it happen,
 //! [`clients`] do the work and [`book`] keeps what they were told; [`monitor`] watches the wires and [`judge`]
 //! judges the end, by the numbers of the invariants.
 

@@ -277,12 +277,24 @@ impl Plan {
             plan.faults.push(Fault { at, what });
         }
         plan.forget_what_nobody_could_judge();
+        plan.keep_longer_than_transactions_live();
         plan
     }
 
     /// How many databases there are.
     pub fn databases(&self) -> usize {
         self.agents.iter().map(Vec::len).sum()
+    }
+
+    /// A retention shorter than twice the longest timeout is answered with an alarm: an undecided branch may
+    /// then lie below what was dropped, and waits for a person (R10).
+    fn keep_longer_than_transactions_live(&mut self) {
+        if self.log.retention_ms < 20_000 {
+            self.log.retention_ms += 3_000;
+            for work in &mut self.work {
+                work.timeout = work.timeout.min(Duration::from_millis(1_500));
+            }
+        }
     }
 
     /// An older copy is noticed by agents that lived through what it lacks, and by nobody else: where one is

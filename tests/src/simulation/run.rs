@@ -130,7 +130,12 @@ async fn settle(world: &Arc<World>) {
     let until = world.now() + BOUND;
     let mut restarts = 0;
     loop {
-        let left = left_over(world);
+        let mut left = left_over(world);
+        let running = world.machine().and_then(|machine| machine.running());
+        let refused = running.is_some_and(|now| world.monitor.was_refused(now.sender.life));
+        if refused {
+            left.push("the coordinator is refused by an agent".into());
+        }
         if left.is_empty() {
             return;
         }
@@ -144,14 +149,12 @@ async fn settle(world: &Arc<World>) {
         }
         // Where two lives of one epoch have spoken, agents ask for a restart of the true one.
         if let Some(machine) = world.machine()
-            && restarts < 4
+            && refused
+            && restarts < 40
         {
-            let refused = machine.running().is_some_and(|now| world.monitor.was_refused(now.sender.life));
-            if refused {
-                restarts += 1;
-                machine.die(world, super::disk::Down::Killed);
-                machine.start_again(world).await;
-            }
+            restarts += 1;
+            machine.die(world, super::disk::Down::Killed);
+            machine.start_again(world).await;
         }
         world.sleep(LOOK).await;
     }
