@@ -53,7 +53,7 @@ async fn a_standby_that_has_everything_takes_over_and_commits_what_was_decided()
         scene.world.banks[0].server.fail_over(None).await.unwrap();
         assert_eq!(scene.world.prepared().await.unwrap(), before);
     };
-    assert!(decided_then(&scene, "in doubt", failover).await.is_committed());
+    assert!(Box::pin(decided_then(&scene, "in doubt", failover)).await.is_committed());
     // And what was begun afterwards goes on there.
     assert!(scene.teller.transfer("later", &scene.world.legs(10)).await.unwrap().is_committed());
     scene.world.check(&scene.ledger).await.unwrap();
@@ -88,7 +88,7 @@ async fn a_prepared_branch_that_a_failover_lost_is_reported_for_ever() {
         world.until_prepared(2).await.unwrap();
         world.banks[0].server.fail_over(Some(received)).await.unwrap();
     };
-    let outcome = decided_then(&scene, "lost", failover).await;
+    let outcome = Box::pin(decided_then(&scene, "lost", failover)).await;
     let Outcome::Committed(_) = outcome else { panic!("{outcome:?}") };
     let gtid = gtid(&scene, "lost");
     for restarted in [false, true] {

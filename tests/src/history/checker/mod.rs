@@ -1,13 +1,13 @@
 //! The judgement over a recorded run. Pure: the same history gives the same verdict.
 //!
 //! What is checked, and why it must hold:
-//! - **Fates** ([`fates`]): told committed: every statement that ran is there, once; told aborted: none is; not
+//! - **Fates** (`fates`): told committed: every statement that ran is there, once; told aborted: none is; not
 //!   told: all or none. What was told is never contradicted, and known at the end.
-//! - **Objects** ([`objects`]): every answer is explained by the final order of each list and account: nobody saw
+//! - **Objects** (`objects`): every answer is explained by the final order of each list and account: nobody saw
 //!   what was not committed, and nobody's change was lost.
-//! - **Order** ([`order`]): who changed after whom, and who saw whom, never goes in a circle, over all
+//! - **Order** (`order`): who changed after whom, and who saw whom, never goes in a circle, over all
 //!   databases together; snapshots are snapshots; what is complete is seen by all that begins later.
-//! - **Log** ([`log`]): the decision log and the databases tell the same story, and nothing is left open.
+//! - **Log** (`log`): the decision log and the databases tell the same story, and nothing is left open.
 //!
 //! A history tells nothing of what was neither answered nor left in a database: a checker cannot see that a
 //! lock was held for too short a time if nobody came by meanwhile.
