@@ -142,26 +142,3 @@ pub fn known_lives(seen: Vec<(EpochBegun, u64)>, position: LogPosition) -> Vec<K
         .map(|((begun, leased_until), last_position)| KnownLife { begun, leased_until, last_position })
         .collect()
 }
-
-impl TransactionHistory {
-    /// Folds one record of this transaction. The first decision stands.
-    pub fn add(&mut self, position: LogPosition, running_ms: u64, record: Record) {
-        match &record {
-            Record::Decided(decided) => {
-                self.decided.get_or_insert_with(|| decided.clone());
-            }
-            Record::Delegated(decided) => {
-                self.delegated.get_or_insert_with(|| decided.clone());
-            }
-            Record::Ended { .. } => self.ended = true,
-            Record::Heuristic(heuristic) => self.heuristics.push(heuristic.clone()),
-            Record::Resolved(resolved) => self.resolved.push(resolved.clone()),
-            Record::Identity(_)
-            | Record::Epoch(_)
-            | Record::Lease { .. }
-            | Record::Begun(_)
-            | Record::Carried(_) => {}
-        }
-        self.records.push((position, running_ms, record));
-    }
-}

@@ -37,13 +37,15 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use crate::protocol::history::TransactionHistory;
+
 pub use self::config::{LogConfig, OnFailure};
 pub use self::refusal::{Refusal, RefusalKind};
 pub use self::start::{initialize, open};
 
 use votum_proto::names::{Gtid, Life, ParticipantName};
 
-use crate::protocol::record::{Decided, EpochBegun, Heuristic, Identity, KeyRecord, Record, Resolved};
+use crate::protocol::record::{EpochBegun, Heuristic, Identity, KeyRecord, Record};
 
 /// A place in the log; grows by one with each record, over all lives.
 pub type LogPosition = u64;
@@ -104,23 +106,6 @@ pub enum LogEvent {
     },
     /// The answer to `close`.
     Closed,
-}
-
-/// What a log holds of one transaction.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TransactionHistory {
-    /// The decision, commit or abort.
-    pub decided: Option<Decided>,
-    /// A decision handed to its one branch.
-    pub delegated: Option<Decided>,
-    /// Whether every branch acknowledged.
-    pub ended: bool,
-    /// Departures from the decision.
-    pub heuristics: Vec<Heuristic>,
-    /// What people settled.
-    pub resolved: Vec<Resolved>,
-    /// Every record, with its position and the running time at which it was written (ms).
-    pub records: Vec<(LogPosition, u64, Record)>,
 }
 
 /// A read failed: the store is damaged in the place that was asked about.

@@ -4,11 +4,11 @@
 use votum_proto::canary::{Canary, sings};
 use votum_proto::names::{CoordinatorId, Gid, Gtid, Life, ParticipantName};
 
+use super::history::TransactionHistory;
 use super::lives::Lives;
 use super::record::{Decided, Decision};
 use super::recovery::{Absence, LogSays, Settled, low_half};
 use super::transaction::Transaction;
-use crate::log::TransactionHistory;
 
 /// Whose a prepared transaction is, as a listing shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

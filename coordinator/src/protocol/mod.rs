@@ -13,6 +13,7 @@
 //! [`recovery`]'s table what to do with what is found at a participant.
 
 pub mod event;
+pub mod history;
 pub mod knowledge;
 pub mod lives;
 pub mod record;
