@@ -6,7 +6,7 @@ use votum_proto::v1::agent_message::Kind;
 
 use super::alarms::{HEURISTIC, PHASE_TWO, REFUSED, STALE};
 use super::knowledge::Owner;
-use super::{AgentSettings, Driver, Link, LocalId, Participant, Pending, wire};
+use super::{AgentSettings, Driver, Link, LocalId, LogState, Participant, Pending, wire};
 use crate::crash;
 use crate::protocol::event::{Event, Report, Vote};
 use crate::protocol::lives::HelloSays;
@@ -37,6 +37,7 @@ impl Driver {
                 generation: None,
                 instance: 0,
                 down: "not reached yet".into(),
+                heard: false,
             });
         }
     }
@@ -61,6 +62,7 @@ impl Driver {
         // very hello that proves it stale.
         self.judge_hello(agent, &hello);
         let Some(link) = self.links.get_mut(agent) else { return };
+        let first = !std::mem::replace(&mut link.heard, true);
         link.generation = Some(generation);
         link.instance = hello.instance;
         link.down.clear();
@@ -79,6 +81,12 @@ impl Driver {
         }
         for listing in hello.listings {
             self.on_listing(agent, listing);
+        }
+        let counting = matches!(self.log_state, LogState::Counting);
+        if first && !counting && self.links.len() > 1 && self.unheard().is_none() {
+            // The last one: what the others listed was left because of it.
+            self.settlement.hear_again();
+            self.ask_for_listings();
         }
         // Something goes out in any case: it tells the link that the hello was judged.
         self.out.messages.entry(agent).or_default();

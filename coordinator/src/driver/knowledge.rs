@@ -47,9 +47,15 @@ impl Driver {
             lives: &self.lives,
             readable: self.readable(),
             stale: self.stale.as_deref(),
+            unheard: self.unheard(),
             live: self.live.get(&LocalId::from(gtid)).map(|live| &live.transaction),
             history,
         }
+    }
+
+    /// The address of an agent that has not been heard in this life, if there is one.
+    pub(super) fn unheard(&self) -> Option<&str> {
+        self.links.iter().find(|link| !link.heard).map(|link| link.address.as_str())
     }
 
     pub(super) fn readable(&self) -> Readable<'_> {

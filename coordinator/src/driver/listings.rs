@@ -1,5 +1,7 @@
 //! Listings: what is prepared and open at a participant, judged row by row by the recovery table.
 
+use std::time::Duration;
+
 use votum_proto::names::{Gid, Gtid, ParticipantName};
 use votum_proto::v1;
 
@@ -12,8 +14,12 @@ use crate::protocol::record::{Heuristic, HeuristicKind};
 use crate::protocol::recovery::{self, Action, Row, Verdict};
 use crate::transport::AgentIndex;
 
+/// For how long after the start an agent may be unheard before that is worth an alarm.
+const START: Duration = Duration::from_secs(5);
+
 impl Driver {
-    /// Every participant is asked for a listing: after the log was counted, when absence begins to count.
+    /// Every participant is asked for a listing: after the log was counted and after the last agent
+    /// was heard, when absence begins to count.
     pub(super) fn ask_for_listings(&mut self) {
         let participants: Vec<ParticipantName> = self.participants.keys().cloned().collect();
         for participant in participants {
@@ -177,8 +183,11 @@ impl Driver {
     }
 
     fn leave(&mut self, row: Row, participant: &ParticipantName, gid: &Gid, xid: u32, why: &str) {
-        // A moment of every start, not an alarm: the branch is judged again when the log is counted.
-        if row == Row::R8 && matches!(self.log_state, LogState::Counting) {
+        // A moment of every start, not an alarm: the branch is judged again when the log is counted, and when
+        // the last agent is heard.
+        let starting = matches!(self.log_state, LogState::Counting)
+            || (self.unheard().is_some() && self.seams.clock.now().since(self.started) < START);
+        if row == Row::R8 && self.stale.is_none() && starting {
             return;
         }
         let code = if row == Row::R12 { FORGED } else { QUARANTINED };

@@ -65,6 +65,8 @@ pub(super) struct Link {
     pub(super) instance: u64,
     /// Why no stream stands.
     pub(super) down: String,
+    /// A hello of it was judged in this life.
+    pub(super) heard: bool,
 }
 
 /// What is known of one participant.

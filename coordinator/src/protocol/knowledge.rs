@@ -51,6 +51,9 @@ pub struct Known<'a> {
     pub readable: Readable<'a>,
     /// What proves that the log is stale, if something does.
     pub stale: Option<&'a str>,
+    /// An agent that has not been heard in this life, if there is one: it may be the one that proves the log
+    /// stale.
+    pub unheard: Option<&'a str>,
     /// The transaction, while it is in memory.
     pub live: Option<&'a Transaction>,
     /// Its records; none while the log cannot be read.
@@ -140,7 +143,7 @@ impl Known<'_> {
         if self.live.is_some() {
             return LogSays::Nothing(Absence::Live);
         }
-        if let Some(why) = absence_unproven(self.stale, self.readable) {
+        if let Some(why) = self.absence_unproven(gid.gtid.life) {
             return unproven(why);
         }
         match mark() {
@@ -174,7 +177,7 @@ impl Known<'_> {
         if self.recorded().is_some() {
             return Became::Recorded;
         }
-        if let Some(why) = absence_unproven(self.stale, self.readable) {
+        if let Some(why) = self.absence_unproven(gtid.life) {
             return Became::Unproven(why);
         }
         let (life, next_seq) = present;
@@ -199,7 +202,23 @@ impl Known<'_> {
     }
 }
 
-/// Why the absence of a record proves nothing now, if it does not.
+impl Known<'_> {
+    /// Why the absence of a record of a transaction of `life` proves nothing now, if it does not. Of the
+    /// present life, which is the newest, nobody holds a record but this log; of one before it an older copy
+    /// may lack what was decided, and the agents' hellos tell.
+    fn absence_unproven(&self, life: Life) -> Option<String> {
+        let unheard = || {
+            let agent = self.unheard.filter(|_| !self.lives.is_newest(life))?;
+            Some(format!(
+                "the agent at {agent} has not been heard since the coordinator's start; if this log is an older \
+                 copy, it may be the one that knows"
+            ))
+        };
+        absence_unproven(self.stale, self.readable).or_else(unheard)
+    }
+}
+
+/// Why the absence of any record proves nothing now, if it does not.
 pub fn absence_unproven(stale: Option<&str>, readable: Readable<'_>) -> Option<String> {
     if let Some(why) = stale.filter(|_| !sings(Canary::PresumeAbortWhenStale)) {
         return Some(format!("the coordinator's log is stale: {why}"));
@@ -269,6 +288,7 @@ mod tests {
             lives: &lives,
             readable: Readable::Whole,
             stale: None,
+            unheard: None,
             live: None,
             history: &history,
         };
@@ -280,6 +300,32 @@ mod tests {
     #[test]
     fn r16_what_is_recorded_of_a_branch_holds_for_its_transaction_id() {
         assert_eq!(row_after_a_lost_branch(700), (Row::R16, Action::Rollback { alarm: None }));
+    }
+
+    /// R8: an abort of an earlier life is presumed once every agent was heard; of the present one at once.
+    #[test]
+    fn r8_absence_proves_nothing_of_an_earlier_life_while_an_agent_is_unheard() {
+        let at = |epoch| Life { epoch: Epoch(epoch), incarnation: Incarnation::from_low_bits(0x3f9ac2) };
+        let seen = |epoch| LifeSeen { life: at(epoch), leased_until: 2000, last_position: 9 };
+        let lives = Lives::new(vec![seen(6), seen(7)], true);
+        let says = |gid: &str, unheard| {
+            let gid: Gid = gid.parse().unwrap();
+            let known = Known {
+                coordinator_id: &gid.gtid.coordinator_id,
+                lives: &lives,
+                readable: Readable::Whole,
+                stale: None,
+                unheard,
+                live: None,
+                history: &TransactionHistory::default(),
+            };
+            known.nothing(&gid, &|| Ok(None))
+        };
+        let (earlier, present) = ("votum_acme_6_3f9ac2_3_0_2", "votum_acme_7_3f9ac2_3_0_2");
+        let unproven = |says: LogSays| matches!(says, LogSays::Nothing(Absence::Unproven(why)) if why.contains("bank-b:7420"));
+        assert!(unproven(says(earlier, Some("bank-b:7420"))));
+        assert_eq!(says(earlier, None), LogSays::Nothing(Absence::Proven));
+        assert_eq!(says(present, Some("bank-b:7420")), LogSays::Nothing(Absence::Proven));
     }
 
     #[test]

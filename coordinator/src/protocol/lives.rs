@@ -69,6 +69,11 @@ impl Lives {
         self.complete
     }
 
+    /// Whether it is the present life.
+    pub fn is_newest(&self, life: Life) -> bool {
+        self.lives.last().is_some_and(|newest| newest.life == life)
+    }
+
     /// The present life's lease has grown.
     pub fn leased(&mut self, until: u64) {
         if let Some(present) = self.lives.last_mut() {

@@ -40,6 +40,8 @@ impl State {
             lives: &coordinator.lives,
             readable: if coordinator.counted { Readable::Whole } else { Readable::Journal },
             stale: coordinator.stale.then_some("a witness saw more of it"),
+            // The driver waits for every agent; the model judges without that wait, which is the harder case.
+            unheard: None,
             live: coordinator.live.get(gtid).map(|live| &live.transaction),
             history,
         }

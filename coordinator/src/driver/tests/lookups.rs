@@ -8,10 +8,25 @@ use crate::protocol::record::Record;
 
 #[tokio::test]
 async fn absence_is_no_answer_before_the_log_is_counted_but_a_known_commit_is() {
-    let world = World::with_owed(vec![owed_commit(6, 3)]);
+    let mut world = World::with_owed(vec![owed_commit(6, 3)]);
     assert!(matches!(world.get(gtid(6, 3)).await, Ok(Outcome::Committed { .. })));
     assert!(matches!(world.get(gtid(6, 4)).await, Err(RequestError::Unavailable(_))));
+    world.connect(World::hello()).await;
+    assert!(matches!(world.get(gtid(6, 4)).await, Err(RequestError::Unavailable(_))));
     world.count();
+    assert_eq!(world.get(gtid(6, 4)).await, Ok(Outcome::Aborted { reason: None, heuristics: vec![] }));
+}
+
+/// I5: the log may be an older copy, and the agent that is not heard yet the one that knows. Of its own life
+/// nobody knows more than this log.
+#[tokio::test]
+async fn absence_is_no_answer_before_every_agent_was_heard_once_unless_it_is_of_this_life() {
+    let mut world = World::new();
+    world.count();
+    assert!(matches!(world.get(gtid(6, 4)).await, Err(RequestError::Unavailable(_))));
+    assert!(matches!(world.get(gtid(7, 900)).await, Err(RequestError::NotFound(_))));
+    world.connect(World::hello()).await;
+    world.disconnect().await;
     assert_eq!(world.get(gtid(6, 4)).await, Ok(Outcome::Aborted { reason: None, heuristics: vec![] }));
 }
 
