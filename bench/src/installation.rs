@@ -71,7 +71,7 @@ impl Installation {
         let world = builder
             .banks(usize::try_from(arguments.participants)?)
             .own_servers(servers)
-            .build(Build::Plain)
+            .build(Build::Beside)
             .coordinator_id("bench")
             .half_bytes(16 << 20)
             .agent_setting("sweep_ms", "5000")

@@ -24,6 +24,8 @@ pub enum Build {
     Plain,
     /// With crash points, from `target/crash-points`.
     CrashPoints,
+    /// In the profile of the program that asks, from beside it: what is measured is what was optimized.
+    Beside,
 }
 
 /// Where a program of this workspace was built to.
@@ -33,12 +35,14 @@ pub enum Build {
 /// `VOTUM_ALLOW_STALE` to go on all the same.
 pub fn program(build: Build, name: &str) -> anyhow::Result<PathBuf> {
     let profile = profile_directory()?;
-    // Not what cargo puts beside the tests: that is the one or the other, and may be half written.
+    let target = profile.parent().context("no target directory")?;
+    // For tests not what cargo puts beside them: that is plain or with crash points, and may be half written.
     let folder = match build {
-        Build::Plain => "plain",
-        Build::CrashPoints => "crash-points",
+        Build::Plain => target.join("plain"),
+        Build::CrashPoints => target.join("crash-points"),
+        Build::Beside => profile.clone(),
     };
-    let path = profile.parent().context("no target directory")?.join(folder).join(name);
+    let path = folder.join(name);
     let built = std::fs::metadata(&path)
         .and_then(|found| found.modified())
         .with_context(|| format!("{} is not built: run `make binaries`", path.display()))?;
