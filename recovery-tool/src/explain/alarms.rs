@@ -18,9 +18,10 @@ pub(super) const PAGES: &[Page] = &[
         title: "a branch waits for a person",
         meaning: "It is prepared, no decision is recorded, and the absence of a record does not prove an \
             abort: its record may have been dropped after retention (R10), or the log cannot be trusted \
-            now (R8).",
+            now, or an agent that may know better has not been heard since the start (R8).",
         cause: "A participant that came back after longer than the retention, or was restored from a backup; \
-            or VOTUM-1401.",
+            VOTUM-1401; or an agent that is down, which the alarm names: start it, or take its participants \
+            out of the configuration if they are gone for good.",
         safe: "Nothing is done to it. It keeps its locks.",
         remedy: "Find out from the other databases how its transaction ended: the gid says how many branches \
             there were. Then `votumctl resolve GID --participant NAME --commit` or `--rollback`; without \
