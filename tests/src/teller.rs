@@ -50,8 +50,8 @@ impl Teller {
     /// # Errors
     /// What kept it from being committed, after it was rolled back.
     pub async fn transfer(&self, name: &str, legs: &[Leg<'_>]) -> Result<Outcome, Error> {
-        let tx = self.open(name, legs).await?;
-        if let Err(error) = work(&tx, name, legs).await {
+        let tx = Box::pin(self.open(name, legs)).await?;
+        if let Err(error) = Box::pin(work(&tx, name, legs)).await {
             self.roll_back(tx, name).await;
             return Err(error);
         }
@@ -74,13 +74,13 @@ impl Teller {
     /// # Errors
     /// As [`Transaction::commit`]; the ledger then says unknown.
     pub async fn commit(&self, tx: Transaction, name: &str) -> Result<Outcome, Error> {
-        let answer = tx.commit().await;
+        let answer = Box::pin(tx.commit()).await;
         self.ledger.told(name, answer.as_ref().map_or(Told::Unknown, told));
         answer
     }
 
     async fn roll_back(&self, tx: Transaction, name: &str) {
-        let answer = tx.rollback().await;
+        let answer = Box::pin(tx.rollback()).await;
         self.ledger.told(name, answer.as_ref().map_or(Told::Unknown, told));
     }
 }

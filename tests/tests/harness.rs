@@ -209,7 +209,7 @@ fn is_alive(pid: u32) -> bool {
 /// Whether any process bears a path among its arguments.
 fn runs_with(path: &Path) -> bool {
     let path = path.display().to_string();
-    let mut processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let mut processes = std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
     processes.any(|entry| {
         let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&arguments).contains(&path)

@@ -36,9 +36,9 @@ impl World {
     /// # Errors
     /// Every broken promise, with what each transfer was told and the end of every process's output.
     pub async fn check(&self, ledger: &Ledger) -> anyhow::Result<()> {
-        self.settled().await?;
-        self.ask_again(ledger).await.context("asking again what became of each transfer")?;
-        let facts = self.facts(ledger).await.context("collecting the facts for the judgement")?;
+        Box::pin(self.settled()).await?;
+        Box::pin(self.ask_again(ledger)).await.context("asking again what became of each transfer")?;
+        let facts = Box::pin(self.facts(ledger)).await.context("collecting the facts for the judgement")?;
         let violations = judge(&facts);
         if violations.is_empty() {
             return Ok(());

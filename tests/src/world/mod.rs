@@ -289,7 +289,8 @@ impl World {
     /// # Errors
     /// When it ends, or does not become ready: with the end of its log.
     pub async fn ready(&self) -> anyhow::Result<()> {
-        eventually("the coordinator is ready and has heard every agent", async || {
+        // Boxed: it is part of nearly every test, and their futures are large enough.
+        let waiting = eventually("the coordinator is ready and has heard every agent", async || {
             ensure!(self.coordinator.is_running()?, "it ended:\n{}", self.coordinator.log_tail());
             let status = match self.status().await {
                 Ok(status) => status,
@@ -308,8 +309,8 @@ impl World {
                 true => Found::Yes(()),
                 false => Found::NotYet(format!("{status:?}\n{}", self.coordinator.log_tail())),
             })
-        })
-        .await
+        });
+        Box::pin(waiting).await
     }
 
     /// What the coordinator says of itself.
@@ -327,7 +328,7 @@ impl World {
     /// When one of them does not come up.
     pub async fn start_all(&self) -> anyhow::Result<()> {
         for bank in &self.banks {
-            bank.server.restart().await?;
+            Box::pin(bank.server.restart()).await?;
             if !bank.agent.is_running()? {
                 bank.agent.start(None)?;
             }
@@ -390,7 +391,7 @@ impl Bank {
     /// # Errors
     /// When the server does not accept one now.
     pub async fn client(&self) -> anyhow::Result<Client> {
-        self.server.client(&self.database).await
+        Box::pin(self.server.client(&self.database)).await
     }
 
     /// A connection as `role`.
@@ -398,7 +399,7 @@ impl Bank {
     /// # Errors
     /// When the server does not accept one now.
     pub async fn client_as(&self, role: &str) -> anyhow::Result<Client> {
-        self.server.client_as(&self.database, role).await
+        Box::pin(self.server.client_as(&self.database, role)).await
     }
 
     /// Prepares a transaction that is not ours, under any name; it must still be there at the end.

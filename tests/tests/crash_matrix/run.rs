@@ -121,7 +121,7 @@ pub(crate) async fn run(cases: Vec<Case>, lanes: usize, report: &RefCell<Report>
             here = Some(case.place);
             let clock = Seams::production().clock;
             let begun = clock.now();
-            let met = clock.timeout(LIMIT, one(&mut open, &case)).await;
+            let met = clock.timeout(LIMIT, Box::pin(one(&mut open, &case))).await;
             let met = met.map_err(|_| anyhow::anyhow!("it did not end within {LIMIT:?}")).and_then(|met| met);
             if met.is_err() {
                 // Nobody knows what it left.
@@ -138,7 +138,7 @@ pub(crate) async fn play(scenes: Vec<(Scene, usize)>, report: &RefCell<Report>) 
     for (scene, banks) in scenes {
         let clock = Seams::production().clock;
         let begun = clock.now();
-        let met = clock.timeout(LIMIT, scene.play(banks)).await;
+        let met = clock.timeout(LIMIT, Box::pin(scene.play(banks))).await;
         let met = met.unwrap_or_else(|_| Err(anyhow::anyhow!("it did not end within {LIMIT:?}")));
         let name = format!("{scene:?}, {banks} banks");
         report.borrow_mut().note(kind::ROW, &name, met, clock.now().since(begun));

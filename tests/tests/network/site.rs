@@ -95,7 +95,7 @@ impl Site {
             (Heal::Soon, _) => Duration::from_secs(20),
         };
         let play = Play { site: self, case, name, client: &client, timeout };
-        let (answer, ()) = try_join(play.play(), self.meanwhile(case, name)).await?;
+        let (answer, ()) = Box::pin(try_join(play.play(), self.meanwhile(case, name))).await?;
         self.note(&format!("the client was told {answer:?}"));
         self.world.network()?.heal();
         if case.fault.is_lossless() && case.heal == Heal::Soon && script(case.message).commits() {
