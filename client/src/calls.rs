@@ -74,11 +74,30 @@ struct LineState {
     broken: SetOnce<Status>,
 }
 
+impl LineState {
+    fn sent(&self) -> MutexGuard<'_, Sent> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// No replies come any more. Whoever waits is told why.
+    fn over(&self, why: Status) {
+        let _ = self.broken.set(why);
+        let unanswered = {
+            let mut sent = self.sent();
+            sent.over = true;
+            std::mem::take(&mut sent.calls)
+        };
+        drop(unanswered);
+    }
+}
+
 /// The calls that were sent and are not answered, by their ids.
 #[derive(Default)]
 struct Sent {
     last_id: u64,
     calls: BTreeMap<u64, Caller>,
+    /// No replies come any more: the HTTP library may go on asking for calls until it has noticed.
+    over: bool,
 }
 
 struct Caller {
@@ -184,12 +203,6 @@ impl Server {
     }
 }
 
-impl LineState {
-    fn sent(&self) -> MutexGuard<'_, Sent> {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Opens a stream and hands out its replies until it ends.
 async fn converse(channel: Channel, calls: Outgoing, state: Arc<LineState>, server: Weak<Server>) {
     let mut client = CallsClient::new(channel).max_decoding_message_size(MAX_REPLY + FRAME_MARGIN);
@@ -202,9 +215,7 @@ async fn converse(channel: Channel, calls: Outgoing, state: Arc<LineState>, serv
     if let Some(server) = server.upgrade() {
         server.forget(&state);
     }
-    let _ = state.broken.set(broken);
-    let unanswered = std::mem::take(&mut state.sent().calls);
-    drop(unanswered);
+    state.over(broken);
 }
 
 /// Gives each answer to its caller; says in the end why there are no more.
@@ -261,6 +272,10 @@ impl Stream for Outgoing {
         loop {
             let Some(first) = ready!(queued.poll_recv(context)) else { return Poll::Ready(None) };
             let mut sent = state.sent();
+            if sent.over {
+                // Sent now, it would never be answered: dropped, its caller is told.
+                return Poll::Ready(None);
+            }
             let (mut calls, mut bytes) = (Vec::new(), 0);
             let mut next = Some(first);
             while let Some(Asked { request, bytes: more, answer }) = next {
@@ -278,5 +293,31 @@ impl Stream for Outgoing {
                 return Poll::Ready(Some(v1::CallFrame { calls }));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+
+    use super::*;
+
+    fn rollback() -> Request {
+        Request::Rollback(v1::RollbackRequest { gtid: "acme-7-3f9ac2-1".into(), ..Default::default() })
+    }
+
+    /// The replies may end before the HTTP library has stopped asking for calls.
+    #[tokio::test]
+    async fn a_call_in_the_queue_when_the_replies_end_is_not_left_without_an_answer() {
+        let (queue, queued) = mpsc::unbounded_channel();
+        let state = Arc::new(LineState::default());
+        let mut outgoing = Outgoing { queued, state: Arc::clone(&state) };
+        let (answer, mut answered) = oneshot::channel();
+        assert!(queue.send(Asked { request: rollback(), bytes: 1, answer }).is_ok());
+        state.over(Status::unavailable("the other side ended the stream"));
+        drop(queue);
+        assert_eq!(outgoing.next().await, None, "nobody reads it any more");
+        drop(outgoing);
+        assert!(answered.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed));
     }
 }
