@@ -17,6 +17,13 @@ use crate::transport::AgentIndex;
 /// For how long after the start an agent may be unheard before that is worth an alarm.
 const START: Duration = Duration::from_secs(5);
 
+/// What came of a judgement.
+pub(super) struct Judged {
+    row: Row,
+    /// It is left for a person.
+    left: bool,
+}
+
 impl Driver {
     /// Every participant is asked for a listing: after the log was counted and after the last agent
     /// was heard, when absence begins to count.
@@ -58,15 +65,25 @@ impl Driver {
         self.alarms.clear(UNHEARD, "", participant.as_str());
         self.count_in_doubt(participant, listing);
         self.note_database(participant, listing);
-        self.log.listed(participant.clone());
+        let mut unsettled = self.oldest_undecided();
         let mut left: Vec<String> = Vec::new();
         for row in &listing.prepared {
             let Ok(gid) = row.gid.parse::<Gid>() else { continue };
             let owner = Owner::of(row, listing);
-            if self.judge_row(participant, &gid, row.xid, Some(&owner)) {
+            let judged = self.judge_row(participant, &gid, row.xid, Some(&owner));
+            if judged.left {
                 left.push(row.gid.clone());
             }
+            // Nobody's record decides over a stranger's; where a mark has passed already, it is too late.
+            if !matches!(judged.row, Row::R12 | Row::R10) {
+                unsettled = older(unsettled, gid.gtid);
+            }
         }
+        let busy = listing.busy.iter().filter_map(|gid| gid.parse::<Gid>().ok());
+        for gid in busy.filter(|gid| gid.gtid.coordinator_id == self.coordinator_id) {
+            unsettled = older(unsettled, gid.gtid);
+        }
+        self.log.listed(participant.clone(), unsettled);
         for code in [QUARANTINED, FORGED, IMPOSTOR] {
             self.alarms.keep_only(code, participant.as_str(), &left);
         }
@@ -80,6 +97,14 @@ impl Driver {
         self.settlement.listed(participant, &there.collect());
         self.settlement.heard(participant);
         self.settlement_progress();
+    }
+
+    /// The oldest transaction of this life that may yet be prepared somewhere while no decision is on disk.
+    /// Those of earlier lives run no more: what is prepared of them is listed.
+    fn oldest_undecided(&self) -> Option<Gtid> {
+        let of_this_life = self.live.range(LocalId { life: self.life, seq: 0 }..);
+        let mut undecided = of_this_life.filter(|(_, live)| live.transaction.is_undecided());
+        undecided.next().map(|(id, _)| self.gtid(*id))
     }
 
     fn count_in_doubt(&mut self, participant: &ParticipantName, listing: &v1::Listing) {
@@ -127,19 +152,19 @@ impl Driver {
         }
     }
 
-    /// Judges one prepared branch by the recovery table and acts; true when it is left for a person.
+    /// Judges one prepared branch by the recovery table, and acts.
     pub(super) fn judge_row(
         &mut self,
         participant: &ParticipantName,
         gid: &Gid,
         xid: u32,
         owner: Option<&Owner>,
-    ) -> bool {
+    ) -> Judged {
         let says = self.log_says(participant, gid, xid, owner);
         let Verdict { row, action } = recovery::judge_prepared(participant, gid.branch, xid, &says);
         tracing::debug!(gtid = %gid.gtid, %participant, %gid, %row, ?action, "judged");
         crash::judged(row);
-        match action {
+        let left = match action {
             Action::Leave => false,
             Action::LeaveAndAlarm(why) => {
                 self.leave(row, participant, gid, xid, &why);
@@ -174,7 +199,8 @@ impl Driver {
                 self.send(participant, order);
                 alarm.is_some()
             }
-        }
+        };
+        Judged { row, left }
     }
 
     fn is_other_work(&self, participant: &ParticipantName, gid: &Gid, xid: u32) -> bool {
@@ -203,6 +229,10 @@ impl Driver {
             known.quarantined.insert(gid.to_string(), xid);
         }
     }
+}
+
+fn older(one: Option<Gtid>, other: Gtid) -> Option<Gtid> {
+    one.into_iter().chain([other]).min()
 }
 
 fn mended(participant: &ParticipantName, gid: &Gid, xid8: u64) -> Heuristic {

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc::UnboundedSender;
-use votum_proto::names::ParticipantName;
+use votum_proto::names::{Gtid, ParticipantName};
 use votum_proto::runtime::Monotonic;
 
 use super::archive::Archive;
@@ -16,7 +16,7 @@ use super::{DecisionLog, Entry, LogEvent};
 /// What the log is told.
 pub(super) enum Message<S> {
     Append(Vec<Entry>),
-    Listed(ParticipantName),
+    Listed(ParticipantName, Option<Gtid>),
     Store(Result<Archive<S>, String>),
     Close,
 }
@@ -29,8 +29,8 @@ impl<S: Store> DecisionLog for Handle<S> {
         (self.0)(Message::Append(entries));
     }
 
-    fn listed(&self, participant: ParticipantName) {
-        (self.0)(Message::Listed(participant));
+    fn listed(&self, participant: ParticipantName, unsettled: Option<Gtid>) {
+        (self.0)(Message::Listed(participant, unsettled));
     }
 
     fn close(&self) {
@@ -99,7 +99,7 @@ impl<D: Disk, S: Store> Desk<D, S> {
     pub(super) fn take(&mut self, now: Millis, message: Message<S>) -> Result<Next, Failure> {
         match message {
             Message::Append(entries) => self.core.append(now, entries)?,
-            Message::Listed(participant) => self.core.listed(now, participant),
+            Message::Listed(participant, unsettled) => self.core.listed(now, participant, unsettled),
             Message::Store(Ok(archive)) => self.core.store_opened(archive),
             Message::Store(Err(why)) => {
                 tracing::error!(code = "VOTUM-1111", "{why}");

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use votum_proto::canary::{Canary, sings};
-use votum_proto::names::{CoordinatorId, Epoch, Incarnation, Life, ParticipantName};
+use votum_proto::names::{CoordinatorId, Epoch, Gtid, Incarnation, Life, ParticipantName};
 
 use super::archive::Archive;
 use super::batch;
@@ -15,6 +15,7 @@ use super::image::Image;
 use super::journal::{self, Journal};
 use super::judge::{Kept, Recovered};
 use super::refusal::{Refusal, RefusalKind};
+use super::retention::Listed;
 use super::shelves::Shelves;
 use super::store::{Store, StoreError};
 use super::{Entry, LogEvent, LogPosition, Token, codec};
@@ -165,10 +166,10 @@ impl<D: Disk, S: Store> Core<D, S> {
         Ok(())
     }
 
-    /// Notes a complete listing.
-    pub fn listed(&mut self, now: Millis, participant: ParticipantName) {
-        let running_ms = self.running(now);
-        self.shelves.listed(participant, running_ms);
+    /// Notes a complete listing; see [`super::DecisionLog::listed`].
+    pub fn listed(&mut self, now: Millis, participant: ParticipantName, unsettled: Option<Gtid>) {
+        let at_ms = self.running(now);
+        self.shelves.listed(participant, Listed { at_ms, unsettled });
     }
 
     /// When [`Core::turn`] has something to do: now or earlier means at once; `None`: when something comes.

@@ -70,8 +70,9 @@ pub trait DecisionLog: Send + Sync {
     /// [`LogEvent::Doubtful`] and appends nothing more.
     fn append(&self, entries: Vec<Entry>);
     /// Notes that `participant` has given a complete listing now: what ended before it may be dropped once
-    /// retention is over.
-    fn listed(&self, participant: ParticipantName);
+    /// retention is over. `unsettled` is the oldest transaction that may be, or may yet come to be, prepared
+    /// there without a decision on disk; `None` where there is none, now or later, among those begun so far.
+    fn listed(&self, participant: ParticipantName, unsettled: Option<Gtid>);
     /// Drains the queue, forces a sealing batch, closes the files; then [`LogEvent::Closed`] is sent.
     fn close(&self);
 }

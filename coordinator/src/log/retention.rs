@@ -3,6 +3,10 @@
 //! A transaction's records are dropped together, when it has ended, its retention is over, and every
 //! participant that it names has since given a complete listing, so that nothing of it can be prepared any
 //! more. Marks and horizon are on disk before anything goes: a reader who finds nothing there knows why.
+//!
+//! At or below a participant's mark the absence of a commit proves nothing (R10). So what would raise a mark
+//! waits while anything older may be prepared there without a decision: once the mark has passed that, only a
+//! person could say how it ends. The bound on bytes goes first: beyond it nothing waits for that.
 
 use std::collections::BTreeMap;
 
@@ -27,10 +31,19 @@ pub(super) struct Terms<'a> {
     pub(super) retention_bytes: u64,
     /// The life that goes on: its transactions may still be alive without a decision.
     pub(super) life: Life,
-    /// When each participant gave its last complete listing.
-    pub(super) listed: &'a BTreeMap<ParticipantName, u64>,
+    /// Each participant's last complete listing.
+    pub(super) listed: &'a BTreeMap<ParticipantName, Listed>,
     /// How many records are looked at.
     pub(super) slice: usize,
+}
+
+/// A participant's complete listing, as far as retention goes.
+#[derive(Debug)]
+pub(super) struct Listed {
+    /// When it came, in milliseconds of running time.
+    pub(super) at_ms: u64,
+    /// The oldest transaction that may be, or may yet come to be, prepared there without a decision.
+    pub(super) unsettled: Option<Gtid>,
 }
 
 /// A transaction that may go.
@@ -114,8 +127,12 @@ impl<S: Store> Archive<S> {
     /// Whether what was written, or ended, at `at_ms` is no longer protected by its age.
     fn is_over(&self, at_ms: u64, terms: &Terms<'_>) -> bool {
         sings(Canary::DeleteBeforeRetention)
-            || self.bytes > terms.retention_bytes
+            || self.is_crowded(terms)
             || at_ms.saturating_add(terms.retention_ms) <= terms.now_ms
+    }
+
+    fn is_crowded(&self, terms: &Terms<'_>) -> bool {
+        self.bytes > terms.retention_bytes
     }
 
     fn droppable(
@@ -126,10 +143,15 @@ impl<S: Store> Archive<S> {
     ) -> Result<Option<Dropping>, StoreError> {
         let history = reader.load(gtid)?;
         let Some(ended_ms) = ended_at(&history, gtid.life == terms.life, terms) else { return Ok(None) };
-        let listed_since = participants(&history)
-            .all(|participant| terms.listed.get(participant).is_some_and(|listed| *listed > ended_ms));
-        let may_go =
-            self.is_over(ended_ms, terms) && listed_since && unacknowledged(&history).next().is_none();
+        let passes_nothing = |listed: &Listed| {
+            let oldest = listed.unsettled.as_ref();
+            !marks(&history) || self.is_crowded(terms) || oldest.is_none_or(|oldest| gtid < oldest)
+        };
+        let listed = participants(&history).all(|participant| {
+            let listed = terms.listed.get(participant);
+            listed.is_some_and(|listed| listed.at_ms > ended_ms && passes_nothing(listed))
+        });
+        let may_go = self.is_over(ended_ms, terms) && listed && unacknowledged(&history).next().is_none();
         Ok(may_go.then_some(Dropping { history, ended_ms }))
     }
 
@@ -167,7 +189,8 @@ impl<S: Store> Archive<S> {
     fn raise_marks(&self, found: &Found) -> Result<(), StoreError> {
         for (gtid, transaction) in &found.transactions {
             let gtid = key::gtid(gtid);
-            for participant in participants(&transaction.history) {
+            let marking = Some(&transaction.history).filter(|history| marks(history));
+            for participant in marking.into_iter().flat_map(participants) {
                 self.raise(&key::mark(participant), &gtid)?;
             }
             self.raise(key::HORIZON, &gtid)?;
@@ -246,6 +269,14 @@ fn ended_at(history: &TransactionHistory, lives: bool, terms: &Terms<'_>) -> Opt
             (!may_be_alive).then_some(written)
         }
     }
+}
+
+/// Whether its going raises marks: what was aborted by the protocol alone is rolled back by its absence too.
+fn marks(history: &TransactionHistory) -> bool {
+    let decided = history.decided.as_ref().map(|decided| &decided.decision);
+    !matches!(decided, Some(Decision::Abort(_)))
+        || !history.heuristics.is_empty()
+        || !history.resolved.is_empty()
 }
 
 /// Everyone whom a transaction's records name.

@@ -9,7 +9,7 @@ use super::archive::Archive;
 use super::config::Limits;
 use super::discipline::Millis;
 use super::judge::Kept;
-use super::retention::Terms;
+use super::retention::{Listed, Terms};
 use super::store::{Store, StoreError};
 use super::{LogEvent, LogPosition};
 
@@ -34,7 +34,7 @@ pub(super) struct Shelves<S> {
     backlog: VecDeque<Kept>,
     /// Whether the driver was told that absence means something.
     told: bool,
-    listed: BTreeMap<ParticipantName, u64>,
+    listed: BTreeMap<ParticipantName, Listed>,
     last_slice: Millis,
     looks: usize,
 }
@@ -66,8 +66,8 @@ impl<S: Store> Shelves<S> {
         }
     }
 
-    pub(super) fn listed(&mut self, participant: ParticipantName, running_ms: u64) {
-        self.listed.insert(participant, running_ms);
+    pub(super) fn listed(&mut self, participant: ParticipantName, listed: Listed) {
+        self.listed.insert(participant, listed);
     }
 
     /// The journal holds one more record, forced.

@@ -61,7 +61,7 @@ pub(super) mod key {
     pub(in crate::log) const KEYS: u8 = b'K';
     /// `L` life: first position, leased until. Kept for ever.
     pub(in crate::log) const LIVES: u8 = b'L';
-    /// `M` participant: the highest gtid dropped that named it.
+    /// `M` participant: the highest gtid dropped that named it, aborts aside.
     pub(in crate::log) const MARKS: u8 = b'M';
     /// `G` first position of a run that holds nothing any more: its last position.
     pub(in crate::log) const GAPS: u8 = b'G';

@@ -111,6 +111,30 @@ async fn r11_a_failed_listing_is_not_an_empty_one() {
     assert_eq!(world.told().await, "");
 }
 
+/// Retention raises no mark past what it is told here: a branch at or below one waits for a person (R10).
+#[tokio::test]
+async fn a_listing_says_what_may_be_prepared_there_without_a_decision() {
+    let mut world = World::ready().await;
+    let unsettled = |world: &World| world.log.listed.lock().unwrap()[&name("a")].clone();
+    world.agent_lists(World::listing("a", Vec::new())).await;
+    assert_eq!(unsettled(&world), None);
+
+    // Nothing is known of the one; the other is held by a statement, so that it is not in the list.
+    let busy = v1::Listing { busy: vec![gid(6, 2, 0).to_string()], ..World::listing("a", Vec::new()) };
+    world.agent_lists(busy).await;
+    assert_eq!(unsettled(&world), Some(gtid(6, 2)));
+    world.agent_lists(World::listing("a", vec![World::row(&gid(6, 3, 0), 700)])).await;
+    assert_eq!(unsettled(&world), Some(gtid(6, 3)));
+    assert_eq!(world.told().await, "rollback@a");
+
+    let (begun, _answered) = world.deciding(Wait::Decided).await;
+    world.agent_lists(World::listing("a", Vec::new())).await;
+    assert_eq!(unsettled(&world), Some(begun.gtid), "its decision is not on disk");
+    world.force().await;
+    world.agent_lists(World::listing("a", Vec::new())).await;
+    assert_eq!(unsettled(&world), None);
+}
+
 #[tokio::test]
 async fn r12_i8_what_is_not_ours_is_never_touched() {
     let mut world = World::ready().await;

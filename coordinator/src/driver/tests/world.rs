@@ -1,7 +1,7 @@
 //! A driver with its world in the test's hand: a log in memory that is durable when the test says so, and
 //! one agent whose every message the test writes and reads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -48,13 +48,17 @@ pub(super) struct MemoryLog {
     pub(super) queued: Mutex<Vec<Entry>>,
     pub(super) durable: Arc<MemoryHistory>,
     closed: Mutex<bool>,
+    /// The last word of each participant's listing.
+    pub(super) listed: Mutex<BTreeMap<ParticipantName, Option<Gtid>>>,
 }
 
 impl DecisionLog for MemoryLog {
     fn append(&self, entries: Vec<Entry>) {
         self.queued.lock().unwrap().extend(entries);
     }
-    fn listed(&self, _: ParticipantName) {}
+    fn listed(&self, participant: ParticipantName, unsettled: Option<Gtid>) {
+        self.listed.lock().unwrap().insert(participant, unsettled);
+    }
     fn close(&self) {
         *self.closed.lock().unwrap() = true;
     }

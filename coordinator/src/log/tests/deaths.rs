@@ -59,7 +59,7 @@ fn role_committing_until_killed() {
             println!("\nended {gtid}");
         }
         for participant in ["bank-a", "bank-b"] {
-            running.opened.log.listed(participant.parse().unwrap());
+            running.opened.log.listed(participant.parse().unwrap(), None);
         }
     }
 }

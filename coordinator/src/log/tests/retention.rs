@@ -24,7 +24,7 @@ fn reader(world: &World) -> Reader<MemoryStore> {
 
 fn listed(core: &mut TestCore, now: u64) {
     for participant in ["bank-a", "bank-b"] {
-        core.listed(now, participant.parse().unwrap());
+        core.listed(now, participant.parse().unwrap(), None);
     }
 }
 
@@ -81,13 +81,48 @@ fn nothing_goes_before_every_participant_that_it_names_was_listed_after_it_ended
     let gtid = gtid(core.life(), 5);
     listed(&mut core, 5);
     run(&mut core, 10, vec![Record::Decided(commit(&gtid)), Record::Ended { gtid: gtid.clone() }]);
-    core.listed(20, "bank-a".parse().unwrap());
+    core.listed(20, "bank-a".parse().unwrap(), None);
     pass(&mut core, HOUR);
     let reader = reader(&world);
     assert!(reader.transaction(&gtid).unwrap().ended, "bank-b was listed before the end only");
-    core.listed(HOUR, "bank-b".parse().unwrap());
+    core.listed(HOUR, "bank-b".parse().unwrap(), None);
     pass(&mut core, 2 * HOUR);
     assert!(reader.transaction(&gtid).unwrap().records.is_empty());
+}
+
+#[test]
+fn a_commit_stays_while_an_older_one_may_be_prepared_undecided_where_it_was_carried_out() {
+    let mut world = world(1000, u64::MAX);
+    let mut core = world.start().unwrap();
+    let [undecided, younger, aborted] = [4, 5, 6].map(|seq| gtid(core.life(), seq));
+    let ended = Record::Ended { gtid: younger.clone() };
+    run(&mut core, 10, vec![Record::Decided(commit(&younger)), ended, Record::Decided(abort(&aborted))]);
+    core.listed(20, "bank-a".parse().unwrap(), None);
+    core.listed(20, "bank-b".parse().unwrap(), Some(undecided.clone()));
+    pass(&mut core, HOUR);
+    let reader = reader(&world);
+    let mark = || reader.mark(&"bank-b".parse().unwrap()).unwrap();
+    assert!(reader.transaction(&younger).unwrap().ended, "its mark would pass {undecided}");
+    assert!(reader.transaction(&aborted).unwrap().records.is_empty(), "its absence says abort as well");
+    assert_eq!(mark(), None, "an abort that is forgotten is an abort still");
+
+    core.listed(2 * HOUR, "bank-b".parse().unwrap(), Some(aborted));
+    pass(&mut core, 3 * HOUR);
+    assert!(reader.transaction(&younger).unwrap().records.is_empty());
+    assert_eq!(mark(), Some(younger));
+}
+
+#[test]
+fn beyond_its_bytes_the_log_waits_for_nothing_undecided() {
+    let mut world = world(24 * HOUR, 0);
+    let mut core = world.start().unwrap();
+    let [undecided, younger] = [4, 5].map(|seq| gtid(core.life(), seq));
+    run(&mut core, 10, vec![Record::Decided(commit(&younger)), Record::Ended { gtid: younger.clone() }]);
+    for participant in ["bank-a", "bank-b"] {
+        core.listed(20, participant.parse().unwrap(), Some(undecided.clone()));
+    }
+    pass(&mut core, HOUR);
+    assert!(reader(&world).transaction(&younger).unwrap().records.is_empty());
 }
 
 #[test]
