@@ -179,6 +179,7 @@ fn obey(
                 xid8: order.xid8,
                 listed_xid: order.listed_xid,
                 compare_first: order.compare_first,
+                nobody_waits: order.nobody_waits,
             };
             phase2::admit(agent, registry, &participant, key, hello.life, order);
             Ok(())

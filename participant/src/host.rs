@@ -142,7 +142,7 @@ impl Host {
                 ExecuteError::Unreachable { participant: name.clone(), error: Box::new(error) }
             }
         })?;
-        self.agent.lock().report(
+        self.agent.lock().report_by_the_way(
             &self.branch.gtid,
             Message::Enlisted(v1::Enlisted {
                 gtid: self.branch.gtid.to_string(),

@@ -1,123 +1,138 @@
-//! What is to be said on one stream, on its way into frames. Most of it goes out at once. An enlistment rides
-//! with whatever goes out next: the coordinator needs it only where a client forgets a branch or vanishes, and
-//! a frame of its own would be a write here and a wake-up there for each branch.
+//! What is to be said on one stream, on its way into frames, in the order in which it was put. Most of it goes
+//! out at once. The rest rides with whatever is put next: an enlistment, which the coordinator needs only where
+//! a client forgets a branch or vanishes, and the acknowledgement of a commit that nobody waits for. A frame of
+//! its own would be a write here and a wake-up there for each branch.
+//!
+//! The order matters. An acknowledgement that overtook a listing would make that look newer than it is: what
+//! the listing shows prepared would seem to have come back.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use votum_proto::runtime::Seams;
 use votum_proto::v1;
 use votum_proto::v1::agent_message::Kind as Message;
 
-/// The most messages in one frame, besides those that ride.
-const FRAME: usize = 256;
-/// How long an enlistment waits at most for something to ride with.
+/// The most messages in one frame.
+const FRAME: usize = 512;
+/// How long a rider waits at most for something to ride with.
 const RIDE: Duration = Duration::from_millis(20);
 
 /// Where messages are put. Dropping it ends the stream.
-pub(crate) struct Outbox {
-    urgent: mpsc::UnboundedSender<v1::AgentMessage>,
-    riders: Arc<Riders>,
-}
+pub(crate) struct Outbox(Arc<Queue>);
 
 /// Where frames come from.
 pub(crate) struct Frames {
-    urgent: mpsc::UnboundedReceiver<v1::AgentMessage>,
-    riders: Arc<Riders>,
+    queue: Arc<Queue>,
     /// Resolves when riders have waited long enough.
     due: Pin<Box<dyn Future<Output = ()> + Send>>,
     seams: Seams,
 }
 
 #[derive(Default)]
-struct Riders {
+struct Queue {
     waiting: Mutex<Waiting>,
+    /// Something is to go out now, or nothing will come any more.
+    now: Notify,
+    /// A rider came while no timer ran.
     first: Notify,
 }
 
 #[derive(Default)]
 struct Waiting {
-    messages: Vec<v1::AgentMessage>,
+    messages: VecDeque<v1::AgentMessage>,
+    /// How many of them, from the front, do not wait: those up to the last that does not ride.
+    urgent: usize,
     /// A timer runs, also for those who come while it does: one for each [`RIDE`], not one for each rider.
     timed: bool,
+    /// The outbox is gone.
+    over: bool,
 }
 
 /// The two ends for one stream.
 pub(crate) fn outbox(seams: &Seams) -> (Outbox, Frames) {
-    let (urgent, receiver) = mpsc::unbounded_channel();
-    let riders = Arc::new(Riders::default());
-    let due = due(Arc::clone(&riders), seams.clone());
-    let frames = Frames { urgent: receiver, riders: Arc::clone(&riders), due, seams: seams.clone() };
-    (Outbox { urgent, riders }, frames)
+    let queue = Arc::new(Queue::default());
+    let due = due(Arc::clone(&queue), seams.clone());
+    let frames = Frames { queue: Arc::clone(&queue), due, seams: seams.clone() };
+    (Outbox(queue), frames)
 }
 
-fn due(riders: Arc<Riders>, seams: Seams) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+fn due(queue: Arc<Queue>, seams: Seams) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
-        riders.first.notified().await;
+        queue.first.notified().await;
         seams.clock.sleep(RIDE).await;
+        let mut waiting = queue.waiting();
+        waiting.timed = false;
+        waiting.urgent = waiting.messages.len();
     })
 }
 
 impl Outbox {
-    /// Sends a message, in the order in which this is called: a rider goes out before what comes after it.
+    /// Sends a message at once, and with it every rider that was there.
     pub(crate) fn put(&self, message: Message) {
-        let rides = matches!(message, Message::Enlisted(_));
-        let message = v1::AgentMessage { kind: Some(message) };
-        if !rides {
-            let _ = self.urgent.send(message);
-            return;
-        }
-        let mut waiting = self.riders.waiting();
-        waiting.messages.push(message);
+        let mut waiting = self.0.waiting();
+        waiting.messages.push_back(v1::AgentMessage { kind: Some(message) });
+        waiting.urgent = waiting.messages.len();
+        drop(waiting);
+        self.0.now.notify_one();
+    }
+
+    /// Sends a message with what is put next, or after [`RIDE`].
+    pub(crate) fn put_by_the_way(&self, message: Message) {
+        let mut waiting = self.0.waiting();
+        waiting.messages.push_back(v1::AgentMessage { kind: Some(message) });
         if !std::mem::replace(&mut waiting.timed, true) {
-            self.riders.first.notify_one();
+            self.0.first.notify_one();
         }
     }
 }
 
-impl Riders {
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.0.waiting().over = true;
+        self.0.now.notify_one();
+    }
+}
+
+impl Queue {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Frames {
-    /// The next frame; `None` when the outbox is gone.
+    /// The next frame; `None` when the outbox is gone and what was urgent has gone out.
     pub(crate) async fn next(&mut self) -> Option<v1::AgentFrame> {
         loop {
-            let urgent = match select(std::pin::pin!(self.urgent.recv()), &mut self.due).await {
-                Either::Left((first, _)) => Some(first?),
-                Either::Right(((), _)) => None,
+            let over = {
+                let mut waiting = self.queue.waiting();
+                if waiting.urgent > 0 {
+                    return Some(waiting.frame());
+                }
+                waiting.over
             };
-            if let Some(first) = urgent {
-                return Some(self.frame(first));
+            if over {
+                return None;
             }
-            self.due = due(Arc::clone(&self.riders), self.seams.clone());
-            let mut waiting = self.riders.waiting();
-            waiting.timed = false;
-            let messages = std::mem::take(&mut waiting.messages);
-            if !messages.is_empty() {
-                return Some(v1::AgentFrame { messages });
+            let now = std::pin::pin!(self.queue.now.notified());
+            if let Either::Right(_) = select(now, &mut self.due).await {
+                self.due = due(Arc::clone(&self.queue), self.seams.clone());
             }
         }
     }
+}
 
-    /// What rides, then what is there to be said.
-    fn frame(&mut self, first: v1::AgentMessage) -> v1::AgentFrame {
-        let mut urgent = vec![first];
-        while urgent.len() < FRAME
-            && let Ok(next) = self.urgent.try_recv()
-        {
-            urgent.push(next);
-        }
-        // Taken last, so that none stays behind that was put before one of these.
-        let mut messages = std::mem::take(&mut self.riders.waiting().messages);
-        messages.append(&mut urgent);
-        v1::AgentFrame { messages }
+impl Waiting {
+    /// What is urgent, and riders behind it for which there is room.
+    fn frame(&mut self) -> v1::AgentFrame {
+        let taken = self.messages.len().min(FRAME);
+        self.urgent = self.urgent.saturating_sub(taken);
+        v1::AgentFrame { messages: self.messages.drain(..taken).collect() }
     }
 }
 
@@ -145,12 +160,36 @@ mod tests {
     #[tokio::test]
     async fn an_enlistment_rides_with_what_goes_out_next_and_before_it() {
         let (outbox, mut frames) = outbox(&Seams::production());
-        outbox.put(enlisted("a"));
-        outbox.put(enlisted("b"));
+        outbox.put_by_the_way(enlisted("a"));
+        outbox.put_by_the_way(enlisted("b"));
         outbox.put(lost("a"));
         assert_eq!(next(&mut frames).await, [enlisted("a"), enlisted("b"), lost("a")]);
         outbox.put(lost("b"));
         assert_eq!(next(&mut frames).await, [lost("b")]);
+    }
+
+    #[tokio::test]
+    async fn what_rides_overtakes_nothing() {
+        let (outbox, mut frames) = outbox(&Seams::production());
+        outbox.put(lost("a"));
+        outbox.put_by_the_way(enlisted("b"));
+        assert_eq!(next(&mut frames).await, [lost("a"), enlisted("b")]);
+        outbox.put_by_the_way(enlisted("c"));
+        outbox.put(lost("c"));
+        outbox.put_by_the_way(enlisted("d"));
+        assert_eq!(next(&mut frames).await, [enlisted("c"), lost("c"), enlisted("d")]);
+    }
+
+    #[tokio::test]
+    async fn more_than_one_frame_holds_goes_out_in_several() {
+        let (outbox, mut frames) = outbox(&Seams::production());
+        let all: Vec<Message> = (0..=FRAME).map(|n| lost(&n.to_string())).collect();
+        all.iter().cloned().for_each(|message| outbox.put(message));
+        drop(outbox);
+        let first = next(&mut frames).await;
+        assert_eq!(first.len(), FRAME);
+        assert_eq!([first, next(&mut frames).await].concat(), all);
+        assert!(frames.next().await.is_none());
     }
 
     #[tokio::test]
@@ -159,7 +198,7 @@ mod tests {
         let (outbox, mut frames) = outbox(&seams);
         for gtid in ["a", "b", "c"] {
             let put = seams.clock.now();
-            outbox.put(enlisted(gtid));
+            outbox.put_by_the_way(enlisted(gtid));
             assert_eq!(next(&mut frames).await, [enlisted(gtid)]);
             assert!(seams.clock.now().since(put) >= RIDE);
         }

@@ -28,6 +28,8 @@ pub(crate) enum Order {
         /// The low half of the transaction id that a listing showed; 0: not known, not compared.
         listed_xid: u32,
         compare_first: bool,
+        /// The acknowledgement may ride with what is said next.
+        nobody_waits: bool,
     },
     /// End the session, or roll back what is prepared.
     Rollback {
@@ -53,8 +55,14 @@ impl Order {
     fn same_as(&self, other: &Self) -> bool {
         match (self, other) {
             (
-                Self::Commit { gid, xid8, listed_xid, compare_first: _ },
-                Self::Commit { gid: other_gid, xid8: other_xid8, listed_xid: other_listed, compare_first: _ },
+                Self::Commit { gid, xid8, listed_xid, compare_first: _, nobody_waits: _ },
+                Self::Commit {
+                    gid: other_gid,
+                    xid8: other_xid8,
+                    listed_xid: other_listed,
+                    compare_first: _,
+                    nobody_waits: _,
+                },
             ) => (gid, xid8, listed_xid) == (other_gid, other_xid8, other_listed),
             (Self::Rollback { .. }, Self::Rollback { .. }) => self == other,
             (Self::Commit { .. }, Self::Rollback { .. }) | (Self::Rollback { .. }, Self::Commit { .. }) => {
@@ -141,24 +149,26 @@ impl Task {
             registry.retire(&branch);
         }
         let (gtid, participant) = &self.key;
-        let was_commit = match order {
-            Order::Commit { .. } => true,
-            Order::Rollback { .. } => false,
+        let (was_commit, rides) = match order {
+            Order::Commit { nobody_waits, .. } => (true, *nobody_waits && matches!(end, End::Done(_))),
+            Order::Rollback { .. } => (false, false),
         };
         tracing::debug!(was_commit, ?end, "the branch has ended");
         let speaking =
             registry.coordinators.get(&gtid.coordinator_id).and_then(|known| known.fence.speaking());
         if speaking == Some(life) {
-            registry.report(
-                gtid,
-                Message::BranchEnd(v1::BranchEnd {
-                    gtid: gtid.to_string(),
-                    participant: participant.to_string(),
-                    gid: order.gid().map(ToString::to_string).unwrap_or_default(),
-                    was_commit,
-                    kind: Some(end),
-                }),
-            );
+            let ended = Message::BranchEnd(v1::BranchEnd {
+                gtid: gtid.to_string(),
+                participant: participant.to_string(),
+                gid: order.gid().map(ToString::to_string).unwrap_or_default(),
+                was_commit,
+                kind: Some(end),
+            });
+            if rides {
+                registry.report_by_the_way(gtid, ended);
+            } else {
+                registry.report(gtid, ended);
+            }
             crash::here(CrashPoint::AcknowledgementSent);
         }
     }

@@ -62,6 +62,13 @@ impl Coordinator {
         }
     }
 
+    /// The same for what may wait some milliseconds for something to ride with.
+    fn report_by_the_way(&self, message: Message) {
+        if let Some(stream) = &self.stream {
+            stream.outbox.put_by_the_way(message);
+        }
+    }
+
     /// Notes how far the coordinator's log reached when it spoke.
     pub(crate) fn note_witness(&mut self, witness: v1::Witness) {
         let newer = self
@@ -112,6 +119,13 @@ impl Registry {
     pub(crate) fn report(&self, gtid: &Gtid, message: Message) {
         if let Some(coordinator) = self.coordinators.get(&gtid.coordinator_id) {
             coordinator.report(message);
+        }
+    }
+
+    /// The same for what may wait some milliseconds for something to ride with.
+    pub(crate) fn report_by_the_way(&self, gtid: &Gtid, message: Message) {
+        if let Some(coordinator) = self.coordinators.get(&gtid.coordinator_id) {
+            coordinator.report_by_the_way(message);
         }
     }
 

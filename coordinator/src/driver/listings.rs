@@ -180,7 +180,7 @@ impl Driver {
                 if mends {
                     self.mending.insert(gid.to_string(), mended(participant, gid, xid8));
                 }
-                self.send(participant, wire::commit_branch(participant, gid, xid8, xid, true));
+                self.send(participant, wire::commit_again(participant, gid, xid8, xid));
                 false
             }
             Action::Rollback { .. } if self.is_other_work(participant, gid, xid) => {

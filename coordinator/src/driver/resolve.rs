@@ -182,7 +182,7 @@ impl Driver {
         let Some(awaited) = self.resolving.get_mut(&key) else { return };
         awaited.ordered = true;
         let order = if resolve.commit {
-            wire::commit_branch(participant, gid, 0, *xid, true)
+            wire::commit_again(participant, gid, 0, *xid)
         } else {
             wire::rollback_branch(&gid.gtid, participant, Some(gid), 0, *xid)
         };

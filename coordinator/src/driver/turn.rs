@@ -55,7 +55,13 @@ impl Driver {
                 self.crash_after_last_prepare(id, &gid);
             }
             Effect::SendCommit { participant, gid, xid8, compare_first } => {
-                let order = wire::commit_branch(&participant, &gid, xid8, 0, compare_first);
+                let order = if compare_first {
+                    wire::commit_again(&participant, &gid, xid8, 0)
+                } else {
+                    // Who waits for the decision alone has been told by now.
+                    let nobody_waits = self.live.get(&id).is_some_and(|live| live.waiters.is_empty());
+                    wire::commit_first(&participant, &gid, xid8, nobody_waits)
+                };
                 self.send(&participant, order);
                 self.freeze_at(CrashPoint::FirstParticipantTold);
             }

@@ -29,21 +29,37 @@ pub(super) fn prepare(
     }))
 }
 
-pub(super) fn commit_branch(
+/// The first order to commit a branch, on the stream on which its vote came. Where `nobody_waits` for its
+/// acknowledgement, that takes its time.
+pub(super) fn commit_first(
+    participant: &ParticipantName,
+    gid: &Gid,
+    xid8: u64,
+    nobody_waits: bool,
+) -> v1::CoordinatorMessage {
+    message(Kind::Commit(v1::CommitBranch { nobody_waits, ..commit(participant, gid, xid8) }))
+}
+
+/// Any later order to commit it: the agent compares what is prepared first, with the id that a listing showed
+/// where the vote's is not known.
+pub(super) fn commit_again(
     participant: &ParticipantName,
     gid: &Gid,
     xid8: u64,
     listed_xid: u32,
-    compare_first: bool,
 ) -> v1::CoordinatorMessage {
-    message(Kind::Commit(v1::CommitBranch {
+    let order = commit(participant, gid, xid8);
+    message(Kind::Commit(v1::CommitBranch { listed_xid, compare_first: true, ..order }))
+}
+
+fn commit(participant: &ParticipantName, gid: &Gid, xid8: u64) -> v1::CommitBranch {
+    v1::CommitBranch {
         gtid: gid.gtid.to_string(),
         participant: participant.to_string(),
         gid: gid.to_string(),
         xid8,
-        compare_first,
-        listed_xid,
-    }))
+        ..Default::default()
+    }
 }
 
 pub(super) fn rollback_branch(

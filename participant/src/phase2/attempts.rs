@@ -51,7 +51,7 @@ impl<'a> Attempts<'a> {
     /// Until the branch has ended; `None` where a newer life took over.
     pub(super) async fn carry_out(mut self, order: &Order) -> Option<End> {
         let end = match order {
-            Order::Commit { gid, xid8, listed_xid, compare_first } => {
+            Order::Commit { gid, xid8, listed_xid, compare_first, nobody_waits: _ } => {
                 self.commit(gid, Expected { xid8: *xid8, listed_xid: *listed_xid }, *compare_first).await
             }
             Order::Rollback { gid, xid8, listed_xid } => {

@@ -263,6 +263,7 @@ impl Coordinator {
             xid8,
             listed_xid: 0,
             compare_first,
+            nobody_waits: false,
         }))
         .await;
     }

@@ -17,7 +17,7 @@ async fn i3_nobody_hears_of_a_commit_before_it_is_forced() {
     assert!(answered.try_recv().is_err(), "told before the record was on disk");
     assert_eq!(world.get(begun.gtid.clone()).await, Ok(Outcome::InProgress("deciding")));
     world.force().await;
-    assert_eq!(world.told().await, "commit@a commit@b");
+    assert_eq!(world.told().await, "commit@a~ commit@b~");
     assert!(matches!(answered.await.unwrap(), Ok(Outcome::Committed { .. })));
 }
 
@@ -26,6 +26,7 @@ async fn completed_waits_for_every_acknowledgement() {
     let mut world = World::ready().await;
     let (begun, mut answered) = world.deciding(Wait::Completed).await;
     world.force().await;
+    assert_eq!(world.told().await, "commit@a commit@b", "it waits for them: they must not take their time");
     let gid = |branch| Gid { gtid: begun.gtid.clone(), branch, branches: 2 };
     world.agent_has(&gid(0), "a", true).await;
     assert!(answered.try_recv().is_err());
@@ -71,7 +72,7 @@ async fn i9_an_answer_that_comes_twice_is_asked_about_again_once() {
     let mut world = World::ready().await;
     let (begun, _answered) = world.deciding(Wait::Decided).await;
     world.force().await;
-    assert_eq!(world.told().await, "commit@a commit@b");
+    assert_eq!(world.told().await, "commit@a~ commit@b~");
     let gone = v1::Gone {
         system_identifier: 11,
         timeline: 1,

@@ -69,7 +69,7 @@ async fn i5_a_repeated_commit_gets_the_same_outcome() {
     assert!(matches!(joined.await.unwrap(), Ok(Outcome::Committed { .. })));
     let again = world.commit(&begun, Wait::Decided).await;
     assert!(matches!(again.await.unwrap(), Ok(Outcome::Committed { .. })));
-    assert_eq!(world.told().await, "commit@a commit@b", "ordered once");
+    assert_eq!(world.told().await, "commit@a~ commit@b~", "ordered once");
 }
 
 /// A participant may have left the configuration over a restart that the client did not notice.

@@ -335,7 +335,9 @@ impl World {
             Kind::Hello(_) => "hello".to_owned(),
             Kind::Prepare(prepare) => format!("prepare@{}", prepare.participant),
             Kind::Commit(commit) => {
-                format!("commit@{}{}", commit.participant, if commit.compare_first { "?" } else { "" })
+                let compare = if commit.compare_first { "?" } else { "" };
+                let unhurried = if commit.nobody_waits { "~" } else { "" };
+                format!("commit@{}{compare}{unhurried}", commit.participant)
             }
             Kind::Rollback(rollback) => format!("rollback@{}", rollback.participant),
             Kind::EndSession(end) => format!("end@{}", end.participant),
