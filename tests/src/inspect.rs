@@ -116,17 +116,24 @@ impl World {
     pub async fn restart_agent(&self, place: usize, crash_point: Option<&str>) -> anyhow::Result<()> {
         let bank = self.banks.get(place).context("no such bank")?;
         bank.agent.kill9()?;
-        let connected = |status: &v1::GetStatusResponse| {
-            status.participants.iter().any(|known| known.participant == bank.name && known.connected)
-        };
         if self.coordinator.is_running()? {
-            self.until_status("the agent's end is noticed", |status| !connected(status)).await?;
+            self.until_disconnected(&bank.name).await?;
         }
         bank.agent.start(crash_point)?;
         if self.coordinator.is_running()? {
+            let connected = |status: &v1::GetStatusResponse| is_connected(status, &bank.name);
             self.until_status("the agent is connected again", connected).await?;
         }
         Ok(())
+    }
+
+    /// Waits until the coordinator has noticed that a participant's agent is gone.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn until_disconnected(&self, participant: &str) -> anyhow::Result<()> {
+        let noticed = |status: &v1::GetStatusResponse| !is_connected(status, participant);
+        self.until_status(&format!("the end of {participant}'s agent is noticed"), noticed).await.map(drop)
     }
 
     /// The lines VOTUM-1001 of all lives of the coordinator, oldest first.
@@ -203,6 +210,20 @@ impl World {
         })
         .await
     }
+
+    /// Waits until a transaction is committed, and `participant` alone owes its acknowledgement.
+    ///
+    /// # Errors
+    /// When it does not come to that.
+    pub async fn until_pending(&self, gtid: &str, participant: &str) -> anyhow::Result<()> {
+        eventually(&format!("only {participant} owes an acknowledgement of {gtid}"), async || {
+            Ok(match self.ask(gtid).await {
+                Ok(Some(Kind::Committed(committed))) if committed.pending == [participant] => Found::Yes(()),
+                other => Found::NotYet(format!("{other:?}\n{}", self.coordinator.log_tail())),
+            })
+        })
+        .await
+    }
 }
 
 impl Bank {
@@ -241,6 +262,10 @@ impl Bank {
     pub async fn number(&self, sql: &str) -> anyhow::Result<i64> {
         Ok(self.client().await?.query_one(sql, &[]).await?.try_get(0)?)
     }
+}
+
+fn is_connected(status: &v1::GetStatusResponse, participant: &str) -> bool {
+    status.participants.iter().any(|known| known.participant == participant && known.connected)
 }
 
 fn read_settlement(line: String) -> anyhow::Result<Settled> {

@@ -166,15 +166,7 @@ async fn commits_decided_while_an_agent_is_away_are_delivered_when_it_is_back() 
     let gtid = ledger.transfers()["owed"].gtid.clone().unwrap();
 
     world.banks[0].agent.wait_crash().await.unwrap();
-    eventually("the other bank has committed", async || {
-        let answer = world.ask(&gtid).await?;
-        Ok(match answer {
-            Some(Kind::Committed(c)) if c.pending == ["bank-a"] && !c.completed => Found::Yes(()),
-            other => Found::NotYet(format!("{other:?}")),
-        })
-    })
-    .await
-    .unwrap();
+    world.until_pending(&gtid, "bank-a").await.unwrap();
     assert_eq!(world.status().await.unwrap().undelivered, 1);
     assert_eq!(world.prepared().await.unwrap().len(), 1);
 

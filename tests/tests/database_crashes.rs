@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use votum_client::Outcome;
-use votum_proto::v1::outcome::Kind;
 use votum_tests::eventually::{Found, eventually};
 use votum_tests::gate;
 use votum_tests::ledger::Ledger;
@@ -82,7 +81,7 @@ async fn a_database_that_stops_after_it_has_prepared_commits_when_it_is_back() {
         voted(&world, &gtid, &stopped.name).await;
         stopped.server.stop_immediate().await.unwrap();
         drop(shut);
-        pending(&world, &gtid, &stopped.name).await;
+        world.until_pending(&gtid, &stopped.name).await.unwrap();
         stopped.server.restart().await.unwrap();
     };
     let (outcome, ()) = futures::future::join(teller.commit(tx, "prepared"), stop).await;
@@ -104,7 +103,7 @@ async fn a_database_that_was_down_while_the_coordinator_recovered_is_settled_whe
         stopped.server.stop_immediate().await.unwrap();
         world.start_coordinator(None).await.unwrap();
         let gtid = ledger.transfers()["in doubt"].gtid.clone().unwrap();
-        pending(&world, &gtid, &stopped.name).await;
+        world.until_pending(&gtid, &stopped.name).await.unwrap();
         assert_eq!(world.banks[0].prepared().await.unwrap(), [], "one database down held up the other");
         let before = world.settlements().unwrap().len();
         stopped.server.restart().await.unwrap();
@@ -181,7 +180,7 @@ async fn a_server_process_ended_in_commit_prepared_is_found_committed_and_then_a
         // Found committed; the proof that a standby has it waits as the commit did.
         waiting_for_standby(&world, "%pg_logical_emit_message%").await;
         let gtid = ledger.transfers()["at a standby"].gtid.clone().unwrap();
-        pending(&world, &gtid, &bank.name).await;
+        world.until_pending(&gtid, &bank.name).await.unwrap();
         bank.by_hand("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
         bank.by_hand("SELECT pg_reload_conf()").await.unwrap();
     };
@@ -210,18 +209,6 @@ async fn waiting_for_standby(world: &World, statement: &str) -> i32 {
     })
     .await
     .unwrap()
-}
-
-/// Waits until the transaction is committed, and only `participant` owes its acknowledgement.
-async fn pending(world: &World, gtid: &str, participant: &str) {
-    eventually(&format!("only {participant} owes an acknowledgement"), async || {
-        Ok(match world.ask(gtid).await {
-            Ok(Some(Kind::Committed(committed))) if committed.pending == [participant] => Found::Yes(()),
-            other => Found::NotYet(format!("{other:?}")),
-        })
-    })
-    .await
-    .unwrap();
 }
 
 /// Waits until a participant's yes has arrived.
