@@ -336,7 +336,7 @@ async fn prepared_transactions_that_only_look_like_ours_are_never_touched() {
 /// R10: what was dropped after retention may have been decided; EXPIRED says so, and a person settles.
 #[tokio::test]
 async fn a_branch_older_than_the_logs_memory_waits_for_a_person() {
-    let builder = World::builder().log_setting("retention_bytes", "1048576");
+    let builder = World::builder().short_memory();
     let Scene { world, ledger, teller } = open(builder.start().await.unwrap()).await;
     let tx = teller.votum().begin().idempotency_key("old").await.unwrap();
     let old = tx.gtid().to_owned();
@@ -345,7 +345,7 @@ async fn a_branch_older_than_the_logs_memory_waits_for_a_person() {
     work(&tx, "old", &legs).await.unwrap();
     let outcome = tx.commit().await.unwrap();
     ledger.told("old", votum_tests::teller::told(&outcome));
-    fill(&teller, &world, &old).await;
+    world.until_forgotten(&old).await.unwrap();
     assert!(teller.votum().transaction_by_key("old").await.is_err(), "a key outlived its outcome");
 
     let gid = gid(&old, 0, 2);
@@ -382,25 +382,4 @@ async fn waits_for_a_person(world: &World, gid: &str) {
     let [branch] = in_doubt.branches.as_slice() else { panic!("{in_doubt:?}") };
     assert_eq!((branch.rule.as_str(), branch.decision.as_str()), ("R10", "none"), "{branch:?}");
     assert_eq!(world.prepared().await.unwrap().len(), 1);
-}
-
-/// Begins and rolls back until the log has dropped `gtid`.
-async fn fill(teller: &Teller, world: &World, gtid: &str) {
-    let long = "x".repeat(64);
-    let mut turn = 0;
-    eventually(&format!("{gtid} is dropped"), async || {
-        turn += 1;
-        let one = async |number: u64| {
-            let key = format!("{long}-{turn}-{number}");
-            let tx = teller.votum().begin().label(&long).idempotency_key(key).await?;
-            tx.rollback().await
-        };
-        futures::future::try_join_all((0..64).map(one)).await?;
-        Ok(match world.ask(gtid).await? {
-            Some(Kind::Expired(_)) => Found::Yes(()),
-            other => Found::NotYet(format!("{other:?} after {turn} rounds")),
-        })
-    })
-    .await
-    .unwrap();
 }

@@ -2,20 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tokio::process::Command;
 use votum_client::{Outcome, Status};
 use votum_proto::names::{Gid, Gtid};
-use votum_proto::v1;
-use votum_proto::v1::coordinator_client::CoordinatorClient;
 use votum_tests::eventually::{Found, eventually};
-use votum_tests::ledger::Ledger;
 use votum_tests::process::{Build, program};
 use votum_tests::scene::{A, B, Scene};
-use votum_tests::teller::{Leg, Teller, work};
+use votum_tests::teller::{Leg, work};
 use votum_tests::world::World;
 
 const LEGS: [Leg<'static>; 2] =
@@ -185,13 +181,14 @@ async fn a_branch_whose_agent_is_down_is_not_settled_against_its_decision() -> a
     let builder = World::builder().coordinator_tables("[limits]\ncompleted_wait_ms = 200");
     let scene = Scene::open(builder).await?;
     let world = &scene.world;
-    let agent = &scene.bank(B)?.agent;
-    agent.kill9()?;
-    agent.start(Some("before-commit-prepared"))?;
-    world.ready().await?;
+    world.restart_agent(1, Some("before-commit-prepared")).await?;
     let outcome = scene.teller.transfer("owed", &LEGS).await?;
     assert!(matches!(&outcome, Outcome::Committed(committed) if !committed.completed), "{outcome}");
     let gtid = scene.ledger.transfers()["owed"].gtid.clone().context("no gtid")?;
+    let agent = &scene.bank(B)?.agent;
+    agent.wait_crash().await?;
+    world.until_disconnected(B).await?;
+    world.until_pending(&gtid, B).await?;
 
     let in_doubt = both(world, &["in-doubt", "--participant", B]).await?.ended(1).json()?;
     assert_eq!(texts(&in_doubt["unheard"], "participant"), [B], "{in_doubt}");
@@ -226,46 +223,14 @@ async fn a_branch_whose_agent_is_down_is_not_settled_against_its_decision() -> a
     scene.close().await
 }
 
-/// Begins and rolls back, with all the words that fit into records, until retention has dropped `gtid`.
-async fn outlive(scene: &Scene, gtid: &str) -> anyhow::Result<()> {
-    let coordinator = CoordinatorClient::new(scene.world.address().channel()?);
-    let words = |bytes| "w".repeat(bytes);
-    let one = || {
-        let mut coordinator = coordinator.clone();
-        let begin =
-            v1::BeginRequest { label: words(64), client_name: words(64), ..v1::BeginRequest::default() };
-        async move {
-            let v1::BeginResponse { gtid, secret, .. } = coordinator.begin(begin).await?.into_inner();
-            coordinator.rollback(v1::RollbackRequest { gtid, secret, reason: words(256) }).await?;
-            anyhow::Ok(())
-        }
-    };
-    eventually("retention drops the transaction", async || {
-        futures::future::try_join_all((0..200).map(|_| one())).await?;
-        let status = scene.ended(gtid).await?;
-        let dropped = matches!(status, Status::Expired);
-        Ok(if dropped { Found::Yes(()) } else { Found::NotYet(format!("{status:?}")) })
-    })
-    .await
-}
-
 #[tokio::test]
 async fn a_branch_that_may_have_been_decided_before_all_memory_waits_for_a_person_who_settles_it()
 -> anyhow::Result<()> {
-    let world = World::builder().prepare().await?;
-    let config = std::fs::read_to_string(world.config_file())?;
-    std::fs::write(world.config_file(), config.replace("[log]\n", "[log]\nretention_bytes = 1048576\n"))?;
-    for bank in &world.banks {
-        bank.agent.start(None)?;
-    }
-    world.start_coordinator(None).await?;
-    let ledger = Arc::new(Ledger::new());
-    let teller = Teller::connect(&world, &ledger).await?;
-    let scene = Scene { world, ledger, teller };
+    let scene = Scene::open(World::builder().short_memory()).await?;
     let world = &scene.world;
     assert!(scene.teller.transfer("old", &LEGS).await?.is_committed());
     let gtid: Gtid = scene.ledger.transfers()["old"].gtid.clone().context("no gtid")?.parse()?;
-    outlive(&scene, &gtid.to_string()).await?;
+    world.until_forgotten(&gtid.to_string()).await?;
 
     // As a restored backup of the database would bring it back.
     let gid = Gid { gtid: gtid.clone(), branch: 0, branches: 2 }.to_string();
@@ -273,14 +238,14 @@ async fn a_branch_that_may_have_been_decided_before_all_memory_waits_for_a_perso
         "BEGIN; UPDATE accounts SET balance = balance - 30 WHERE id = 1; PREPARE TRANSACTION '{gid}'"
     );
     scene.set_up(A, &again).await?;
-    eventually("the branch is quarantined", async || {
-        let status = votumctl(world, &["status", "--json"]).await?;
-        let quarantined = status.json()?["participants"][0]["quarantined"] == 1;
-        Ok(if quarantined { Found::Yes(()) } else { Found::NotYet(format!("{status:?}")) })
+    eventually("the branch is quarantined, and nothing else is wrong", async || {
+        let status = votumctl(world, &["status", "--json"]).await?.json()?;
+        let quarantined = status["participants"][0]["quarantined"] == 1;
+        let alone = quarantined && texts(&status["alarms"], "code") == ["VOTUM-1402"];
+        Ok(if alone { Found::Yes(()) } else { Found::NotYet(status.to_string()) })
     })
     .await?;
-    let status = both(world, &["status"]).await?.ended(1).json()?;
-    assert_eq!(texts(&status["alarms"], "code"), ["VOTUM-1402"], "{status}");
+    both(world, &["status"]).await?.ended(1);
     let in_doubt = both(world, &["in-doubt"]).await?.ended(1).json()?;
     assert_eq!(
         (texts(&in_doubt["branches"], "rule"), texts(&in_doubt["branches"], "gid")),

@@ -3,6 +3,7 @@
 
 mod check;
 mod config;
+mod forget;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

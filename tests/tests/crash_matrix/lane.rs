@@ -68,7 +68,7 @@ impl Lane {
         let mut builder =
             World::builder().banks(place.banks).accounts(CLIENTS, 1_000_000).own_servers(Options::default());
         if place.small_log {
-            builder = builder.half_bytes(64 << 10).log_setting("retention_bytes", "1048576");
+            builder = builder.half_bytes(64 << 10).short_memory();
         }
         let world = builder.start().await?;
         for bank in &world.banks {

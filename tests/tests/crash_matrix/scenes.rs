@@ -2,15 +2,13 @@
 //! which no ordinary transfer ends up.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use votum_client::Outcome;
 use votum_coordinator::crash::CrashPoint;
 use votum_participant::crash::CrashPoint as AtAgent;
 use votum_proto::v1;
-use votum_proto::v1::outcome::Kind;
-use votum_tests::eventually::{Found, eventually, within};
+use votum_tests::eventually::{Found, eventually};
 use votum_tests::gate;
 use votum_tests::ledger::Ledger;
 use votum_tests::plain::{Plain, note};
@@ -62,10 +60,7 @@ impl Scene {
             Self::OlderLog => {
                 older_log(&Stage::with(builder, "transaction-begun@2=stop,votes-in@3").await?).await?
             }
-            Self::Forgotten => {
-                let builder = builder.log_setting("retention_bytes", "1048576");
-                forgotten(&Stage::open(builder, self).await?).await?
-            }
+            Self::Forgotten => forgotten(&Stage::open(builder.short_memory(), self).await?).await?,
             Self::Stranger => stranger(&Stage::open(builder, self).await?).await?,
         };
         Ok(Met { deaths, left: 0 })
@@ -217,7 +212,7 @@ async fn forgotten(stage: &Stage) -> anyhow::Result<usize> {
     work(&tx, "old", &legs).await?;
     let outcome = tx.commit().await?;
     ledger.told("old", told(&outcome));
-    until_expired(stage, &old).await?;
+    world.until_forgotten(&old).await?;
     let gid = gid(&old, world.banks.len());
     let bank = stage.first()?;
     forge(bank, &gid).await?;
@@ -246,23 +241,6 @@ async fn forgotten(stage: &Stage) -> anyhow::Result<usize> {
     world.until_prepared(0).await?;
     stage.judge().await?;
     Ok(3)
-}
-
-/// Begins and rolls back until the log has dropped `gtid`.
-async fn until_expired(stage: &Stage, gtid: &str) -> anyhow::Result<()> {
-    let long = "x".repeat(64);
-    within(Duration::from_secs(60), &format!("{gtid} is dropped"), async || {
-        let one = async |number: u64| {
-            let key = format!("{long}-{number}");
-            stage.teller.votum().begin().label(&long).idempotency_key(key).await?.rollback().await
-        };
-        futures::future::try_join_all((0..64).map(one)).await?;
-        Ok(match stage.world.ask(gtid).await? {
-            Some(Kind::Expired(_)) => Found::Yes(()),
-            other => Found::NotYet(format!("{other:?}")),
-        })
-    })
-    .await
 }
 
 async fn stranger(stage: &Stage) -> anyhow::Result<usize> {
