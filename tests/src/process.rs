@@ -212,6 +212,17 @@ impl Process {
             .is_some_and(|status| status.lines().any(|line| line.starts_with("State:") && line.contains('T')))
     }
 
+    /// Waits until it stands still at such a crash point.
+    ///
+    /// # Errors
+    /// When it does not come by there.
+    pub async fn wait_stopped(&self) -> anyhow::Result<()> {
+        eventually(&format!("{} stands still", self.name), async || {
+            Ok(if self.is_stopped() { Found::Yes(()) } else { Found::NotYet(self.log_tail()) })
+        })
+        .await
+    }
+
     /// Whether it runs at this moment.
     ///
     /// # Errors

@@ -46,6 +46,8 @@ struct Expected {
     committed: bool,
     /// Branches that the restart commits, or rolls back, and says so.
     settled: (u64, u64),
+    /// How many branches are prepared when it dies, where nobody but the test knows when they are.
+    prepared: Option<u64>,
     wait: Wait,
 }
 
@@ -68,8 +70,9 @@ fn expected(point: AtCoordinator, banks: u64) -> Option<Expected> {
         Ended => (true, (0, 0)),
         _ => return None,
     };
+    let prepared = matches!(point, BetweenPrepares | AfterLastPrepare).then_some(settled.1);
     let wait = if point == ClientTold { Wait::Decided } else { Wait::Completed };
-    Some(Expected { point: point.name(), committed, settled, wait })
+    Some(Expected { point: point.name(), committed, settled, prepared, wait })
 }
 
 #[tokio::test]
@@ -108,12 +111,16 @@ async fn killed_at(world: &World, ledger: &Ledger, expected: &Expected) {
         world.coordinator.terminate().unwrap();
         world.coordinator.wait_exit().await.unwrap();
     }
-    world.start_coordinator(Some(point)).await.unwrap();
+    let choice = if expected.prepared.is_some() { format!("{point}=stop") } else { point.to_owned() };
+    world.start_coordinator(Some(&choice)).await.unwrap();
     let votum = Votum::options().client_name("teller").wait(expected.wait);
     let votum = votum.connect(&world.address().to_string()).await.unwrap();
     let client = transfer(world, ledger, &votum, point);
     let restart = async {
-        world.coordinator.wait_crash().await.unwrap();
+        match expected.prepared {
+            Some(branches) => dies_when_prepared(world, branches).await,
+            None => world.coordinator.wait_crash().await.unwrap(),
+        }
         world.restart_and_settle(None).await.unwrap()
     };
     let ((gtid, outcome), settled) = futures::future::join(client, restart).await;
@@ -124,6 +131,16 @@ async fn killed_at(world: &World, ledger: &Ledger, expected: &Expected) {
     }
     said(&settled, expected);
     asked_again(&votum, point, &gtid, expected.committed).await;
+}
+
+/// Kills a coordinator that does nothing more, once what it has sent last was carried out.
+async fn dies_when_prepared(world: &World, branches: u64) {
+    let coordinator = &world.coordinator;
+    coordinator.wait_stopped().await.unwrap();
+    // What it has sent may not have left yet.
+    coordinator.thaw().unwrap();
+    world.until_prepared(usize::try_from(branches).unwrap()).await.unwrap();
+    coordinator.kill9().unwrap();
 }
 
 /// Moves money under an idempotency key that is the point's name.

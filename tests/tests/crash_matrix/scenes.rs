@@ -170,10 +170,7 @@ async fn older_log(stage: &Stage) -> anyhow::Result<usize> {
     let legs = world.legs(10);
     teller.transfer("kept", &legs).await?;
     let copying = async {
-        eventually("the coordinator stands still", async || {
-            Ok(if world.coordinator.is_stopped() { Found::Yes(()) } else { Found::NotYet(String::new()) })
-        })
-        .await?;
+        world.coordinator.wait_stopped().await?;
         copy_directory(world.log_directory(), &copy)?;
         world.coordinator.thaw()
     };
