@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use votum_client::{Outcome, Votum, Wait};
+use votum_client::{Options, Outcome, Votum, Wait};
 use votum_proto::address::Address;
 use votum_proto::v1;
 use votum_proto::v1::operator_client::OperatorClient;
@@ -20,10 +20,18 @@ use votum_tests::process::{Build, Process, program};
 use votum_tests::teller::{Leg, Teller, work};
 use votum_tests::world::World;
 
-/// A client that gives up soon: what it asks about may be lost with a log.
+/// A client that waits for decisions alone.
+async fn patient(world: &World, ledger: &Arc<Ledger>) -> Teller {
+    connected(world, ledger, Votum::options()).await
+}
+
+/// One that gives up soon besides: what it asks about is lost with a log.
 async fn impatient(world: &World, ledger: &Arc<Ledger>) -> Teller {
-    let options = Votum::options().wait(Wait::Decided).outcome_budget(Duration::from_secs(1));
-    Teller::new(options.connect(&world.address().to_string()).await.unwrap(), ledger)
+    connected(world, ledger, Votum::options().outcome_budget(Duration::from_secs(1))).await
+}
+
+async fn connected(world: &World, ledger: &Arc<Ledger>, options: Options) -> Teller {
+    Teller::new(options.wait(Wait::Decided).connect(&world.address().to_string()).await.unwrap(), ledger)
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -151,7 +159,7 @@ async fn a_log_begun_anew_touches_nothing_that_the_old_one_left() {
     world.start_coordinator(None).await.unwrap();
     let alarm = world.until_alarm("VOTUM-1405").await.unwrap();
     assert!(left.iter().any(|branch| branch.gid == alarm.gtid), "{alarm:?}");
-    let teller = impatient(&world, &ledger).await;
+    let teller = patient(&world, &ledger).await;
     // Account 1 is locked by what is in doubt.
     let legs: Vec<Leg<'_>> = world.legs(10).into_iter().map(|leg| Leg { account: 2, ..leg }).collect();
     assert!(teller.transfer("of the new log", &legs).await.unwrap().is_committed());
@@ -178,7 +186,7 @@ async fn a_log_restored_from_an_older_copy_presumes_nothing() {
     world.banks[1].agent.start(Some("before-commit-prepared")).unwrap();
     // The third forced decision is the last thing that this life does.
     world.start_coordinator(Some("decision-forced@3")).await.unwrap();
-    let teller = impatient(&world, &ledger).await;
+    let teller = patient(&world, &ledger).await;
     let at_a = |account| [Leg { bank: "bank-a", account, amount: 0 }];
 
     assert!(teller.transfer("known", &world.legs(10)).await.unwrap().is_committed());
@@ -187,7 +195,7 @@ async fn a_log_restored_from_an_older_copy_presumes_nothing() {
     copy(world.log_directory(), &older);
     assert!(teller.transfer("since", &at_a(2)).await.unwrap().is_committed());
     world.until_prepared(1).await.unwrap();
-    let outcome = teller.transfer("lost", &at_a(3)).await.unwrap();
+    let outcome = impatient(&world, &ledger).await.transfer("lost", &at_a(3)).await.unwrap();
     assert!(matches!(outcome, Outcome::Unknown { .. }), "{outcome:?}");
     world.coordinator.wait_crash().await.unwrap();
     let lost = world.banks[0].prepared().await.unwrap();
@@ -247,12 +255,13 @@ async fn two_coordinators_from_one_copied_log_are_both_fenced() {
     let copied = world.dir().join("before");
     copy(world.log_directory(), &copied);
     world.start_coordinator(None).await.unwrap();
-    let teller = impatient(&world, &ledger).await;
+    let teller = patient(&world, &ledger).await;
     let legs = world.legs(10);
     assert!(teller.transfer("before", &legs).await.unwrap().is_committed());
     let name = "between";
     ledger.intend(name, legs.iter().map(|leg| leg.bank));
-    let tx = teller.votum().begin().timeout(Duration::from_secs(3)).await.unwrap();
+    let impatient = impatient(&world, &ledger).await;
+    let tx = impatient.votum().begin().timeout(Duration::from_secs(20)).await.unwrap();
     ledger.begun(name, tx.gtid());
     work(&tx, name, &legs).await.unwrap();
 
@@ -266,13 +275,12 @@ async fn two_coordinators_from_one_copied_log_are_both_fenced() {
     second.until_status("the second is refused", refused).await;
     world.until_status("the first is refused", refused).await.unwrap();
 
-    let outcome = teller.commit(tx, name).await;
+    let outcome = impatient.commit(tx, name).await;
     assert!(!matches!(&outcome, Ok(outcome) if outcome.is_committed()), "{outcome:?}");
     world.until_prepared(0).await.unwrap();
     second.process.kill9().unwrap();
     world.crash_and_restart_coordinator().await.unwrap();
     assert!(!world.status().await.unwrap().stale);
-    let teller = impatient(&world, &ledger).await;
     assert!(teller.transfer("after", &legs).await.unwrap().is_committed());
     world.check(&ledger).await.unwrap();
 }
@@ -318,7 +326,7 @@ async fn a_log_in_use_and_a_log_of_another_coordinator_are_refused() {
     let (code, said) = run(&world, "in-use", elsewhere, &[]);
     assert_eq!(code, 3, "{said}");
     assert!(said.contains("another process"), "{said}");
-    let teller = impatient(&world, &ledger).await;
+    let teller = patient(&world, &ledger).await;
     assert!(teller.transfer("undisturbed", &world.legs(10)).await.unwrap().is_committed());
 
     world.coordinator.terminate().unwrap();
