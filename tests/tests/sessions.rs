@@ -6,14 +6,20 @@ use futures::future::join_all;
 use tonic::Code;
 use votum_client::Error;
 use votum_proto::v1::outcome::Kind;
+use votum_tests::eventually::{Found, eventually};
 use votum_tests::expect::refusal;
 use votum_tests::plain::{note, tell};
 use votum_tests::scene::{A, B, Scene};
 use votum_tests::teller::{Leg, work};
-use votum_tests::world::World;
+use votum_tests::world::{Builder, World};
 
 const LEGS: [Leg<'static>; 2] =
     [Leg { bank: A, account: 1, amount: -5 }, Leg { bank: B, account: 1, amount: 5 }];
+
+/// Nobody is turned away because the machine is slow.
+fn few_for_whom_one_waits(sessions: &str) -> Builder {
+    World::builder().agent_setting("sessions", sessions).agent_setting("session_queue_ms", "30000")
+}
 
 #[tokio::test]
 async fn who_finds_no_free_session_is_told_and_may_try_again() -> anyhow::Result<()> {
@@ -34,7 +40,16 @@ async fn who_finds_no_free_session_is_told_and_may_try_again() -> anyhow::Result
     for (tx, name) in open.into_iter().zip(names) {
         assert!(scene.teller.commit(tx, name).await?.is_committed());
     }
-    // Nothing of it had happened: the same transaction goes on.
+    // Nothing of it had happened: the same transaction goes on, as soon as a session is free.
+    for bank in [A, B] {
+        eventually("a session is free", async || {
+            Ok(match third.execute(bank, "SELECT 1", &[]).await {
+                Ok(_) => Found::Yes(()),
+                Err(busy) => Found::NotYet(refusal(Err::<(), _>(busy))?.to_string()),
+            })
+        })
+        .await?;
+    }
     work(&third, "third", &LEGS).await?;
     assert!(scene.teller.commit(third, "third").await?.is_committed());
     scene.close().await
@@ -42,7 +57,7 @@ async fn who_finds_no_free_session_is_told_and_may_try_again() -> anyhow::Result
 
 #[tokio::test]
 async fn a_session_is_waited_for_before_anybody_is_turned_away() -> anyhow::Result<()> {
-    let scene = Scene::open(World::builder().agent_setting("sessions", "2")).await?;
+    let scene = Scene::open(few_for_whom_one_waits("2")).await?;
     let transfers = (0..20).map(|n| {
         let (scene, name) = (&scene, format!("t{n}"));
         async move { scene.teller.transfer(&name, &LEGS).await }
@@ -55,7 +70,7 @@ async fn a_session_is_waited_for_before_anybody_is_turned_away() -> anyhow::Resu
 
 #[tokio::test]
 async fn a_commit_is_delivered_while_every_session_waits_for_a_lock() -> anyhow::Result<()> {
-    let scene = Scene::open(World::builder().agent_setting("sessions", "3")).await?;
+    let scene = Scene::open(few_for_whom_one_waits("3")).await?;
     let mut holder = scene.plain("holder", &[A, B]).await?;
     for bank in [A, B] {
         holder.run(bank, "UPDATE accounts SET balance = balance WHERE id = 1").await?;
