@@ -70,6 +70,16 @@ impl World {
         .await
     }
 
+    /// Waits until nothing is prepared, and the coordinator waits for no answer either.
+    ///
+    /// # Errors
+    /// When that does not happen in time.
+    pub async fn until_idle(&self) -> anyhow::Result<()> {
+        self.until_prepared(0).await?;
+        let idle = |status: &v1::GetStatusResponse| status.in_flight == 0 && status.undelivered == 0;
+        self.until_status("no transaction goes on", idle).await.map(drop)
+    }
+
     /// Waits until the coordinator's status satisfies `holds`.
     ///
     /// # Errors

@@ -81,7 +81,7 @@ async fn an_agent_killed_at_any_point_leaves_no_half_transaction() {
             wrong => panic!("{choice}: {wrong:?}"),
         }
         // An abort is answered before it is carried out: the next agent would die of this one's leftover.
-        world.until_prepared(0).await.unwrap();
+        world.until_idle().await.unwrap();
     }
     world.check(&ledger).await.unwrap();
 }

@@ -1,9 +1,11 @@
 //! What a coordinator meets only after somebody did something unusual: for the rows of the recovery table at
 //! which no ordinary transfer ends up.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
+use futures::future::{Either, select};
 use votum_client::Outcome;
 use votum_coordinator::crash::CrashPoint;
 use votum_participant::crash::CrashPoint as AtAgent;
@@ -148,10 +150,19 @@ async fn still_voting(stage: &Stage) -> anyhow::Result<usize> {
     work(&tx, "voting", &legs).await?;
     gate::pass(&tx, &last.name, false).await?;
     let meanwhile = async {
-        voted(world, &gtid, &first.name).await?;
-        first.agent.kill9()?;
-        first.agent.start(None)?;
-        world.coordinator.wait_crash().await?;
+        let (crash, vote) = (pin!(world.coordinator.wait_crash()), pin!(voted(world, &gtid, &first.name)));
+        match select(crash, vote).await {
+            // A sweep has shown the branch already.
+            Either::Left((crashed, _)) => crashed?,
+            Either::Right((vote, crash)) => {
+                // Who has died by now cannot be asked.
+                if vote.is_ok() {
+                    first.agent.kill9()?;
+                    first.agent.start(None)?;
+                }
+                crash.await?;
+            }
+        }
         drop(shut);
         world.restart_and_settle(None).await
     };
