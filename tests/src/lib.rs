@@ -20,6 +20,7 @@ pub mod process;
 pub mod proxy;
 pub mod scene;
 pub mod simulation;
+pub mod splitmix;
 pub mod teller;
 pub mod world;
 

@@ -1,56 +1,13 @@
 //! A disk and a store in memory, for simulations and tests: the disk forgets what was not forced, tears what
 //! was being written, and fails when told to.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::disk::{Disk, DiskError, Half};
+use super::forgetful::{ForgetfulFile, ForgetfulMap, Unforced};
 use super::store::{Pair, Store, StoreError};
-
-/// What one file holds, on the disk and above it.
-#[derive(Debug, Clone, Default)]
-struct File {
-    durable: Vec<u8>,
-    /// Writes since the last force, in order.
-    pending: Vec<(usize, Vec<u8>)>,
-}
-
-impl File {
-    fn view(&self) -> Vec<u8> {
-        let mut bytes = self.durable.clone();
-        for (offset, written) in &self.pending {
-            lay(&mut bytes, *offset, written);
-        }
-        bytes
-    }
-}
-
-fn lay(bytes: &mut Vec<u8>, offset: usize, written: &[u8]) {
-    let end = offset + written.len();
-    if bytes.len() < end {
-        bytes.resize(end, 0);
-    }
-    if let Some(place) = bytes.get_mut(offset..end) {
-        place.copy_from_slice(written);
-    }
-}
-
-/// Lays every second sector of the file's, beginning with the first one that `written` touches or not.
-fn lay_sectors(bytes: &mut Vec<u8>, offset: usize, written: &[u8], first: bool) {
-    const SECTOR: usize = 512;
-    let mut at = 0;
-    let mut reaches = first;
-    while let Some(rest) = written.get(at..).filter(|rest| !rest.is_empty()) {
-        let length = (SECTOR - (offset + at) % SECTOR).min(rest.len());
-        if reaches {
-            lay(bytes, offset + at, rest.get(..length).unwrap_or(rest));
-        }
-        reaches = !reaches;
-        at += length;
-    }
-}
 
 /// What happens to the operation that is due to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,10 +28,24 @@ pub enum Fault {
     Error,
 }
 
+impl Fault {
+    /// What of a write that was not forced is on the disk afterwards; `torn`: it is the one that was going on.
+    fn reached(self, write: Unforced, torn: bool) -> Vec<Range<usize>> {
+        match self {
+            Self::Killed => vec![0..write.length],
+            Self::Torn(length) if torn => vec![0..length.min(write.length)],
+            Self::Headless(missing) if torn => vec![missing.min(write.length)..write.length],
+            // Every second sector.
+            Self::Holes(first) if torn => write.sectors().skip(usize::from(!first)).step_by(2).collect(),
+            Self::PowerLost | Self::Torn(_) | Self::Headless(_) | Self::Holes(_) | Self::Error => Vec::new(),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Inner {
-    a: File,
-    b: File,
+    a: ForgetfulFile,
+    b: ForgetfulFile,
     operations: usize,
     fault: Option<(usize, Fault)>,
     /// After a loss of power or a kill nothing works until [`MemoryDisk::restart`].
@@ -82,7 +53,7 @@ struct Inner {
 }
 
 impl Inner {
-    fn file(&mut self, half: Half) -> &mut File {
+    fn file(&mut self, half: Half) -> &mut ForgetfulFile {
         match half {
             Half::A => &mut self.a,
             Half::B => &mut self.b,
@@ -124,7 +95,7 @@ impl MemoryDisk {
     pub fn restart(&self) {
         let mut inner = self.inner();
         for half in Half::BOTH {
-            inner.file(half).pending.clear();
+            inner.file(half).tear(|_| None);
         }
         inner.operations = 0;
         inner.fault = None;
@@ -136,8 +107,7 @@ impl MemoryDisk {
         {
             let mut inner = self.inner();
             for half in Half::BOTH {
-                let file = inner.file(half);
-                file.durable = file.view();
+                inner.file(half).force();
             }
         }
         self.restart();
@@ -150,7 +120,7 @@ impl MemoryDisk {
 
     /// Replaces what is on disk.
     pub fn set_bytes(&self, half: Half, bytes: Vec<u8>) {
-        *self.inner().file(half) = File { durable: bytes, pending: Vec::new() };
+        *self.inner().file(half) = ForgetfulFile::holding(bytes);
     }
 
     /// A disk of its own with the same bytes.
@@ -168,7 +138,7 @@ impl MemoryDisk {
         &self,
         doing: &'static str,
         half: Half,
-        work: impl FnOnce(&mut File),
+        work: impl FnOnce(&mut ForgetfulFile),
     ) -> Result<(), DiskError> {
         let error = |why: &str| DiskError { doing, file: self.path(half), why: why.to_owned() };
         let mut inner = self.inner();
@@ -179,40 +149,16 @@ impl MemoryDisk {
         inner.operations += 1;
         match inner.fault {
             Some((at, fault)) if at == number => {
-                match fault {
-                    Fault::Error => return Err(error("input/output error")),
-                    Fault::PowerLost => {}
-                    Fault::Killed => {
-                        work(inner.file(half));
-                        for half in Half::BOTH {
-                            let file = inner.file(half);
-                            file.durable = file.view();
-                        }
-                    }
-                    Fault::Torn(length) => {
-                        work(inner.file(half));
-                        let file = inner.file(half);
-                        if let Some((offset, mut written)) = file.pending.pop() {
-                            written.truncate(length);
-                            lay(&mut file.durable, offset, &written);
-                        }
-                    }
-                    Fault::Headless(missing) => {
-                        work(inner.file(half));
-                        let file = inner.file(half);
-                        if let Some((offset, written)) = file.pending.pop()
-                            && let Some(tail) = written.get(missing..)
-                        {
-                            lay(&mut file.durable, offset + missing, tail);
-                        }
-                    }
-                    Fault::Holes(first) => {
-                        work(inner.file(half));
-                        let file = inner.file(half);
-                        if let Some((offset, written)) = file.pending.pop() {
-                            lay_sectors(&mut file.durable, offset, &written, first);
-                        }
-                    }
+                if fault == Fault::Error {
+                    return Err(error("input/output error"));
+                }
+                if fault != Fault::PowerLost {
+                    work(inner.file(half));
+                }
+                for each in Half::BOTH {
+                    // Of everything but the last write to this file nothing reaches the disk.
+                    let is_here = each == half;
+                    inner.file(each).tear(|write| fault.reached(write, is_here && write.is_last));
                 }
                 inner.down = true;
                 Err(error("the machine went down"))
@@ -240,21 +186,17 @@ impl Disk for MemoryDisk {
 
     fn write(&mut self, half: Half, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        self.operate("writing", half, |file| file.pending.push((offset, bytes.to_vec())))
+        self.operate("writing", half, |file| file.write(offset, bytes.to_vec()))
     }
 
     fn force(&mut self, half: Half) -> Result<(), DiskError> {
-        self.operate("forcing", half, |file| {
-            file.durable = file.view();
-            file.pending.clear();
-        })
+        self.operate("forcing", half, ForgetfulFile::force)
     }
 
     fn extend(&mut self, half: Half, size: u64) -> Result<(), DiskError> {
         self.operate("extending", half, |file| {
-            file.durable = file.view();
-            file.pending.clear();
-            file.durable.resize(usize::try_from(size).unwrap_or(usize::MAX), 0);
+            file.extend(usize::try_from(size).unwrap_or(usize::MAX));
+            file.force();
         })
     }
 }
@@ -265,8 +207,7 @@ pub struct MemoryStore(Arc<Mutex<Shelves>>);
 
 #[derive(Debug, Default)]
 struct Shelves {
-    seen: BTreeMap<Vec<u8>, Vec<u8>>,
-    durable: BTreeMap<Vec<u8>, Vec<u8>>,
+    map: ForgetfulMap,
     broken: Option<String>,
     /// How many more writes succeed.
     writes_left: Option<usize>,
@@ -285,7 +226,7 @@ impl MemoryStore {
     /// The power goes: what was not made durable is gone.
     pub fn restart(&self) {
         let mut shelves = self.shelves();
-        shelves.seen = shelves.durable.clone();
+        shelves.map.lose_all_but(0);
         shelves.broken = None;
         shelves.writes_left = None;
     }
@@ -303,7 +244,7 @@ impl MemoryStore {
     /// The process dies and comes back: everything written is still there.
     pub fn restart_process(&self) {
         let mut shelves = self.shelves();
-        shelves.durable = shelves.seen.clone();
+        shelves.map.force();
         shelves.broken = None;
         shelves.writes_left = None;
     }
@@ -316,9 +257,7 @@ impl MemoryStore {
     /// A store of its own with the same contents.
     #[must_use]
     pub fn copy(&self) -> Self {
-        let shelves = self.shelves();
-        let copy =
-            Shelves { seen: shelves.seen.clone(), durable: shelves.durable.clone(), ..Shelves::default() };
+        let copy = Shelves { map: self.shelves().map.clone(), ..Shelves::default() };
         Self(Arc::new(Mutex::new(copy)))
     }
 
@@ -348,41 +287,31 @@ impl MemoryStore {
     }
 }
 
-fn range<'a>(
-    map: &'a BTreeMap<Vec<u8>, Vec<u8>>,
-    from: &[u8],
-    to: &[u8],
-) -> impl DoubleEndedIterator<Item = Pair> + 'a {
-    map.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)))
-        .map(|(key, value)| (key.clone(), value.clone()))
-}
-
 impl Store for MemoryStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.whole()?.seen.get(key).cloned())
+        Ok(self.whole()?.map.get(key))
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.writable()?.seen.insert(key.to_vec(), value.to_vec());
+        self.writable()?.map.set(key, Some(value));
         Ok(())
     }
 
     fn remove(&self, key: &[u8]) -> Result<(), StoreError> {
-        self.writable()?.seen.remove(key);
+        self.writable()?.map.set(key, None);
         Ok(())
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
-        Ok(range(&self.whole()?.seen, from, to).take(limit).collect())
+        Ok(self.whole()?.map.range(from, to).take(limit).collect())
     }
 
     fn scan_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
-        Ok(range(&self.whole()?.seen, from, to).rev().take(limit).collect())
+        Ok(self.whole()?.map.range(from, to).rev().take(limit).collect())
     }
 
     fn make_durable(&self) -> Result<(), StoreError> {
-        let mut shelves = self.writable()?;
-        shelves.durable = shelves.seen.clone();
+        self.writable()?.map.force();
         Ok(())
     }
 

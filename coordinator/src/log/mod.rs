@@ -13,6 +13,7 @@ mod desk;
 pub mod discipline;
 pub mod disk;
 mod files;
+pub mod forgetful;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod half;

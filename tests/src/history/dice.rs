@@ -1,15 +1,15 @@
-//! Draws from a seed: SplitMix64, which is small, well spread, and the same on every machine.
+//! Draws from a seed, in the terms of a workload.
+
+use crate::splitmix::SplitMix;
 
 /// A source of draws. The same seed gives the same draws.
 #[derive(Debug, Clone)]
-pub struct Dice {
-    state: u64,
-}
+pub struct Dice(SplitMix);
 
 impl Dice {
     /// Begins at `seed`.
     pub fn new(seed: u64) -> Self {
-        Self { state: seed }
+        Self(SplitMix::new(seed))
     }
 
     /// For the part of a run that `number` names: its draws do not depend on what others draw.
@@ -19,16 +19,12 @@ impl Dice {
 
     /// 64 bits.
     pub fn bits(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        self.0.bits()
     }
 
     /// A number below `bound`; 0 where the bound is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.bits().checked_rem(bound).unwrap_or(0)
+        self.0.below(bound)
     }
 
     /// A number from `low` to `high`, both possible.
@@ -43,7 +39,7 @@ impl Dice {
 
     /// A place in a list of `length`.
     pub fn place(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).unwrap_or(0)
+        self.0.place(length)
     }
 
     /// One of several, each as often as its weight says; the last one where all weights are 0.

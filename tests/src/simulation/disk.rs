@@ -5,11 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use votum_coordinator::log::disk::{Disk, DiskError, Half};
+use votum_coordinator::log::forgetful::ForgetfulFile;
 
 use super::random::Random;
-
-/// What reaches the disk of itself, whole or not at all.
-const SECTOR: usize = 512;
 
 /// How a machine goes down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,59 +27,17 @@ pub enum Failure {
     Full,
 }
 
-#[derive(Debug, Clone, Default)]
-struct File {
-    durable: Vec<u8>,
-    /// Writes since the last force, in order.
-    pending: Vec<(usize, Vec<u8>)>,
-}
-
-impl File {
-    fn view(&self) -> Vec<u8> {
-        let mut bytes = self.durable.clone();
-        for (offset, written) in &self.pending {
-            lay(&mut bytes, *offset, written);
-        }
-        bytes
-    }
-
-    fn settle(&mut self) {
-        for (offset, written) in std::mem::take(&mut self.pending) {
-            lay(&mut self.durable, offset, &written);
-        }
-    }
-
-    /// Of what was not forced, some sectors are on the disk.
-    fn tear(&mut self, random: &mut Random) {
-        // All, none and some are equally worth a look.
-        let share = *random.pick(&[0, 250, 500, 750, 1000]).unwrap_or(&0);
-        for (offset, written) in std::mem::take(&mut self.pending) {
-            let mut at = 0;
-            while let Some(rest) = written.get(at..).filter(|rest| !rest.is_empty()) {
-                let length = (SECTOR - (offset + at) % SECTOR).min(rest.len());
-                if random.chance(share) {
-                    lay(&mut self.durable, offset + at, rest.get(..length).unwrap_or(rest));
-                }
-                at += length;
-            }
-        }
-    }
-}
-
-fn lay(bytes: &mut Vec<u8>, offset: usize, written: &[u8]) {
-    let end = offset + written.len();
-    if bytes.len() < end {
-        bytes.resize(end, 0);
-    }
-    if let Some(place) = bytes.get_mut(offset..end) {
-        place.copy_from_slice(written);
-    }
+/// The power goes: of what was not forced, some sectors are on the disk.
+fn tear(file: &mut ForgetfulFile, random: &mut Random) {
+    // All, none and some are equally worth a look.
+    let share = *random.pick(&[0, 250, 500, 750, 1000]).unwrap_or(&0);
+    file.tear(|write| write.sectors().filter(|_| random.chance(share)).collect::<Vec<_>>());
 }
 
 #[derive(Debug)]
 struct Inner {
-    a: File,
-    b: File,
+    a: ForgetfulFile,
+    b: ForgetfulFile,
     /// The handle that may write; older ones are detached.
     holder: u64,
     /// After so many more operations one fails.
@@ -90,7 +46,7 @@ struct Inner {
 }
 
 impl Inner {
-    fn file(&mut self, half: Half) -> &mut File {
+    fn file(&mut self, half: Half) -> &mut ForgetfulFile {
         match half {
             Half::A => &mut self.a,
             Half::B => &mut self.b,
@@ -108,7 +64,13 @@ pub struct SimulatedDisk {
 impl SimulatedDisk {
     /// Two empty files.
     pub fn new(random: Random) -> Self {
-        let inner = Inner { a: File::default(), b: File::default(), holder: 0, failing: None, random };
+        let inner = Inner {
+            a: ForgetfulFile::default(),
+            b: ForgetfulFile::default(),
+            holder: 0,
+            failing: None,
+            random,
+        };
         Self { inner: Arc::new(Mutex::new(inner)), holder: 0 }
     }
 
@@ -134,8 +96,8 @@ impl SimulatedDisk {
         let Inner { a, b, random, .. } = &mut *inner;
         for file in [a, b] {
             match how {
-                Down::Killed => file.settle(),
-                Down::PowerLost => file.tear(random),
+                Down::Killed => file.force(),
+                Down::PowerLost => tear(file, random),
             }
         }
     }
@@ -154,10 +116,9 @@ impl SimulatedDisk {
     #[must_use]
     pub fn forced_copy(&self) -> Self {
         let inner = self.inner();
-        let file = |file: &File| File { durable: file.durable.clone(), pending: Vec::new() };
         let copy = Inner {
-            a: file(&inner.a),
-            b: file(&inner.b),
+            a: inner.a.forced(),
+            b: inner.b.forced(),
             holder: 0,
             failing: None,
             random: inner.random.clone(),
@@ -169,7 +130,7 @@ impl SimulatedDisk {
         &self,
         doing: &'static str,
         half: Half,
-        work: impl FnOnce(&mut File),
+        work: impl FnOnce(&mut ForgetfulFile),
     ) -> Result<(), DiskError> {
         let error = |why: &str| DiskError { doing, file: self.path(half), why: why.to_owned() };
         let mut inner = self.inner();
@@ -197,14 +158,14 @@ impl SimulatedDisk {
                 // The kernel gives up on what it could not write, and may have written some of it.
                 let Inner { a, b, random, .. } = &mut *inner;
                 for file in [a, b] {
-                    file.tear(random);
+                    tear(file, random);
                 }
                 return Err(error("input/output error"));
             }
         }
         work(inner.file(half));
         if doing == "forcing" || doing == "extending" {
-            inner.file(half).settle();
+            inner.file(half).force();
         }
         Ok(())
     }
@@ -225,7 +186,7 @@ impl Disk for SimulatedDisk {
 
     fn write(&mut self, half: Half, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        self.operate("writing", half, |file| file.pending.push((offset, bytes.to_vec())))
+        self.operate("writing", half, |file| file.write(offset, bytes.to_vec()))
     }
 
     fn force(&mut self, half: Half) -> Result<(), DiskError> {
@@ -234,9 +195,6 @@ impl Disk for SimulatedDisk {
 
     fn extend(&mut self, half: Half, size: u64) -> Result<(), DiskError> {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        self.operate("extending", half, |file| {
-            let missing = size.saturating_sub(file.view().len());
-            file.pending.push((size - missing, vec![0; missing]));
-        })
+        self.operate("extending", half, |file| file.extend(size))
     }
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use votum_proto::runtime::Entropy;
 
-/// A stream of random numbers (splitmix64).
+use crate::splitmix::SplitMix;
+
+/// A stream of random numbers.
 #[derive(Debug, Clone)]
-pub struct Random(u64);
+pub struct Random(SplitMix);
 
 impl Random {
     /// The stream `name` of `seed`.
@@ -17,23 +19,19 @@ impl Random {
         for byte in name.bytes() {
             state = (state ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
-        let mut stream = Self(state);
+        let mut stream = Self(SplitMix::new(state));
         stream.bits();
         stream
     }
 
     /// 64 random bits.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.bits()
     }
 
     /// A number below `bound`; 0 where that is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.bits().checked_rem(bound).unwrap_or(0)
+        self.0.below(bound)
     }
 
     /// A number from `from` up to and without `to`.
@@ -48,7 +46,7 @@ impl Random {
 
     /// A place in a collection of `length`.
     pub fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).unwrap_or(0)
+        self.0.place(length)
     }
 
     /// One of `these`; `None` where there is none.

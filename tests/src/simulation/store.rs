@@ -1,22 +1,16 @@
 //! A store in memory that loses, when the power goes, what came after some write that was not made durable.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use votum_coordinator::log::forgetful::ForgetfulMap;
 use votum_coordinator::log::store::{Pair, Store, StoreError};
 
 use super::disk::Down;
 use super::random::Random;
 
-type Map = BTreeMap<Vec<u8>, Vec<u8>>;
-
 #[derive(Debug, Clone, Default)]
 struct Shelves {
-    seen: Map,
-    durable: Map,
-    /// Since the last time that all was made durable, in order; `None`: removed.
-    pending: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    map: ForgetfulMap,
     holder: u64,
     unreadable: bool,
 }
@@ -26,13 +20,6 @@ struct Shelves {
 pub struct SimulatedStore {
     shelves: Arc<Mutex<Shelves>>,
     holder: u64,
-}
-
-fn apply(map: &mut Map, (key, value): (Vec<u8>, Option<Vec<u8>>)) {
-    match value {
-        Some(value) => drop(map.insert(key, value)),
-        None => drop(map.remove(&key)),
-    }
 }
 
 impl SimulatedStore {
@@ -50,16 +37,11 @@ impl SimulatedStore {
 
     /// The machine goes down.
     pub fn go_down(&self, how: Down, random: &mut Random) {
-        let mut shelves = self.shelves();
-        let pending = std::mem::take(&mut shelves.pending);
-        let kept = match how {
-            Down::Killed => pending.len(),
-            Down::PowerLost => random.index(pending.len() + 1),
-        };
-        for write in pending.into_iter().take(kept) {
-            apply(&mut shelves.durable, write);
+        let map = &mut self.shelves().map;
+        match how {
+            Down::Killed => map.force(),
+            Down::PowerLost => map.lose_all_but(random.index(map.unforced() + 1)),
         }
-        shelves.seen = shelves.durable.clone();
     }
 
     /// Nothing can be read or written, or again.
@@ -70,10 +52,9 @@ impl SimulatedStore {
     /// A store of its own that holds what is seen now.
     #[must_use]
     pub fn copy(&self) -> Self {
-        let shelves = self.shelves();
-        let copy = Shelves { durable: shelves.seen.clone(), ..Shelves::default() };
-        let copy = Shelves { seen: copy.durable.clone(), ..copy };
-        Self { shelves: Arc::new(Mutex::new(copy)), holder: 0 }
+        let mut map = self.shelves().map.clone();
+        map.force();
+        Self { shelves: Arc::new(Mutex::new(Shelves { map, ..Shelves::default() })), holder: 0 }
     }
 
     fn held(&self) -> Result<MutexGuard<'_, Shelves>, StoreError> {
@@ -88,43 +69,31 @@ impl SimulatedStore {
     }
 }
 
-fn range<'a>(map: &'a Map, from: &[u8], to: &[u8]) -> impl DoubleEndedIterator<Item = Pair> + 'a {
-    map.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)))
-        .map(|(key, value)| (key.clone(), value.clone()))
-}
-
 impl Store for SimulatedStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.held()?.seen.get(key).cloned())
+        Ok(self.held()?.map.get(key))
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        let mut shelves = self.held()?;
-        shelves.pending.push((key.to_vec(), Some(value.to_vec())));
-        shelves.seen.insert(key.to_vec(), value.to_vec());
+        self.held()?.map.set(key, Some(value));
         Ok(())
     }
 
     fn remove(&self, key: &[u8]) -> Result<(), StoreError> {
-        let mut shelves = self.held()?;
-        shelves.pending.push((key.to_vec(), None));
-        shelves.seen.remove(key);
+        self.held()?.map.set(key, None);
         Ok(())
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
-        Ok(range(&self.held()?.seen, from, to).take(limit).collect())
+        Ok(self.held()?.map.range(from, to).take(limit).collect())
     }
 
     fn scan_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
-        Ok(range(&self.held()?.seen, from, to).rev().take(limit).collect())
+        Ok(self.held()?.map.range(from, to).rev().take(limit).collect())
     }
 
     fn make_durable(&self) -> Result<(), StoreError> {
-        let mut shelves = self.held()?;
-        for write in std::mem::take(&mut shelves.pending) {
-            apply(&mut shelves.durable, write);
-        }
+        self.held()?.map.force();
         Ok(())
     }
 
