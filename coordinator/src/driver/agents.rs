@@ -131,7 +131,7 @@ impl Driver {
     }
 
     /// Somebody has seen more of this log than it holds: what rests on absence stops until an operator has
-    /// looked; commits that are known go on being delivered.
+    /// looked, and nothing is decided any more; commits that are known go on being delivered.
     fn now_stale(&mut self, proof: &str) {
         // The first proof stands: each agent brings its own again with every hello, in other words.
         if self.stale.is_some() {
@@ -143,12 +143,15 @@ impl Driver {
             "",
             &format!(
                 "this log is stale: {proof}. It was restored from an older copy, copied, or made anew. \
-                 Nothing is begun and no abort is presumed; known commits are still delivered"
+                 Nothing is begun, what is undecided is aborted, and no abort is presumed; known commits are \
+                 still delivered"
             ),
         );
         // The agents keep the proof: this life may end, and the next one must not take the log for whole.
         self.settings.durable.withhold();
         self.stale = Some(proof.to_owned());
+        // I13: the true log may be put in this one's place, and would know nothing of a commit decided here.
+        self.abort_undecided("the coordinator's log is stale: somebody has seen more of it than it holds");
     }
 
     fn order_what_is_owed(&mut self, participant: &ParticipantName, instance: u64) {

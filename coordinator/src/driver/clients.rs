@@ -264,11 +264,8 @@ impl Driver {
         self.drain_progress();
     }
 
-    /// The grace is over: what is undecided is aborted, what is decided stays owed to the next start.
-    pub(super) fn drain_deadline(&mut self) {
-        if self.drain.as_ref().is_none_or(|drain| drain.deadline > self.seams.clock.now()) {
-            return;
-        }
+    /// Whatever of this life is not decided is aborted. A decision on its way to the disk goes its way.
+    pub(super) fn abort_undecided(&mut self, why: &str) {
         let undecided: Vec<LocalId> =
             self.live.iter().filter(|(_, live)| live.transaction.is_undecided()).map(|(id, _)| *id).collect();
         for id in undecided {
@@ -278,10 +275,18 @@ impl Driver {
                     kind: AbortKind::Coordinator,
                     participant: None,
                     sqlstate: String::new(),
-                    message: "the coordinator stopped".into(),
+                    message: why.into(),
                 }),
             );
         }
+    }
+
+    /// The grace is over: what is undecided is aborted, what is decided stays owed to the next start.
+    pub(super) fn drain_deadline(&mut self) {
+        if self.drain.as_ref().is_none_or(|drain| drain.deadline > self.seams.clock.now()) {
+            return;
+        }
+        self.abort_undecided("the coordinator stopped");
         self.close_log();
     }
 

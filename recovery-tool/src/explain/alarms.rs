@@ -7,7 +7,8 @@ pub(super) const PAGES: &[Page] = &[
         code: "VOTUM-1401",
         title: "the log is stale",
         meaning: "A participant remembers a newer or another log of this coordinator than the one that is \
-            open. What this log lacks proves nothing, so nothing is begun, and no abort is presumed.",
+            open. What this log lacks proves nothing, so nothing is begun, what is undecided is aborted, and no \
+            abort is presumed.",
         cause: "The directory was restored from a backup or copied, and the coordinator ran elsewhere since.",
         safe: "Commits that this log knows are delivered. No branch is rolled back for want of a record.",
         remedy: "Find the newest log of this coordinator and start on that. `votumctl status` says what was \

@@ -32,6 +32,8 @@ pub enum Ask {
     Rollback(Gtid, Vec<u8>),
     /// What became of it.
     Get(Gtid),
+    /// What became of the work under an idempotency key.
+    GetByKey(KeyRecord),
 }
 
 /// What a coordinator answers.
@@ -41,6 +43,8 @@ pub enum Said {
     Begun(Begun),
     /// An outcome.
     Outcome(Outcome),
+    /// A key's transaction, and its outcome.
+    OfKey(Gtid, Outcome),
     /// No.
     Refused(RequestError),
 }
@@ -57,14 +61,8 @@ pub async fn ask(world: &Arc<World>, patience: Duration, ask: Ask) -> Result<Sai
 async fn serve(world: Arc<World>, ask: Ask) -> Option<Said> {
     let machine = world.machine()?;
     let running = machine.running()?;
-    // Applications would be told committed by a log that is about to be thrown away. And before an older copy
-    // has heard an agent, nobody can know that it is one.
-    let unjudged = !world.monitor.was_heard(running.sender.life);
-    if machine.is_copy && (unjudged || matches!(ask, Ask::Begin(_) | Ask::Commit(_))) {
-        return None;
-    }
     let gtid = match &ask {
-        Ask::Begin(_) => None,
+        Ask::Begin(_) | Ask::GetByKey(_) => None,
         Ask::Commit(commit) => Some(commit.gtid.clone()),
         Ask::Rollback(gtid, _) | Ask::Get(gtid) => Some(gtid.clone()),
     };
@@ -79,9 +77,19 @@ async fn serve(world: Arc<World>, ask: Ask) -> Option<Said> {
             .await
             .map(Said::Outcome),
         Ask::Get(gtid) => handle.ask(|answer| Request::Get(gtid, answer)).await.map(Said::Outcome),
+        Ask::GetByKey(KeyRecord { client, key, .. }) => handle
+            .ask(|answer| Request::GetByKey { client, key, answer })
+            .await
+            .map(|(gtid, outcome)| Said::OfKey(gtid, outcome)),
     };
-    if let (Some(gtid), Ok(Said::Outcome(Outcome::Committed { .. }))) = (&gtid, &said) {
+    if let (Some(gtid), Ok(Said::Outcome(Outcome::Committed { .. })))
+    | (None, Ok(Said::OfKey(gtid, Outcome::Committed { .. }))) = (&gtid, &said)
+    {
         monitor::told_committed(&world, &running.sender, gtid);
+        // The true log is put back in a moment.
+        if machine.is_copy && gtid.life == running.sender.life {
+            world.broken(format!("I13: an older copy of the log committed {gtid}, which the true one lacks"));
+        }
     }
     if rolls_back && matches!(said, Ok(Said::Outcome(Outcome::Aborted { .. }))) {
         monitor::told_aborted(&world, gtid.as_ref(), arrived);
@@ -137,12 +145,16 @@ fn name(work: &Work) -> String {
     format!("client {}", work.number)
 }
 
-async fn begin(world: &Arc<World>, work: &Work, random: &mut Random) -> Option<(usize, Begun)> {
-    let key = work.key.map(|key| KeyRecord {
+fn key_record(key: u64) -> KeyRecord {
+    KeyRecord {
         client: "shop".into(),
         key: format!("order-{key}"),
         request_hash: [u8::try_from(key).unwrap_or(0); 32],
-    });
+    }
+}
+
+async fn begin(world: &Arc<World>, work: &Work, random: &mut Random) -> Option<(usize, Begun)> {
+    let key = work.key.map(key_record);
     for _ in 0..work.tries {
         let attempt = world.book.begin(work.number, work.key);
         let begin = Begin {
@@ -165,7 +177,7 @@ async fn begin(world: &Arc<World>, work: &Work, random: &mut Random) -> Option<(
                 });
                 return None;
             }
-            Ok(Said::Refused(_) | Said::Outcome(_)) | Err(NoAnswer) => {
+            Ok(Said::Refused(_) | Said::Outcome(_) | Said::OfKey(..)) | Err(NoAnswer) => {
                 let pause = random.millis(10, 400);
                 world.sleep(pause).await;
             }
@@ -340,7 +352,7 @@ impl Client {
                     }
                 }
                 Ok(Said::Refused(RequestError::Invalid(_))) => return,
-                Ok(Said::Refused(_) | Said::Begun(_)) | Err(NoAnswer) => {}
+                Ok(Said::Refused(_) | Said::Begun(_) | Said::OfKey(..)) | Err(NoAnswer) => {}
             }
             let pause = self.random.millis(5, 400);
             self.world.sleep(pause).await;
@@ -351,13 +363,37 @@ impl Client {
         for _ in 0..self.random.below(3) {
             let pause = self.random.millis(10, 5_000);
             self.world.sleep(pause).await;
-            if let Ok(Said::Outcome(outcome)) =
-                ask(&self.world, self.work.patience, Ask::Get(self.gtid.clone())).await
-            {
-                self.note(|| format!("asks later, and is told of {}: {outcome:?}", self.gtid));
-                told(&self.world, self.attempt, &outcome);
+            match self.work.key.map(key_record) {
+                Some(key) if self.random.chance(300) => {
+                    if let Ok(Said::OfKey(gtid, outcome)) =
+                        ask(&self.world, self.work.patience, Ask::GetByKey(key)).await
+                    {
+                        self.note(|| format!("asks for its key, and is told of {gtid}: {outcome:?}"));
+                        told_of(&self.world, &gtid, &outcome);
+                    }
+                }
+                Some(_) | None => {
+                    ask_once(&self.world, self.work.patience, self.attempt, self.gtid.clone()).await;
+                }
             }
         }
+    }
+}
+
+/// Somebody asks what became of an attempt, and writes it down.
+pub async fn ask_once(world: &Arc<World>, patience: Duration, attempt: usize, gtid: Gtid) {
+    if let Ok(Said::Outcome(outcome)) = ask(world, patience, Ask::Get(gtid.clone())).await {
+        world.note("somebody", || format!("asks, and is told of {gtid}: {outcome:?}"));
+        told(world, attempt, &outcome);
+    }
+}
+
+/// Writes down what somebody was told of a transaction whose attempt another may have made.
+fn told_of(world: &World, gtid: &Gtid, outcome: &Outcome) {
+    let attempts = world.book.open().attempts.clone();
+    let place = attempts.iter().position(|attempt| attempt.gtid.as_ref() == Some(gtid));
+    if let Some(attempt) = place {
+        told(world, attempt, outcome);
     }
 }
 

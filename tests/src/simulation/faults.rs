@@ -7,6 +7,7 @@ use std::time::Duration;
 use votum_proto::names::Gid;
 
 use super::book::Interference;
+use super::clients;
 use super::database::{Change, Lost, Prepared, Wal, end_prepared};
 use super::disk::Down;
 use super::network;
@@ -34,13 +35,7 @@ pub async fn happen(world: Arc<World>, fault: Fault) {
             world.sleep(lasts).await;
             world.drag.store(0, Ordering::Relaxed);
         }
-        What::AgentDies { agent, away } => {
-            if let Some(place) = world.agents.get(agent) {
-                place.kill(&world);
-                world.sleep(away).await;
-                place.start(&world);
-            }
-        }
+        What::AgentDies { agent, away } => agent_dies(&world, agent, away).await,
         What::DatabaseDies { database, away } => database_dies(&world, database, away, None).await,
         What::FailOver { database, behind, away } => {
             database_dies(&world, database, away, Some(behind)).await;
@@ -116,6 +111,17 @@ async fn coordinator_stops(world: &Arc<World>, asleep: Duration, successor: bool
     } else {
         running.process.go_on();
     }
+}
+
+async fn agent_dies(world: &Arc<World>, agent: usize, away: Duration) {
+    let Some(place) = world.agents.get(agent) else { return };
+    // What an older copy lacks is in agents' memories alone: while one has the address, they live.
+    if world.machine().is_some_and(|machine| machine.is_copy) {
+        return;
+    }
+    place.kill(world);
+    world.sleep(away).await;
+    place.start(world);
 }
 
 async fn database_dies(world: &Arc<World>, index: usize, away: Duration, behind: Option<usize>) {
@@ -277,7 +283,8 @@ fn stranger(world: &World, index: usize, forged: bool) {
 }
 
 /// Puts an older copy of the log in the place of the true one, once every agent has heard of more than it
-/// holds.
+/// holds: for participants behind another one it would decide as a whole log does, and nobody promises better
+/// (docs/protocol.md, fencing and the stale log). Clients cannot tell, and go on with it.
 async fn old_copy(world: &Arc<World>, lasts: Duration) {
     let Some(machine) = world.machine().filter(|machine| !machine.is_copy) else { return };
     let Some((copy, end)) = machine.copy(world) else { return };
@@ -306,11 +313,26 @@ async fn old_copy(world: &Arc<World>, lasts: Duration) {
         world.note("coordinator", || format!("an older copy of its log is started, which ends at {end}"));
         world.address(&copy);
         copy.start_again(world).await;
+        everybody_asks(world);
         world.sleep(lasts).await;
         copy.retire(world);
         world.address(&machine);
         machine.start_again(world).await;
         return;
+    }
+}
+
+/// Everybody who asked for a commit asks what became of it, some before the first agent is heard.
+fn everybody_asks(world: &Arc<World>) {
+    let attempts = world.book.open().attempts.clone();
+    for (number, attempt) in attempts.into_iter().enumerate() {
+        let Some(gtid) = attempt.gtid.filter(|_| attempt.claimed.is_some()) else { continue };
+        let asking = Arc::clone(world);
+        world.spawn(async move {
+            let pause = asking.random.draw(|random| random.micros(0, 20_000));
+            asking.sleep(pause).await;
+            clients::ask_once(&asking, Duration::from_secs(2), number, gtid).await;
+        });
     }
 }
 

@@ -31,8 +31,6 @@ pub struct Seen {
     witnessed: BTreeMap<(usize, u64), (u64, u64)>,
     /// Whether an agent refused this life.
     refused: BTreeSet<Life>,
-    /// Lives that have heard an agent's hello.
-    heard: BTreeSet<Life>,
     /// The agent's life to which each Prepare was sent, by gid.
     prepares: BTreeMap<String, u64>,
 }
@@ -49,11 +47,6 @@ impl Monitor {
     /// Whether an agent refused this life.
     pub fn was_refused(&self, life: Life) -> bool {
         self.seen().refused.contains(&life)
-    }
-
-    /// Whether a life has heard an agent's hello.
-    pub fn was_heard(&self, life: Life) -> bool {
-        self.seen().heard.contains(&life)
     }
 
     /// Whether the commit of a transaction is known to be on disk.
@@ -257,11 +250,8 @@ fn describe_listing(listing: &Listing) -> String {
 }
 
 /// A frame arrives at a coordinator.
-pub fn arrives_at_coordinator(world: &World, line: &Line, frame: &AgentFrame) {
+pub fn arrives_at_coordinator(world: &World, _: &Line, frame: &AgentFrame) {
     for message in &frame.messages {
-        if let Some(FromAgent::Hello(_)) = &message.kind {
-            world.monitor.seen().heard.insert(line.sender.life);
-        }
         if let Some(FromAgent::Vote(vote)) = &message.kind {
             let goes_on = match vote.kind {
                 Some(Vote::Yes(_) | Vote::ReadOnly(_)) => true,

@@ -276,7 +276,6 @@ impl Plan {
             let what = draw_fault(random, plan.agents.len(), databases);
             plan.faults.push(Fault { at, what });
         }
-        plan.forget_what_nobody_could_judge();
         plan.keep_longer_than_transactions_live();
         plan
     }
@@ -294,15 +293,6 @@ impl Plan {
             for work in &mut self.work {
                 work.timeout = work.timeout.min(Duration::from_millis(1_500));
             }
-        }
-    }
-
-    /// An older copy is noticed by agents that lived through what it lacks, and by nobody else: where one is
-    /// started, agents live.
-    fn forget_what_nobody_could_judge(&mut self) {
-        let old_copy = self.faults.iter().any(|fault| matches!(fault.what, What::OldCopy { .. }));
-        if old_copy {
-            self.faults.retain(|fault| !matches!(fault.what, What::AgentDies { .. }));
         }
     }
 }

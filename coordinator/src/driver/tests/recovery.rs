@@ -2,7 +2,7 @@
 
 use votum_proto::v1;
 
-use super::super::request::{Request, RequestError, Resolve, Wait};
+use super::super::request::{Outcome, Request, RequestError, Resolve, Wait};
 use super::world::{World, decided_commit, gid, gtid, name, owed_commit, resolved};
 use crate::protocol::record::{Heuristic, HeuristicKind, Record};
 
@@ -201,6 +201,23 @@ async fn a_stale_log_still_delivers_the_commits_that_it_knows() {
     let witness = Some(v1::Witness { epoch: 9, incarnation: 1, position: 1 });
     world.connect(v1::AgentHello { witness, ..World::hello() }).await;
     assert!(world.told().await.starts_with("commit@a? commit@b?"));
+}
+
+/// I13: the true log knows nothing of what a stale one decides. Before the first hello nobody knows that it is
+/// stale, and transactions are begun.
+#[tokio::test]
+async fn what_was_begun_before_the_log_was_found_stale_is_aborted() {
+    let mut world = World::new();
+    world.count();
+    let begun = world.begin().await.unwrap();
+    let witness = Some(v1::Witness { epoch: 9, incarnation: 1, position: 1 });
+    world.connect(v1::AgentHello { witness, ..World::hello() }).await;
+    world.told().await;
+    let aborted = |outcome| matches!(outcome, Ok(Outcome::Aborted { .. }));
+    assert!(aborted(world.get(begun.gtid.clone()).await));
+    let answer = world.commit(&begun, Wait::Decided).await;
+    assert!(aborted(answer.await.unwrap()));
+    assert_eq!(world.told().await, "", "nothing is prepared");
 }
 
 #[tokio::test]
