@@ -18,6 +18,8 @@ pub enum Canary {
     PresumeAbortWhenStale,
     /// Absence is taken for an abort before the store has been counted (R8).
     PresumeAbortUncounted,
+    /// Absence is taken for an abort although an agent has not been heard since the start (R8).
+    PresumeAbortUnheard,
     /// What a database prepared is not looked for: no listing is asked for, none is acted on (I6).
     DropSweep,
     /// A listing that failed counts as an empty one (R11).
@@ -30,6 +32,8 @@ pub enum Canary {
     ForgetEnded,
     /// Retention deletes without waiting for its time, and without a mark (I7, R10).
     DeleteBeforeRetention,
+    /// Retention raises a mark past what may be prepared without a decision (R10).
+    MarksPassTheUnsettled,
     /// What is still owed is not carried to the next half of the journal (I7).
     ForgetToCarry,
     /// A new life takes the epoch of the one before it (I12).
@@ -54,19 +58,21 @@ pub enum Canary {
 
 impl Canary {
     /// All of them, in the order in which the table prints them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::CommitBeforeForced,
         Self::AnswerBeforeForced,
         Self::DecideWithoutLastVote,
         Self::TimeoutWhileDeciding,
         Self::PresumeAbortWhenStale,
         Self::PresumeAbortUncounted,
+        Self::PresumeAbortUnheard,
         Self::DropSweep,
         Self::FailedListingIsEmpty,
         Self::AcknowledgeBlindly,
         Self::CommitWithoutComparing,
         Self::ForgetEnded,
         Self::DeleteBeforeRetention,
+        Self::MarksPassTheUnsettled,
         Self::ForgetToCarry,
         Self::ReuseEpoch,
         Self::SkipFence,

@@ -144,7 +144,7 @@ impl<S: Store> Archive<S> {
         let history = reader.load(gtid)?;
         let Some(ended_ms) = ended_at(&history, gtid.life == terms.life, terms) else { return Ok(None) };
         let passes_nothing = |listed: &Listed| {
-            let oldest = listed.unsettled.as_ref();
+            let oldest = listed.unsettled.as_ref().filter(|_| !sings(Canary::MarksPassTheUnsettled));
             !marks(&history) || self.is_crowded(terms) || oldest.is_none_or(|oldest| gtid < oldest)
         };
         let listed = participants(&history).all(|participant| {

@@ -208,7 +208,8 @@ impl Known<'_> {
     /// may lack what was decided, and the agents' hellos tell.
     fn absence_unproven(&self, life: Life) -> Option<String> {
         let unheard = || {
-            let agent = self.unheard.filter(|_| !self.lives.is_newest(life))?;
+            let counts = self.lives.is_newest(life) || sings(Canary::PresumeAbortUnheard);
+            let agent = self.unheard.filter(|_| !counts)?;
             Some(format!(
                 "the agent at {agent} has not been heard since the coordinator's start; if this log is an older \
                  copy, it may be the one that knows"

@@ -276,24 +276,30 @@ impl Plan {
             let what = draw_fault(random, plan.agents.len(), databases);
             plan.faults.push(Fault { at, what });
         }
-        plan.keep_longer_than_transactions_live();
+        if plan.log.retention_ms < 1_500 && random.chance(400) {
+            plan.outlast_retention(random);
+        }
         plan
+    }
+
+    /// An outage that outlasts retention: branches wait for an agent that is cut off, prepared and undecided,
+    /// while younger transactions are carried out beside them and forgotten; then the coordinator dies.
+    fn outlast_retention(&mut self, random: &mut Random) {
+        for work in &mut self.work {
+            work.timeout = work.timeout.max(Duration::from_secs(7));
+        }
+        let agent = random.index(self.agents.len());
+        let at = random.millis(300, 2_000);
+        let cut = Duration::from_secs(6);
+        let what = What::Cut { agent, there: true, back: true, lasts: cut, noticed: cut * 2 };
+        self.faults.push(Fault { at, what });
+        let what = What::CoordinatorDies { how: Down::PowerLost, away: random.millis(5, 300), again: None };
+        self.faults.push(Fault { at: at + random.millis(2_500, 6_000), what });
     }
 
     /// How many databases there are.
     pub fn databases(&self) -> usize {
         self.agents.iter().map(Vec::len).sum()
-    }
-
-    /// A retention shorter than twice the longest timeout is answered with an alarm: an undecided branch may
-    /// then lie below what was dropped, and waits for a person (R10).
-    fn keep_longer_than_transactions_live(&mut self) {
-        if self.log.retention_ms < 20_000 {
-            self.log.retention_ms += 3_000;
-            for work in &mut self.work {
-                work.timeout = work.timeout.min(Duration::from_millis(1_500));
-            }
-        }
     }
 }
 
@@ -302,11 +308,17 @@ fn draw_log(random: &mut Random) -> LogPlan {
     LogPlan {
         half_bytes: *random.pick(&[4 << 10, 4 << 10, 8 << 10, 32 << 10]).unwrap_or(&(8 << 10)),
         lease: *random.pick(&[4, 8, 32, 1024]).unwrap_or(&8),
-        retention_ms: if random.chance(300) { random.between(0, 6_000) } else { 24 * 60 * 60 * 1000 },
+        retention_ms: if random.chance(300) { draw_retention(random) } else { 24 * 60 * 60 * 1000 },
         pace: if slow { (1_000, 40_000) } else { (20, 400) },
         counting_ms: if random.chance(300) { random.between(1, 2_000) } else { 0 },
         latches: random.chance(300),
     }
+}
+
+/// Shorter than what goes wrong lasts, often by far.
+fn draw_retention(random: &mut Random) -> u64 {
+    let most = *random.pick(&[200, 1_500, 6_000]).unwrap_or(&6_000);
+    random.between(0, most)
 }
 
 fn draw_manners(random: &mut Random) -> Manners {
