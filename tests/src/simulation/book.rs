@@ -65,8 +65,10 @@ pub enum Interference {
     LostPrepare,
     /// A failover lost its end: it may be prepared again.
     LostEnd,
-    /// A person ended it.
-    Hand,
+    /// A person committed it.
+    HandCommits,
+    /// A person rolled it back.
+    HandRollsBack,
     /// Somebody prepared other work under its name, after it had ended.
     Impostor,
 }
@@ -105,6 +107,13 @@ impl Book {
     /// Somebody had a hand in a branch.
     pub fn interfered(&self, participant: usize, gid: &str, how: Interference) {
         self.open().interfered.entry((participant, gid.to_owned())).or_default().insert(how);
+    }
+
+    /// It turned out that nobody had.
+    pub fn did_not_interfere(&self, participant: usize, gid: &str, how: Interference) {
+        if let Some(hands) = self.open().interfered.get_mut(&(participant, gid.to_owned())) {
+            hands.remove(&how);
+        }
     }
 
     /// A new attempt; its number.

@@ -193,9 +193,12 @@ async fn hand_ends(world: &Arc<World>, index: usize, commit: bool) {
             world.sleep(Duration::from_millis(3)).await;
             continue;
         };
-        world.book.interfered(index, &gid, Interference::Hand);
+        let how = if commit { Interference::HandCommits } else { Interference::HandRollsBack };
+        world.book.interfered(index, &gid, how);
         host.note(|| format!("a person ends {gid} by hand"));
-        let _ = end_prepared(Arc::clone(host), None, gid, commit, "postgres").await;
+        if end_prepared(Arc::clone(host), None, gid.clone(), commit, "postgres").await.is_err() {
+            world.book.did_not_interfere(index, &gid, how);
+        }
         return;
     }
 }

@@ -41,7 +41,7 @@ pub fn judge(world: &World, last_words: &LastWords) {
         case.judge();
         if let Some(key) = attempt.key
             && attempt.claimed.is_some()
-            && stands.keys().any(|participant| !case.excused(*participant))
+            && stands.keys().any(|participant| !case.may_stand(*participant))
         {
             keys.entry(key).or_default().insert(gtid);
         }
@@ -104,22 +104,35 @@ impl Case<'_> {
         self.world.broken(format!("{what} ({}, attempt {})", self.gtid, self.number));
     }
 
-    /// Who had a hand in this branch.
-    fn hands(&self, participant: usize) -> BTreeSet<Interference> {
-        let here = self.interfered.iter().filter(|((index, gid), _)| {
+    /// Who had a hand in this transaction's branch here, by gid: there is one, as long as names are not forged.
+    fn interfered_here(&self, participant: usize) -> impl Iterator<Item = (&str, &BTreeSet<Interference>)> {
+        let here = self.interfered.iter().filter(move |((index, gid), _)| {
             *index == participant && gid.parse::<Gid>().is_ok_and(|gid| gid.gtid.to_string() == self.gtid)
         });
-        here.flat_map(|(_, hands)| hands.iter().copied()).collect()
+        here.map(|((_, gid), hands)| (gid.as_str(), hands))
     }
 
-    /// Whether it may have ended otherwise than decided. One whose end was lost is prepared again, and ended
-    /// again as decided (R1, R14); one whose name was used again had ended.
-    fn excused(&self, participant: usize) -> bool {
+    /// Who had a hand in this branch.
+    fn hands(&self, participant: usize) -> BTreeSet<Interference> {
+        self.interfered_here(participant).flat_map(|(_, hands)| hands.iter().copied()).collect()
+    }
+
+    /// Whether it may stand although it was not committed: a person committed it. Nothing else commits what
+    /// nobody decided; a branch that is prepared again is ended again as decided (R1, R14).
+    fn may_stand(&self, participant: usize) -> bool {
+        self.hands(participant).contains(&Interference::HandCommits)
+    }
+
+    /// Whether it may be missing although it was committed: a person rolled it back, or a failover lost it.
+    /// One that is prepared again is committed again (R1), unless its record was dropped by then: a person
+    /// decides (R10).
+    fn may_be_missing(&self, participant: usize) -> bool {
         let hands = self.hands(participant);
-        // Its record was dropped before it was prepared again: a person decides (R10).
         let quarantined =
             hands.contains(&Interference::LostEnd) && self.world.plan.log.retention_ms < LONG_MS;
-        hands.contains(&Interference::LostPrepare) || hands.contains(&Interference::Hand) || quarantined
+        hands.contains(&Interference::LostPrepare)
+            || hands.contains(&Interference::HandRollsBack)
+            || quarantined
     }
 
     fn judge(&self) {
@@ -129,7 +142,7 @@ impl Case<'_> {
             self.attempt.told.iter().any(|(_, told)| matches!(told, Told::Aborted(_) | Told::ReadOnly));
         // A key's earlier work: its own attempt is judged.
         let Some(claimed) = &self.attempt.claimed else {
-            if self.stands.keys().any(|participant| !self.excused(*participant)) {
+            if self.stands.keys().any(|participant| !self.may_stand(*participant)) {
                 self.broken(&format!("I2: never asked to commit, and {:?} stands", self.stands));
             }
             return;
@@ -158,16 +171,15 @@ impl Case<'_> {
                 "I15: bank{participant} was not named in Commit, and something stands there"
             ));
         }
-        let unexcused = |these: &[usize]| -> Vec<usize> {
-            these.iter().copied().filter(|participant| !self.excused(*participant)).collect()
-        };
-        if told_committed && !unexcused(&missing).is_empty() {
-            self.broken(&format!("I5: told COMMITTED, and nothing stands at {:?}", unexcused(&missing)));
+        let stands: Vec<usize> = whole.iter().copied().filter(|at| !self.may_stand(*at)).collect();
+        let lacks: Vec<usize> = missing.iter().copied().filter(|at| !self.may_be_missing(*at)).collect();
+        if told_committed && !lacks.is_empty() {
+            self.broken(&format!("I5: told COMMITTED, and nothing stands at {lacks:?}"));
         }
-        if told_aborted && !unexcused(&whole).is_empty() {
-            self.broken(&format!("I4: told ABORTED, and it stands at {:?}", unexcused(&whole)));
+        if told_aborted && !stands.is_empty() {
+            self.broken(&format!("I4: told ABORTED, and it stands at {stands:?}"));
         }
-        if !unexcused(&whole).is_empty() && !unexcused(&missing).is_empty() {
+        if !stands.is_empty() && !lacks.is_empty() {
             self.broken(&format!("I1: it stands at {whole:?} and not at {missing:?}"));
         }
         self.judge_departures(&whole, &missing);
@@ -201,16 +213,28 @@ impl Case<'_> {
         }
     }
 
-    /// What Votum says that it cannot see without a commit marker: a failover that loses an acknowledged
-    /// commit with its PREPARE; a branch of a presumed abort that a person committed.
+    /// What Votum says that it cannot see.
     fn cannot_be_seen(&self, participant: usize, last: &Outcome) -> bool {
         match last {
-            Outcome::Aborted { .. } => true,
+            Outcome::Aborted { .. } => !self.must_be_seen_after_abort(participant),
+            // Without a commit marker: a failover loses an acknowledged commit with its PREPARE.
             Outcome::Committed { .. } => {
                 self.world.hosts.get(participant).is_some_and(|host| host.server().timeline > 1)
             }
             Outcome::ReadOnly | Outcome::InProgress(_) | Outcome::Unknown(_) | Outcome::Expired => true,
         }
+    }
+
+    /// R15: whoever aborts with a branch's yes in hand asks its server until it has answered, and records what
+    /// it then hears. It cannot be known where the life that aborted has ended, since an abort waits for no
+    /// disk (I10) and its absence is only presumed; where the yes never arrived; nor where the rollback was
+    /// carried out and a failover undid it, since nobody asks again.
+    fn must_be_seen_after_abort(&self, participant: usize) -> bool {
+        let present = self.world.machine().and_then(|machine| machine.running()).map(|now| now.sender.life);
+        self.interfered_here(participant).any(|(gid, hands)| {
+            let asked = present.is_some() && self.world.monitor.undone_by(gid) == present;
+            asked && !hands.contains(&Interference::LostEnd)
+        })
     }
 }
 

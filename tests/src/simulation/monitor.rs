@@ -33,6 +33,9 @@ pub struct Seen {
     refused: BTreeSet<Life>,
     /// The agent's life to which each Prepare was sent, by gid.
     prepares: BTreeMap<String, u64>,
+    /// The life that aborted with this branch's yes in hand, by gid: its order to roll back bears the vote's
+    /// transaction id.
+    undone_by: BTreeMap<String, Life>,
 }
 
 /// The monitor.
@@ -52,6 +55,11 @@ impl Monitor {
     /// Whether the commit of a transaction is known to be on disk.
     pub fn is_forced(&self, gtid: &Gtid) -> bool {
         self.seen().forced.contains(gtid)
+    }
+
+    /// The life that aborted a branch of whose yes it knew.
+    pub fn undone_by(&self, gid: &str) -> Option<Life> {
+        self.seen().undone_by.get(gid).copied()
     }
 
     /// The newest witness that an agent was given.
@@ -118,6 +126,11 @@ pub fn leaves_coordinator(world: &World, line: &Line, frame: &CoordinatorFrame) 
                 let gid = &order.gid;
                 world.broken(format!("I15: Prepare of {gid} was sent again to an agent that has restarted"));
             }
+        }
+        if let Some(ToAgent::Rollback(order)) = &message.kind
+            && order.xid8 != 0
+        {
+            world.monitor.seen().undone_by.insert(order.gid.clone(), line.sender.life);
         }
         if let Some(ToAgent::Commit(order)) = &message.kind
             && let Ok(gtid) = order.gtid.parse()
