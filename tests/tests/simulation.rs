@@ -61,20 +61,24 @@ fn another_seed_is_another_run() {
     assert!(transcript(1) != transcript(2));
 }
 
-/// Seeds that broke something once.
-mod regressions {
-    use super::*;
+/// Seeds that broke something once, and what each found. A seed is its schedule only as long as the generator
+/// draws as it did.
+const FOUND: &[(u64, &str)] = &[
+    // With an older generator: schedules like others now.
+    (3_882, "an older copy of a log answered ABORTED before it had heard every agent"),
+    (1_009_638, "retention raised a mark past a branch that was then left to a person"),
+    // With this one: each breaks again when its fix is undone.
+    (32, "an older copy of a log answered ABORTED before it had heard every agent"),
+    (128, "retention raised a mark past a branch that was then left to a person"),
+    (1_035, "an older copy of a log committed what was begun before it was found stale"),
+];
 
-    #[track_caller]
-    fn holds(seed: u64) {
-        let mut sum = Sum::default();
-        if let Err(broken) = one(seed, Size::default(), &mut sum) {
-            panic!("{}", explain(&broken, Size::default()));
+#[test]
+fn seeds_that_once_found_something_hold() {
+    let mut sum = Sum::default();
+    for (seed, found) in FOUND {
+        if let Err(broken) = one(*seed, Size::default(), &mut sum) {
+            panic!("seed {seed} once found that {found}.\n{}", explain(&broken, Size::default()));
         }
-    }
-
-    #[test]
-    fn the_first_seed_of_all() {
-        holds(0);
     }
 }
