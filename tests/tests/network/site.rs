@@ -90,8 +90,10 @@ impl Site {
         self.world.network()?.forget();
         let client = self.client(case.heal).await?;
         let timeout = match (case.heal, case.message) {
-            (_, Message::Cancel) => Duration::from_secs(2),
-            (Heal::Late, _) => Duration::from_secs(2),
+            // It has to come by.
+            (_, Message::Cancel) => Duration::from_secs(5),
+            // With all that a client waits after it, it passes before the network is healed.
+            (Heal::Late, _) => Duration::from_secs(10),
             (Heal::Soon, _) => Duration::from_secs(20),
         };
         let play = Play { site: self, case, name, client: &client, timeout };
