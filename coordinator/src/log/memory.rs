@@ -31,10 +31,11 @@ pub enum Fault {
 impl Fault {
     /// What of a write that was not forced is on the disk afterwards; `torn`: it is the one that was going on.
     fn reached(self, write: Unforced, torn: bool) -> Vec<Range<usize>> {
+        let only = |part: Range<usize>| std::iter::once(part).collect();
         match self {
-            Self::Killed => vec![0..write.length],
-            Self::Torn(length) if torn => vec![0..length.min(write.length)],
-            Self::Headless(missing) if torn => vec![missing.min(write.length)..write.length],
+            Self::Killed => only(0..write.length),
+            Self::Torn(length) if torn => only(0..length.min(write.length)),
+            Self::Headless(missing) if torn => only(missing.min(write.length)..write.length),
             // Every second sector.
             Self::Holes(first) if torn => write.sectors().skip(usize::from(!first)).step_by(2).collect(),
             Self::PowerLost | Self::Torn(_) | Self::Headless(_) | Self::Holes(_) | Self::Error => Vec::new(),
