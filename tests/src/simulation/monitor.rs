@@ -57,6 +57,11 @@ impl Monitor {
         self.seen().forced.contains(gtid)
     }
 
+    /// The newest life of a coordinator that an agent has greeted.
+    pub fn greeted(&self, agent: usize, life: u64) -> Option<Life> {
+        self.seen().greeted.get(&(agent, life)).copied()
+    }
+
     /// The life that aborted a branch of whose yes it knew.
     pub fn undone_by(&self, gid: &str) -> Option<Life> {
         self.seen().undone_by.get(gid).copied()

@@ -7,6 +7,7 @@ use futures::future::{join, join_all};
 use votum_coordinator::driver::request::{Outcome, Request};
 use votum_proto::names::{Gid, Gtid};
 
+use super::agents::AgentPlace;
 use super::book::Interference;
 use super::coordinator::Machine;
 use super::judge::{LastWords, judge};
@@ -182,8 +183,20 @@ fn left_over(world: &World) -> Vec<String> {
             left.push(format!("session {pid} of {} has a transaction ({backend:?})", host.name));
         }
     }
-    if world.machine().is_none_or(|machine| machine.running().is_none()) {
-        left.push("no coordinator runs".into());
+    match world.machine().and_then(|machine| machine.running()) {
+        None => left.push("no coordinator runs".into()),
+        // What branches did while it was away, or another life had the address, it has yet to hear.
+        Some(running) => {
+            let greeted = |place: &&AgentPlace| {
+                let agent = place.running();
+                let life = agent.and_then(|agent| world.monitor.greeted(place.index, agent.life));
+                life == Some(running.sender.life)
+            };
+            let unheard = world.agents.iter().filter(|place| !greeted(place));
+            left.extend(
+                unheard.map(|place| format!("agent {} has not greeted the coordinator", place.index)),
+            );
+        }
     }
     left
 }
