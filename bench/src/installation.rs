@@ -8,9 +8,10 @@ use votum_tests::world::World;
 use crate::arguments::{Arguments, Over};
 use crate::cpu::Group;
 
-/// The settings of our own servers; everything else is PostgreSQL's default, and writes are forced.
-const SETTINGS: [(&str, &str); 3] =
-    [("shared_buffers", "256MB"), ("max_connections", "400"), ("fsync", "on")];
+/// The settings of our own servers; everything else that matters to speed is PostgreSQL's default, and writes
+/// are forced.
+const SETTINGS: [(&str, &str); 4] =
+    [("shared_buffers", "256MB"), ("max_connections", "400"), ("fsync", "on"), ("min_wal_size", "80MB")];
 
 /// As many as there may be prepared transactions: with wait DECIDED more of them than workers.
 const PREPARED_TRANSACTIONS: u32 = 400;
