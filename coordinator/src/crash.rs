@@ -78,6 +78,8 @@ votum_proto::crash_points! {
     }
 }
 
+votum_proto::crash_strikes!(CrashPoint);
+
 /// [`here`] at a row of the recovery table that applies. R13 and R13s cannot be met while one-phase commit is
 /// not offered.
 #[inline]
@@ -100,17 +102,6 @@ pub fn judged(row: Row) {
     }
 }
 
-/// Ends this process, or stops it, if `point` was chosen and this is its time.
-#[inline]
-pub fn here(point: CrashPoint) {
-    #[cfg(feature = "crash-points")]
-    if let Some(blow) = votum_proto::crash::chosen().pass(point.name()) {
-        strike(blow);
-    }
-    #[cfg(not(feature = "crash-points"))]
-    let _ = point;
-}
-
 /// For points that lie after a message, which has to leave first: if `point` was chosen and this is its time,
 /// strikes a moment from now, from a thread of its own, and says so. The caller then does nothing more.
 #[inline]
@@ -129,20 +120,5 @@ pub fn soon(point: CrashPoint) -> bool {
     {
         let _ = point;
         false
-    }
-}
-
-#[cfg(feature = "crash-points")]
-fn strike(blow: votum_proto::crash::Blow) {
-    use rustix::process::{Signal, getpid, kill_process};
-    use votum_proto::crash::Blow;
-    match blow {
-        Blow::Kill => {
-            let _ = kill_process(getpid(), Signal::KILL);
-            std::process::abort();
-        }
-        Blow::Stop => {
-            let _ = kill_process(getpid(), Signal::STOP);
-        }
     }
 }

@@ -44,16 +44,7 @@ votum_proto::crash_points! {
     }
 }
 
-/// Ends this process, or stops it, if `point` was chosen and this is its time.
-#[inline]
-pub fn here(point: CrashPoint) {
-    #[cfg(feature = "crash-points")]
-    if let Some(blow) = votum_proto::crash::chosen().pass(point.name()) {
-        strike(blow);
-    }
-    #[cfg(not(feature = "crash-points"))]
-    let _ = point;
-}
+votum_proto::crash_strikes!(CrashPoint);
 
 /// Does `work`; if `point` was chosen and this is its time, strikes while the work is under way. A process that
 /// is to die there hears no answer any more, however quickly it comes.
@@ -80,19 +71,4 @@ pub async fn during<T>(point: CrashPoint, work: impl Future<Output = T>) -> T {
 pub fn during<F: Future>(point: CrashPoint, work: F) -> F {
     let _ = point;
     work
-}
-
-#[cfg(feature = "crash-points")]
-fn strike(blow: votum_proto::crash::Blow) {
-    use rustix::process::{Signal, getpid, kill_process};
-    use votum_proto::crash::Blow;
-    match blow {
-        Blow::Kill => {
-            let _ = kill_process(getpid(), Signal::KILL);
-            std::process::abort();
-        }
-        Blow::Stop => {
-            let _ = kill_process(getpid(), Signal::STOP);
-        }
-    }
 }

@@ -25,6 +25,38 @@ macro_rules! crash_points {
     };
 }
 
+/// Declares `here` for a program's crash points: ends its process, or stops it, where one was chosen. The
+/// feature is the calling crate's, so that this one is the same in both builds.
+#[macro_export]
+macro_rules! crash_strikes {
+    ($Points:ident) => {
+        /// Ends this process, or stops it, if `point` was chosen and this is its time.
+        #[inline]
+        pub fn here(point: $Points) {
+            #[cfg(feature = "crash-points")]
+            if let Some(blow) = $crate::crash::chosen().pass(point.name()) {
+                strike(blow);
+            }
+            #[cfg(not(feature = "crash-points"))]
+            let _ = point;
+        }
+
+        #[cfg(feature = "crash-points")]
+        fn strike(blow: $crate::crash::Blow) {
+            use rustix::process::{Signal, getpid, kill_process};
+            match blow {
+                $crate::crash::Blow::Kill => {
+                    let _ = kill_process(getpid(), Signal::KILL);
+                    std::process::abort();
+                }
+                $crate::crash::Blow::Stop => {
+                    let _ = kill_process(getpid(), Signal::STOP);
+                }
+            }
+        }
+    };
+}
+
 /// The environment variable that chooses: `NAME`, `NAME@N` (the Nth time that the process comes by), either
 /// followed by `=stop`; several are separated by commas.
 const VARIABLE: &str = "VOTUM_CRASH_POINT";
