@@ -90,6 +90,8 @@ impl fmt::Display for Fate {
 pub(crate) enum Work {
     /// One transfer over all banks.
     Transfer,
+    /// One after another, until every fate is met.
+    Transfers,
     /// The same; a statement and PREPARE take a tenth of a second at each bank.
     Slow,
     /// The same; the last bank refuses to prepare, once the others have.

@@ -61,8 +61,9 @@ pub(crate) fn coordinator(point: AtCoordinator, banks: usize) -> Meets {
         Begun | BeforeFirstPrepare | BetweenPrepares | AfterLastPrepare | VotesIn | DecisionAppended
         | DecisionForced | ClientTold | FirstParticipantTold | AllAcknowledged | Ended | LifeBegun
         | LogCounted => case(Work::Transfer).life(Who::Coordinator, this),
-        // The first is the start's own; then a decision's, then that of what follows it.
-        BatchWritten | BatchForced => (1..=3).fold(case(Work::Transfer), |case, time| {
+        // The first is the start's own; then a decision's, then that of what follows it. A slow machine writes
+        // other ones between, and what it had begun dies with them.
+        BatchWritten | BatchForced => (1..=3).fold(case(Work::Transfers), |case, time| {
             case.life(Who::Coordinator, Fate::dies(format!("{}@{time}", point.name())))
         }),
         HalfStored | HalfCarried | HalfClosed | RetentionMarked | RetentionDropping | RetentionDropped => {

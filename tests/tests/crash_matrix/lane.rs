@@ -185,6 +185,14 @@ impl Lane {
         match case.work {
             // What became of it stands in the ledger.
             Work::Transfer => drop(teller.transfer(name, &legs).await),
+            Work::Transfers => {
+                for turn in 1.. {
+                    drop(teller.transfer(&format!("{name}-{turn}"), &legs).await);
+                    if stop.get() {
+                        break;
+                    }
+                }
+            }
             Work::Slow => drop(slow(teller, name, &legs).await),
             Work::Refused => drop(self.refused(teller, name, &legs).await?),
             Work::Client(point) => self.by_client(case, ledger, name, point).await?,
