@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio_postgres::Client;
-use votum_client::{Begin, Error, Status, Transaction};
+use votum_client::{Begin, Error, Outcome, Status, Transaction};
 use votum_proto::v1;
 
 use crate::eventually::{Found, eventually};
@@ -58,6 +58,38 @@ impl Scene {
     /// Every promise that was broken.
     pub async fn close(self) -> anyhow::Result<()> {
         self.world.check(&self.ledger).await
+    }
+
+    /// Commits a transfer; when its decision is forced and nobody has been told, the coordinator is dead and
+    /// `then` is done. What its client is told in the end, which asks again and again.
+    ///
+    /// # Errors
+    /// When the coordinator does not start or does not die, or the client's error.
+    pub async fn decided_then(
+        &self,
+        name: &str,
+        then: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<Outcome> {
+        let Self { world, teller, .. } = self;
+        world.coordinator.kill9()?;
+        world.start_coordinator(Some("decision-forced")).await?;
+        let crash = async {
+            world.coordinator.wait_crash().await?;
+            then.await
+        };
+        let legs = world.legs(10);
+        let (outcome, crashed) = Box::pin(futures::future::join(teller.transfer(name, &legs), crash)).await;
+        crashed?;
+        Ok(outcome?)
+    }
+
+    /// The name that the coordinator gave to a transfer.
+    ///
+    /// # Errors
+    /// When it was never told.
+    pub fn gtid(&self, name: &str) -> anyhow::Result<String> {
+        let transfers = self.ledger.transfers();
+        transfers.get(name).and_then(|told| told.gtid.clone()).with_context(|| format!("no gtid of {name}"))
     }
 
     /// A bank by its name.

@@ -3,31 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
 #![cfg(test)] // clippy then lets helpers fail as tests do
 
-use std::sync::Arc;
-
 use votum_client::Outcome;
 use votum_tests::eventually::{Found, eventually};
 use votum_tests::expect;
-use votum_tests::ledger::Ledger;
 use votum_tests::postgres::{Options, ROLE};
 use votum_tests::scene::{A, B, Scene};
-use votum_tests::teller::Teller;
 use votum_tests::world::World;
-
-/// A transfer is decided, forced, and told to nobody; then the coordinator is dead and `then` is done. What its
-/// client was told meanwhile, which asked again and again.
-async fn decided_then(scene: &Scene, then: impl Future<Output = ()>) -> Outcome {
-    let Scene { world, teller, .. } = scene;
-    world.coordinator.kill9().unwrap();
-    world.start_coordinator(Some("decision-forced")).await.unwrap();
-    let crash = async {
-        world.coordinator.wait_crash().await.unwrap();
-        then.await;
-    };
-    let legs = world.legs(10);
-    let (outcome, ()) = futures::future::join(teller.transfer("in doubt", &legs), crash).await;
-    outcome.unwrap()
-}
 
 /// R4: it is not forgotten, and delivered when the participant is known again.
 #[tokio::test]
@@ -55,9 +36,9 @@ async fn a_participant_that_is_taken_out_of_the_configuration_while_in_doubt_is_
         assert_eq!(world.prepared().await.unwrap().len(), 1);
         world.coordinator.kill9().unwrap();
         std::fs::write(world.config_file(), &whole).unwrap();
-        world.start_coordinator(None).await.unwrap();
+        world.start_coordinator(None).await
     };
-    let outcome = decided_then(&scene, removed).await;
+    let outcome = scene.decided_then("in doubt", removed).await.unwrap();
     assert!(!matches!(outcome, Outcome::Aborted(_)), "{outcome:?}");
     world.until_prepared(0).await.unwrap();
     scene.close().await.unwrap();
@@ -66,10 +47,7 @@ async fn a_participant_that_is_taken_out_of_the_configuration_while_in_doubt_is_
 /// R1: the branch is ours by gid and transaction id, whoever owns it; only somebody else may end it now.
 #[tokio::test]
 async fn a_branch_whose_role_was_dropped_is_ended_by_a_superuser_and_then_acknowledged() {
-    let world = World::builder().own_servers(Options::default()).start().await.unwrap();
-    let ledger = Arc::new(Ledger::new());
-    let teller = Teller::connect(&world, &ledger).await.unwrap();
-    let scene = Scene { world, ledger, teller };
+    let scene = Scene::open(World::builder().own_servers(Options::default())).await.unwrap();
     let world = &scene.world;
     let bank = &world.banks[0];
     // What is prepared keeps its tables locked: they cannot be given to another owner meanwhile.
@@ -87,9 +65,9 @@ async fn a_branch_whose_role_was_dropped_is_ended_by_a_superuser_and_then_acknow
         assert!(alarm.detail.contains("42501"), "{alarm:?}");
         let gid = world.until_prepared(1).await.unwrap().remove(0).gid;
         bank.by_hand(&format!("COMMIT PREPARED '{gid}'")).await.unwrap();
-        world.until_no_alarm("VOTUM-1403").await.unwrap();
+        world.until_no_alarm("VOTUM-1403").await
     };
-    let outcome = decided_then(&scene, dropped).await;
+    let outcome = scene.decided_then("in doubt", dropped).await.unwrap();
     assert!(outcome.is_committed(), "{outcome:?}");
     scene.close().await.unwrap();
 }

@@ -4,14 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
 #![cfg(test)] // clippy then lets helpers fail as tests do
 
-use std::sync::Arc;
-
 use votum_client::Outcome;
 use votum_tests::eventually::{Found, eventually};
 use votum_tests::gate;
-use votum_tests::ledger::Ledger;
 use votum_tests::postgres::Options;
-use votum_tests::teller::{Leg, Teller, work};
+use votum_tests::scene::Scene;
+use votum_tests::teller::{Leg, work};
 use votum_tests::world::{Builder, World};
 
 /// Servers that these tests may stop.
@@ -19,17 +17,8 @@ fn builder() -> Builder {
     World::builder().own_servers(Options::default())
 }
 
-struct Scene {
-    world: World,
-    ledger: Arc<Ledger>,
-    teller: Teller,
-}
-
 async fn open() -> Scene {
-    let world = builder().start().await.unwrap();
-    let ledger = Arc::new(Ledger::new());
-    let teller = Teller::connect(&world, &ledger).await.unwrap();
-    Scene { world, ledger, teller }
+    Scene::open(builder()).await.unwrap()
 }
 
 /// I1, I4: in the first phase, before its branch is prepared and while it is being prepared.
@@ -172,8 +161,7 @@ async fn a_server_process_ended_in_commit_prepared_is_found_committed_and_then_a
     let bank = &world.banks[0];
     let crash = async {
         world.coordinator.wait_crash().await.unwrap();
-        bank.by_hand("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
-        bank.by_hand("SELECT pg_reload_conf()").await.unwrap();
+        bank.server.require_standby(true).await.unwrap();
         world.start_coordinator(None).await.unwrap();
         let pid = waiting_for_standby(&world, "COMMIT PREPARED%").await;
         bank.by_hand(&format!("SELECT pg_terminate_backend({pid})")).await.unwrap();
@@ -181,8 +169,7 @@ async fn a_server_process_ended_in_commit_prepared_is_found_committed_and_then_a
         waiting_for_standby(&world, "%pg_logical_emit_message%").await;
         let gtid = ledger.transfers()["at a standby"].gtid.clone().unwrap();
         world.until_pending(&gtid, &bank.name).await.unwrap();
-        bank.by_hand("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
-        bank.by_hand("SELECT pg_reload_conf()").await.unwrap();
+        bank.server.require_standby(false).await.unwrap();
     };
     let legs = world.legs(10);
     let (outcome, ()) = futures::future::join(teller.transfer("at a standby", &legs), crash).await;

@@ -3,45 +3,23 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
 #![cfg(test)] // clippy then lets helpers fail as tests do
 
-use std::sync::Arc;
-
 use votum_client::{HeuristicKind, Outcome, Status};
-use votum_tests::ledger::Ledger;
 use votum_tests::postgres::Options;
-use votum_tests::teller::Teller;
+use votum_tests::scene::Scene;
 use votum_tests::world::World;
 
-struct Scene {
-    world: World,
-    ledger: Arc<Ledger>,
-    teller: Teller,
-}
-
 async fn open() -> Scene {
-    let world = World::builder().own_servers(Options::default()).start().await.unwrap();
-    let ledger = Arc::new(Ledger::new());
-    let teller = Teller::connect(&world, &ledger).await.unwrap();
-    Scene { world, ledger, teller }
+    Scene::open(World::builder().own_servers(Options::default())).await.unwrap()
 }
 
 /// Commits a transfer; when its decision is forced and nobody has been told, the coordinator is dead and `then` is
 /// done, and whatever that makes of it the coordinator starts again.
 async fn decided_then(scene: &Scene, name: &str, then: impl Future<Output = ()>) -> Outcome {
-    let Scene { world, teller, .. } = scene;
-    world.coordinator.kill9().unwrap();
-    world.start_coordinator(Some("decision-forced")).await.unwrap();
-    let crash = async {
-        world.coordinator.wait_crash().await.unwrap();
+    let then = async {
         then.await;
-        world.start_coordinator(None).await.unwrap();
+        scene.world.start_coordinator(None).await
     };
-    let legs = world.legs(10);
-    let (outcome, ()) = futures::future::join(teller.transfer(name, &legs), crash).await;
-    outcome.unwrap()
-}
-
-fn gtid(scene: &Scene, name: &str) -> String {
-    scene.ledger.transfers()[name].gtid.clone().unwrap()
+    scene.decided_then(name, then).await.unwrap()
 }
 
 /// R1, I7, I13: the standby has what the server had acknowledged, prepared branches among it.
@@ -69,7 +47,7 @@ async fn a_commit_that_a_failover_undid_is_delivered_again() {
         received.set(bank.server.received_until_now().await.unwrap()).unwrap();
     };
     assert!(decided_then(&scene, "undone", cut_off).await.is_committed());
-    scene.world.until_completed(&gtid(&scene, "undone")).await.unwrap();
+    scene.world.until_completed(&scene.gtid("undone").unwrap()).await.unwrap();
     assert_eq!(bank.number("SELECT count(*) FROM journal").await.unwrap(), 1);
 
     bank.server.fail_over(received.into_inner()).await.unwrap();
@@ -90,7 +68,7 @@ async fn a_prepared_branch_that_a_failover_lost_is_reported_for_ever() {
     };
     let outcome = Box::pin(decided_then(&scene, "lost", failover)).await;
     let Outcome::Committed(_) = outcome else { panic!("{outcome:?}") };
-    let gtid = gtid(&scene, "lost");
+    let gtid = scene.gtid("lost").unwrap();
     for restarted in [false, true] {
         if restarted {
             world.crash_and_restart_coordinator().await.unwrap();

@@ -3,31 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
 
-use std::sync::Arc;
-
 use votum_client::Outcome;
 use votum_proto::v1;
 use votum_proto::v1::heuristic_branch::Kind as Departure;
 use votum_proto::v1::outcome::Kind;
 use votum_tests::eventually::{Found, eventually};
 use votum_tests::gate;
-use votum_tests::ledger::{Ledger, Told};
+use votum_tests::ledger::Told;
 use votum_tests::load::Load;
 use votum_tests::postgres::{Options, ROLE};
-use votum_tests::teller::{Leg, Teller, work};
+use votum_tests::scene::Scene;
+use votum_tests::teller::{Leg, work};
 use votum_tests::world::{Bank, World};
-
-struct Scene {
-    world: World,
-    ledger: Arc<Ledger>,
-    teller: Teller,
-}
-
-async fn open(world: World) -> Scene {
-    let ledger = Arc::new(Ledger::new());
-    let teller = Teller::connect(&world, &ledger).await.unwrap();
-    Scene { world, ledger, teller }
-}
 
 /// Starts the coordinator with a crash point, and waits until it has died there.
 async fn dies_at(world: &World, point: &str) {
@@ -35,30 +22,11 @@ async fn dies_at(world: &World, point: &str) {
     world.coordinator.wait_crash().await.unwrap();
 }
 
-/// Commits a transfer whose decision is forced and of which nobody has been told; meanwhile `then` is done.
-/// The coordinator is dead when it begins.
-async fn decided_then(scene: &Scene, name: &str, then: impl Future<Output = ()>) -> Outcome {
-    let Scene { world, teller, .. } = scene;
-    world.coordinator.kill9().unwrap();
-    world.start_coordinator(Some("decision-forced")).await.unwrap();
-    let crash = async {
-        world.coordinator.wait_crash().await.unwrap();
-        then.await;
-    };
-    let legs = world.legs(10);
-    let (outcome, ()) = futures::future::join(teller.transfer(name, &legs), crash).await;
-    outcome.unwrap()
-}
-
-fn gtid(ledger: &Ledger, name: &str) -> String {
-    ledger.transfers()[name].gtid.clone().unwrap()
-}
-
 /// I6, I13: killed while it delivers, while it hears of the deliveries, and as soon as it has written them
 /// down; then twice more before it can do anything.
 #[tokio::test]
 async fn a_coordinator_killed_again_and_again_during_its_recovery_settles_at_last() {
-    let scene = open(World::builder().start().await.unwrap()).await;
+    let scene = Scene::usual().await.unwrap();
     let world = &scene.world;
     let crashes = async {
         dies_at(world, "first-participant-told").await;
@@ -70,8 +38,9 @@ async fn a_coordinator_killed_again_and_again_during_its_recovery_settles_at_las
         }
         let settled = world.restart_and_settle(None).await.unwrap();
         assert_eq!((settled.committed, settled.rolled_back), (0, 0), "{}", settled.line);
+        Ok(())
     };
-    assert!(decided_then(&scene, "again", crashes).await.is_committed());
+    assert!(scene.decided_then("again", crashes).await.unwrap().is_committed());
     world.check(&scene.ledger).await.unwrap();
 }
 
@@ -79,7 +48,7 @@ async fn a_coordinator_killed_again_and_again_during_its_recovery_settles_at_las
 /// before the coordinator hears of it. The line for the person on call comes all the same.
 #[tokio::test]
 async fn a_rollback_whose_acknowledgement_was_lost_is_settled_all_the_same() {
-    let scene = open(World::builder().start().await.unwrap()).await;
+    let scene = Scene::usual().await.unwrap();
     let Scene { world, ledger, teller } = &scene;
     world.coordinator.kill9().unwrap();
     world.start_coordinator(Some("votes-in")).await.unwrap();
@@ -102,8 +71,7 @@ async fn a_rollback_whose_acknowledgement_was_lost_is_settled_all_the_same() {
 /// I6, I13, I15, with sixteen clients at it.
 #[tokio::test]
 async fn a_coordinator_killed_under_load_loses_nothing() {
-    let Scene { world, ledger, teller } =
-        open(World::builder().accounts(16, 1_000).start().await.unwrap()).await;
+    let Scene { world, ledger, teller } = Scene::open(World::builder().accounts(16, 1_000)).await.unwrap();
     let load = Load::default();
     let killing = async {
         for point in [None, Some("decision-forced@20"), Some("first-participant-told"), None] {
@@ -129,7 +97,7 @@ async fn a_coordinator_killed_under_load_loses_nothing() {
 #[tokio::test]
 async fn everything_killed_at_once_under_load_loses_nothing() {
     let builder = World::builder().own_servers(Options::default()).accounts(8, 1_000);
-    let Scene { world, ledger, teller } = open(builder.start().await.unwrap()).await;
+    let Scene { world, ledger, teller } = Scene::open(builder).await.unwrap();
     let load = Load::default();
     let killing = async {
         for _ in 0..2 {
@@ -162,16 +130,16 @@ async fn until_ended(load: &Load, many: u64) {
 /// R3: decided, and committed by hand before the coordinator was back. As it should be: acknowledged.
 #[tokio::test]
 async fn a_branch_that_an_administrator_committed_as_decided_is_acknowledged() {
-    let scene = open(World::builder().start().await.unwrap()).await;
+    let scene = Scene::usual().await.unwrap();
     let world = &scene.world;
     let by_hand = async {
         end_by_hand(&world.banks[0], "COMMIT").await;
-        world.start_coordinator(None).await.unwrap();
+        world.start_coordinator(None).await
     };
-    let outcome = Box::pin(decided_then(&scene, "by hand", by_hand)).await;
+    let outcome = scene.decided_then("by hand", by_hand).await.unwrap();
     let Outcome::Committed(committed) = outcome else { panic!("{outcome:?}") };
     assert_eq!(committed.heuristics, []);
-    let completed = world.until_completed(&gtid(&scene.ledger, "by hand")).await.unwrap();
+    let completed = world.until_completed(&scene.gtid("by hand").unwrap()).await.unwrap();
     assert_eq!(completed.heuristics, []);
     world.check(&scene.ledger).await.unwrap();
 }
@@ -180,7 +148,7 @@ async fn a_branch_that_an_administrator_committed_as_decided_is_acknowledged() {
 /// crash.
 #[tokio::test]
 async fn a_branch_that_an_administrator_rolled_back_against_the_decision_is_reported_for_ever() {
-    let scene = open(World::builder().start().await.unwrap()).await;
+    let scene = Scene::usual().await.unwrap();
     let world = &scene.world;
     // Its work does not count as a transfer: half of it is lost, by an administrator's hand.
     for bank in &world.banks {
@@ -214,7 +182,7 @@ async fn a_branch_that_an_administrator_rolled_back_against_the_decision_is_repo
 /// R15: decided abort, and committed by hand before the order to roll back came.
 #[tokio::test]
 async fn a_branch_that_an_administrator_committed_against_an_abort_is_reported() {
-    let scene = open(World::builder().start().await.unwrap()).await;
+    let scene = Scene::usual().await.unwrap();
     let world = &scene.world;
     let (hasty, refusing) = (&world.banks[0], &world.banks[1]);
     refusing.build_gate().await.unwrap();
@@ -288,13 +256,13 @@ async fn forge(bank: &Bank, gid: &str) {
 /// anything under the name of a branch that the decision does not list, because it only read.
 #[tokio::test]
 async fn other_work_prepared_under_the_name_of_a_committed_branch_is_never_committed() {
-    let Scene { world, ledger, teller } = open(World::builder().start().await.unwrap()).await;
+    let Scene { world, ledger, teller } = Scene::usual().await.unwrap();
     let legs = [Leg { bank: "bank-a", account: 1, amount: 0 }];
     let tx = teller.open("true", &legs).await.unwrap();
     work(&tx, "true", &legs).await.unwrap();
     tx.query("bank-b", "SELECT balance FROM accounts", &[]).await.unwrap();
     assert!(teller.commit(tx, "true").await.unwrap().is_committed());
-    let gtid = gtid(&ledger, "true");
+    let gtid = ledger.transfers()["true"].gtid.clone().unwrap();
     for branch in 0..2 {
         let gid = gid(&gtid, branch, 2);
         for bank in &world.banks {
@@ -310,9 +278,9 @@ async fn other_work_prepared_under_the_name_of_a_committed_branch_is_never_commi
 /// R12, I8: names of another owner, of a life that never was, and of other tools, through a crash.
 #[tokio::test]
 async fn prepared_transactions_that_only_look_like_ours_are_never_touched() {
-    let Scene { world, ledger, teller } = open(World::builder().start().await.unwrap()).await;
+    let Scene { world, ledger, teller } = Scene::usual().await.unwrap();
     assert!(teller.transfer("true", &world.legs(10)).await.unwrap().is_committed());
-    let gtid = gtid(&ledger, "true");
+    let gtid = ledger.transfers()["true"].gtid.clone().unwrap();
     let bank = &world.banks[0];
     let id = world.coordinator_id().to_owned();
     // Another owner, even where the name is one that we did hand out.
@@ -337,7 +305,7 @@ async fn prepared_transactions_that_only_look_like_ours_are_never_touched() {
 #[tokio::test]
 async fn a_branch_older_than_the_logs_memory_waits_for_a_person() {
     let builder = World::builder().short_memory();
-    let Scene { world, ledger, teller } = open(builder.start().await.unwrap()).await;
+    let Scene { world, ledger, teller } = Scene::open(builder).await.unwrap();
     let tx = teller.votum().begin().idempotency_key("old").await.unwrap();
     let old = tx.gtid().to_owned();
     let legs = world.legs(10);
