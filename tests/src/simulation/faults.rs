@@ -217,9 +217,14 @@ async fn impostor(world: &Arc<World>, index: usize) {
                 Wal::CommitPrepared(_, gid) => Some(gid.clone()),
                 Wal::Prepared(..) | Wal::RollbackPrepared(..) | Wal::Wrote(_) | Wal::Committed(..) => None,
             });
-            // Where a person ended it, its own commit may still be on the way, and looks at no id the first time.
+            // COMMIT PREPARED names no transaction id: while one for this name is on its way or at the server,
+            // also one whose connection broke, whatever bears the name is committed (docs/protocol.md, one
+            // commit). Where a person ended the branch, that one is still to come.
             let untouched = |gid: &String| {
+                let at_work = server.backends.values().any(|backend| backend.ends.as_ref() == Some(gid));
                 !world.book.open().interfered.contains_key(&(index, gid.clone()))
+                    && world.monitor.has_ended(gid)
+                    && !at_work
                     && !server.state.prepared.contains_key(gid)
                     && !server.busy.contains(gid)
             };

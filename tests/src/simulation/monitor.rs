@@ -33,6 +33,8 @@ pub struct Seen {
     refused: BTreeSet<Life>,
     /// The agent's life to which each Prepare was sent, by gid.
     prepares: BTreeMap<String, u64>,
+    /// gids of whose end an agent has told.
+    ended: BTreeSet<String>,
     /// The life that aborted with this branch's yes in hand, by gid: its order to roll back bears the vote's
     /// transaction id.
     undone_by: BTreeMap<String, Life>,
@@ -55,6 +57,11 @@ impl Monitor {
     /// Whether the commit of a transaction is known to be on disk.
     pub fn is_forced(&self, gtid: &Gtid) -> bool {
         self.seen().forced.contains(gtid)
+    }
+
+    /// Whether an agent has told of a branch's end.
+    pub fn has_ended(&self, gid: &str) -> bool {
+        self.seen().ended.contains(gid)
     }
 
     /// The newest life of a coordinator that an agent has greeted.
@@ -184,13 +191,15 @@ pub fn leaves_agent(world: &World, line: &Line, frame: &AgentFrame) {
                 }
             }
             Some(FromAgent::Listing(listing)) => count_listing(world, listing),
+            Some(FromAgent::BranchEnd(end)) => {
+                world.monitor.seen().ended.insert(end.gid.clone());
+            }
             Some(FromAgent::Refusal(_)) => {
                 world.monitor.seen().refused.insert(line.sender.life);
             }
             Some(
                 FromAgent::Enlisted(_)
                 | FromAgent::Vote(_)
-                | FromAgent::BranchEnd(_)
                 | FromAgent::SessionLost(_)
                 | FromAgent::Trouble(_),
             )

@@ -245,6 +245,11 @@ pub async fn end_prepared(
     commit: bool,
     role: &str,
 ) -> Result<(), SqlError> {
+    if let Some(pid) = pid
+        && let Some(backend) = host.server().backends.get_mut(&pid)
+    {
+        backend.ends = Some(gid.clone());
+    }
     host.work().await;
     let number = {
         let mut server = host.server();

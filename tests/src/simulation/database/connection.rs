@@ -346,6 +346,7 @@ fn end_command(host: &Host, pid: i32, fatal: bool) {
         if let Some(backend) = server.backends.get_mut(&pid) {
             backend.busy = false;
             backend.critical = false;
+            backend.ends = None;
             if backend.orphaned || backend.terminated || fatal {
                 end_backend(&mut server, pid);
             }

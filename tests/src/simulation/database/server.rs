@@ -132,6 +132,8 @@ pub struct Backend {
     pub busy: bool,
     /// It can be ended no more: its PREPARE or COMMIT is in the log already.
     pub critical: bool,
+    /// The prepared transaction that it was told to end.
+    pub ends: Option<String>,
     /// Its client is gone: it ends when it has finished.
     pub orphaned: bool,
     /// Somebody asked for its end.
