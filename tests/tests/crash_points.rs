@@ -54,8 +54,11 @@ struct Expected {
 /// One row for each point that every commit passes once; the crash matrix has the others.
 fn expected(point: AtCoordinator, banks: u64) -> Option<Expected> {
     use AtCoordinator::{
-        AfterLastPrepare, AllAcknowledged, BeforeFirstPrepare, Begun, BetweenPrepares, ClientTold,
-        DecisionAppended, DecisionForced, Ended, FirstParticipantTold, VotesIn,
+        AfterLastPrepare, AllAcknowledged, BatchForced, BatchWritten, BeforeFirstPrepare, Begun,
+        BetweenPrepares, ClientTold, DecisionAppended, DecisionForced, Ended, FirstParticipantTold,
+        HalfCarried, HalfClosed, HalfStored, JudgedR0, JudgedR1, JudgedR1x, JudgedR3, JudgedR5, JudgedR6,
+        JudgedR8, JudgedR10, JudgedR11, JudgedR12, JudgedR14, JudgedR15, JudgedR16, LifeBegun, LogCounted,
+        RetentionDropped, RetentionDropping, RetentionMarked, VotesIn,
     };
     let (committed, settled) = match point {
         // Its gtid was never told: the client begins once more, and that commits.
@@ -68,7 +71,11 @@ fn expected(point: AtCoordinator, banks: u64) -> Option<Expected> {
             (true, (banks, 0))
         }
         Ended => (true, (0, 0)),
-        _ => return None,
+        // The crash matrix has those of a start, of the log, and of the recovery table.
+        LifeBegun | LogCounted | BatchWritten | BatchForced | HalfStored | HalfCarried | HalfClosed
+        | RetentionMarked | RetentionDropping | RetentionDropped | JudgedR0 | JudgedR1 | JudgedR1x
+        | JudgedR3 | JudgedR5 | JudgedR6 | JudgedR8 | JudgedR10 | JudgedR11 | JudgedR12 | JudgedR14
+        | JudgedR15 | JudgedR16 => return None,
     };
     let prepared = matches!(point, BetweenPrepares | AfterLastPrepare).then_some(settled.1);
     let wait = if point == ClientTold { Wait::Decided } else { Wait::Completed };
