@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use support::waiting::{preparing, require_standby};
+use support::waiting::preparing;
 use support::{Coordinator, World, code};
 use votum_participant::database::BackendId;
 use votum_participant::{AgentConfig, ParticipantConfig, databases};
@@ -90,7 +90,7 @@ async fn a_prepare_whose_wait_for_a_standby_was_cancelled_is_a_no_and_is_shown_t
     let mut coordinator = world.coordinator().await;
     let mut branch = world.branch(&coordinator, 1);
     branch.ok("UPDATE account SET balance = 0 WHERE id = 1").await;
-    require_standby(&world, true).await;
+    world.server.require_standby(true).await.unwrap();
     coordinator.prepare(&branch).await;
     let pid = preparing(&world, "IPC").await;
     let superuser = world.server.client("postgres").await.unwrap();
@@ -101,7 +101,7 @@ async fn a_prepare_whose_wait_for_a_standby_was_cancelled_is_a_no_and_is_shown_t
     assert_eq!(listing.prepared[0].gid, coordinator.gid(1).to_string());
     // ROLLBACK PREPARED waits for the standby too.
     coordinator.rollback(1, true, 0, listing.prepared[0].xid).await;
-    require_standby(&world, false).await;
+    world.server.require_standby(false).await.unwrap();
     assert!(matches!(coordinator.branch_end(1).await, End::Done(_)));
     assert_eq!(world.number(PREPARED).await, 0);
 }
@@ -117,7 +117,7 @@ async fn an_agent_that_stops_first_carries_out_the_orders_that_came() {
     coordinator.prepare(&branch).await;
     let xid8 = coordinator.vote_yes(1).await.xid8;
     // COMMIT PREPARED waits for it.
-    require_standby(&world, true).await;
+    world.server.require_standby(true).await.unwrap();
     coordinator.commit(1, xid8, false).await;
     assert_eq!(coordinator.list(false).await.busy, [coordinator.gid(1).to_string()]);
     let agent = world.agent.clone();
@@ -125,7 +125,7 @@ async fn an_agent_that_stops_first_carries_out_the_orders_that_came() {
     // The answer comes after the spawned task has begun.
     coordinator.list(false).await;
     assert_eq!(code(&world.branch(&coordinator, 2).fails("SELECT 1").await).0, "VOTUM-2015");
-    require_standby(&world, false).await;
+    world.server.require_standby(false).await.unwrap();
     assert!(matches!(coordinator.branch_end(1).await, End::Done(_)));
     while coordinator.next().await.is_some() {}
 }

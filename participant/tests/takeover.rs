@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::waiting::{preparing, require_standby};
+use support::waiting::preparing;
 use support::{BANK, World, listings};
 use votum_participant::ParticipantConfig;
 use votum_tests::postgres::{Options, ROLE, Server};
@@ -67,7 +67,7 @@ async fn while_a_prepare_of_the_older_life_is_in_flight_every_listing_is_a_failu
     let mut older = world.coordinator().await;
     let mut branch = world.branch(&older, 1);
     branch.ok("UPDATE account SET balance = 0 WHERE id = 1").await;
-    require_standby(&world, true).await;
+    world.server.require_standby(true).await.unwrap();
     older.prepare(&branch).await;
     let stopped = Stopped::new(preparing(&world, "IPC").await);
 

@@ -18,18 +18,3 @@ pub async fn preparing(world: &World, wait: &str) -> i32 {
     .await
     .unwrap()
 }
-
-/// Makes every commit wait for a standby that does not exist, or not.
-pub async fn require_standby(world: &World, required: bool) {
-    let superuser = world.server.client("postgres").await.unwrap();
-    let name = if required { "nobody" } else { "" };
-    superuser.batch_execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{name}'")).await.unwrap();
-    superuser.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    let direct = world.direct().await;
-    eventually("the setting applies", async || {
-        let shown: String = direct.query_one("SHOW synchronous_standby_names", &[]).await?.get(0);
-        Ok(if shown == name { Found::Yes(()) } else { Found::NotYet(shown) })
-    })
-    .await
-    .unwrap();
-}

@@ -4,6 +4,7 @@ mod failover;
 mod install;
 mod server;
 mod shared;
+mod standby;
 mod standstill;
 
 pub use failover::Received;

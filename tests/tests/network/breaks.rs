@@ -88,11 +88,11 @@ async fn a_prepare_whose_connection_broke_while_it_waited_for_a_standby_is_rolle
     let bank = &site.world.banks[0];
     let wire = site.world.network().unwrap().wire(Link::AgentDatabase, 0).unwrap();
     let tx = worked(&site).await;
-    bank.by_hand("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.unwrap();
-    bank.by_hand("SELECT pg_reload_conf()").await.unwrap();
+    bank.server.require_standby(true).await.unwrap();
     let conduct = async {
-        eventually("a session waits for the standby", async || {
-            let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        eventually("PREPARE waits for the standby", async || {
+            let waiting = "SELECT count(*) FROM pg_stat_activity
+                            WHERE wait_event = 'SyncRep' AND query LIKE '%PREPARE TRANSACTION%'";
             let waiting = bank.number(waiting).await?;
             Ok(if waiting > 0 { Found::Yes(()) } else { Found::NotYet("none does".into()) })
         })
@@ -101,8 +101,7 @@ async fn a_prepare_whose_connection_broke_while_it_waited_for_a_standby_is_rolle
         wire.cut();
         let seen = wire.seen(Message::SqlRollbackPrepared);
         wire.until_seen(Message::SqlRollbackPrepared, seen).await.unwrap();
-        bank.by_hand("ALTER SYSTEM RESET synchronous_standby_names").await.unwrap();
-        bank.by_hand("SELECT pg_reload_conf()").await.unwrap();
+        bank.server.require_standby(false).await.unwrap();
     };
     let (answer, ()) = join(site.others.commit(tx, NAME), conduct).await;
     is_aborted(&site, answer).await;
