@@ -7,6 +7,9 @@
 //! coordinator, unasked, what is prepared. Only [`postgres`] knows SQL.
 
 mod agent;
+#[cfg(test)]
+#[path = "../../tests/fuzz/bounded.rs"]
+mod bounded;
 mod branch;
 mod config;
 mod control;
@@ -15,6 +18,8 @@ pub mod database;
 mod errors;
 mod exchange;
 pub mod fence;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod host;
 mod listing;
 mod outbox;

@@ -6,19 +6,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-/// Writes the examples that a target begins with into its corpus, where the fuzzer finds them.
-const WRITE: &str = "VOTUM_WRITE_CORPUS";
-
 /// Calls `property` with every input of the target's corpus and of `examples`, and with `runs` changes of
 /// them. The input that fails is printed, as Rust writes it: put it into the corpus as a file.
 pub(crate) fn run(target: &str, runs: u32, examples: Vec<Vec<u8>>, property: impl Fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus").join(target);
-    if std::env::var_os(WRITE).is_some() {
-        std::fs::create_dir_all(&corpus).unwrap();
-        for (number, example) in examples.iter().enumerate() {
-            std::fs::write(corpus.join(format!("example-{number:03}")), example).unwrap();
-        }
-    }
     for input in inputs(&corpus, runs, examples) {
         if catch_unwind(AssertUnwindSafe(|| property(&input))).is_err() {
             panic!("{target} failed, see above, with b\"{}\"", input.escape_ascii());

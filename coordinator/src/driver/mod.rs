@@ -52,6 +52,8 @@ mod settlement;
 mod state;
 #[cfg(test)]
 mod tests;
+#[cfg(all(fuzzing, not(test)))]
+mod tests;
 mod timers;
 mod turn;
 mod wire;
@@ -64,6 +66,8 @@ use settlement::Settlement;
 use state::{
     DatabaseIdentity, Drain, Link, Live, LocalId, LogState, Output, Participant, Pending, Recent, Waiter,
 };
+#[cfg(fuzzing)]
+pub use tests::frames as fuzzing;
 use timers::{Timer, Timers};
 
 /// How many requests may wait for the driver before callers have to.

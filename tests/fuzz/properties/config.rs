@@ -29,7 +29,6 @@ pub(crate) fn config(bytes: &[u8]) {
 }
 
 /// Examples to begin with.
-#[allow(dead_code)] // the fuzzer finds them in the corpus
 pub(crate) fn examples() -> Vec<Vec<u8>> {
     let smallest = "coordinator_id = \"acme\"\nlisten = \"127.0.0.1:7400\"\n[log]\ndirectory = \"log\"\n\
         [[participants]]\nname = \"bank\"\nagent = \"127.0.0.1:7401\"\n";

@@ -31,7 +31,6 @@ where
 }
 
 /// Examples to begin with.
-#[allow(dead_code)] // the fuzzer finds them in the corpus
 pub(crate) fn examples() -> Vec<Vec<u8>> {
     [
         "acme",

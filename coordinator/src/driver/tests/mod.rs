@@ -1,8 +1,14 @@
 //! The driver against a log and an agent in the test's hand.
 
-mod frames;
+#[allow(unreachable_pub)] // for the fuzzer
+pub mod frames;
+#[cfg(test)]
 mod live;
+#[cfg(test)]
 mod lookups;
+#[cfg(test)]
 mod recovery;
+#[cfg(test)]
 mod settlement;
+#[cfg_attr(not(test), allow(dead_code))] // the fuzzer needs a part of it
 mod world;
