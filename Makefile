@@ -54,6 +54,7 @@ test: setup python format lint docs binaries run-tests simulation canaries model
 format: ## Check the formatting (cargo fmt mends it)
 	$(call step,formatting)
 	cargo fmt --all --check
+	cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 
 .PHONY: lint
 lint: ## Clippy, with every warning an error, with and without crash points
@@ -95,6 +96,12 @@ soak: setup ## Simulate for MINUTES=30, with progress; SEED=n begins there
 	cargo build --profile proof -p votum-tests --bin soak
 	$(call step,simulating)
 	@$(TARGET)/proof/soak --minutes $(or $(MINUTES),30) $(if $(SEED),--from $(SEED))
+
+.PHONY: fuzz
+fuzz: setup ## Fuzz whatever reads bytes from outside, for MINUTES=12 in all; FUZZ="names record" only these
+	@tests/scripts/install-cargo-fuzz
+	$(call step,fuzzing)
+	@tests/scripts/fuzz $(TARGET)/fuzz $(or $(MINUTES),12) $(FUZZ)
 
 .PHONY: canaries
 canaries: setup ## Switch on one deliberate mistake after another: each must be caught
