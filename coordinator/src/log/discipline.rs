@@ -98,6 +98,15 @@ impl<D: Disk, S: Store> Core<D, S> {
             let found = format!("it speaks of epoch {newest}, and no log comes that far");
             return Err(Refusal::new(RefusalKind::Damaged, journal.path(), found).at(0));
         }
+        // A life's first batch holds the record of its beginning. The next life's batches would not follow one
+        // of a life that nobody knows, and the next start would find the chain broken.
+        let written = journal.last_life().epoch.0;
+        if written > newest {
+            let found = format!(
+                "its last batch is of epoch {written}, and its records speak of no epoch after {newest}"
+            );
+            return Err(Refusal::new(RefusalKind::Damaged, journal.path(), found).at(0));
+        }
         let life = Life { epoch: Epoch(newest.max(epoch_above).saturating_add(step)), incarnation };
         let Recovered { mut kept, running_ms, warnings } = recovered;
         let mut core = Self {

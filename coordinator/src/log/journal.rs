@@ -118,6 +118,11 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
+    /// The life that wrote the last batch.
+    pub(super) fn last_life(&self) -> Life {
+        self.last.life
+    }
+
     /// The position of the next record.
     pub(super) fn next_position(&self) -> LogPosition {
         self.last.next_position()
