@@ -220,8 +220,11 @@ impl Agent {
         if clock.timeout(left, self.orders_carried_out()).await.is_err() {
             tracing::info!("some orders are not carried out yet; they are given again once an agent is back");
         }
-        // Under the lock, under which branches settle and vote: no vote is left behind.
-        let _registry = self.inner.lock();
+        // Under the lock, under which branches settle and vote: no vote is left behind, and no acknowledgement.
+        let registry = self.inner.lock();
+        for stream in registry.coordinators.values().filter_map(|known| known.stream.as_ref()) {
+            stream.outbox.hurry();
+        }
         self.inner.stopping.send_replace(true);
     }
 

@@ -92,6 +92,16 @@ impl Outbox {
     }
 }
 
+impl Outbox {
+    /// Sends what rides at once: nothing comes any more that it could ride with.
+    pub(crate) fn hurry(&self) {
+        let mut waiting = self.0.waiting();
+        waiting.urgent = waiting.messages.len();
+        drop(waiting);
+        self.0.now.notify_one();
+    }
+}
+
 impl Drop for Outbox {
     fn drop(&mut self) {
         self.0.waiting().over = true;

@@ -8,6 +8,9 @@ use votum_proto::runtime::Seams;
 
 use crate::database::{Database, DatabaseError, Session};
 
+/// How long a database may take to make a session as good as new.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The sessions of one participant.
 pub(crate) struct Sessions {
     database: Arc<dyn Database>,
@@ -71,9 +74,10 @@ impl Leased {
     /// Returns a session on which no transaction is open. It is reset before another branch gets it.
     pub(crate) fn give_back(self) {
         let Self { mut session, place, home } = self;
-        let seams = home.seams.clone();
-        seams.spawn(async move {
-            if session.reset().await.is_ok() {
+        let clock = Arc::clone(&home.seams.clock);
+        home.seams.clone().spawn(async move {
+            // One that does not answer is closed: its place would be lost for as long as the server hangs.
+            if let Ok(Ok(())) = clock.timeout(PATIENCE, session.reset()).await {
                 home.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
             }
             drop(place);

@@ -132,3 +132,39 @@ async fn a_kept_statement_that_a_changed_table_refuses_is_parsed_anew() {
     commit(&mut coordinator, &branch, 2).await;
     assert_eq!(world.number("SELECT n FROM t").await, large);
 }
+
+/// Parsed once, it would give every branch the first one's time.
+#[tokio::test]
+async fn a_literal_is_read_anew_by_every_branch() {
+    let (world, mut coordinator) = world("n int8, at timestamptz").await;
+    let insert = "INSERT INTO t VALUES ($1, 'now')";
+    for seq in 1..=2 {
+        let mut branch = world.branch(&coordinator, seq);
+        branch.ok_with(insert, vec![Value::Int64(i64::try_from(seq).unwrap())]).await;
+        commit(&mut coordinator, &branch, seq).await;
+    }
+    assert_eq!(world.number("SELECT count(DISTINCT at) FROM t WHERE n IS NOT NULL").await, 2);
+}
+
+/// A function's plans last as long as a session, and hold what its literals were by the settings of whoever
+/// called it first.
+#[tokio::test]
+async fn nobody_reads_by_the_settings_of_the_branch_before() {
+    let (world, mut coordinator) = world("n int8").await;
+    let function = "CREATE FUNCTION new_year() RETURNS float8 LANGUAGE plpgsql AS $$
+        BEGIN RETURN extract(epoch FROM '2026-01-01 00:00'::timestamptz); END $$";
+    world.direct().await.batch_execute(function).await.unwrap();
+    let (ask, change) = ("SELECT new_year()", "UPDATE t SET n = 1");
+    let mut times = Vec::new();
+    for (seq, zone) in [(1, Some("America/New_York")), (2, None), (3, None)] {
+        let mut branch = world.branch(&coordinator, seq);
+        if let Some(zone) = zone {
+            branch.ok(&format!("SET LOCAL TimeZone = '{zone}'")).await;
+        }
+        times.extend(branch.ok(ask).await.rows[0].clone());
+        branch.ok(change).await;
+        commit(&mut coordinator, &branch, seq).await;
+    }
+    assert_ne!(times[0], times[1]);
+    assert_eq!(times[1], times[2]);
+}

@@ -3,7 +3,7 @@
 use super::LogPosition;
 use super::batch::{self, ALIGN, Found, Header};
 
-/// A batch of a unknown format: where it stands and its version.
+/// A batch of an unknown format: where it stands and its version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct UnknownBatch {
     /// In bytes.

@@ -163,10 +163,11 @@ impl Known<'_> {
         if let Some(resolved) = resolved {
             return Some(Settled::Resolved { commit: resolved.commit });
         }
-        let mut newest = self.history.heuristics.iter().rev();
+        // What is carried knows of its own before the history can be read.
+        let in_memory = self.live.map_or(&[][..], Transaction::heuristics);
+        let mut newest = self.history.heuristics.iter().chain(in_memory).rev();
         let heuristic = newest.find(|h| here(&h.gid, &h.participant, low_half(h.xid8)))?;
-        let decided = self.history.decided.as_ref();
-        let decided_commit = decided.is_some_and(|decided| decided.decision == Decision::Commit);
+        let decided_commit = self.decision().is_some_and(|decided| decided.decision == Decision::Commit);
         Some(Settled::Heuristic { kind: heuristic.kind, decided_commit })
     }
 
@@ -250,11 +251,12 @@ mod tests {
 
     use super::*;
     use crate::protocol::lives::LifeSeen;
-    use crate::protocol::record::{Heuristic, HeuristicKind, PreparedBranch};
+    use crate::protocol::record::{Heuristic, HeuristicKind, PreparedBranch, Record};
     use crate::protocol::recovery::{Action, Row, judge_prepared};
 
-    /// A commit whose branch a failover lost, which is recorded; what is said of `xid` under its name.
-    fn row_after_a_lost_branch(xid: u32) -> (Row, Action) {
+    /// A commit whose branch a failover lost, which is recorded; what is said of `xid` under its name, from
+    /// what is `carried` in memory while the history is still being read, or from the history alone.
+    fn row_after_a_lost_branch(xid: u32, carried: bool) -> (Row, Action) {
         let gid: Gid = "votum_acme_7_3f9ac2_1042_0_2".parse().unwrap();
         let participant: ParticipantName = "bank_a".parse().unwrap();
         let branch = PreparedBranch {
@@ -269,7 +271,7 @@ mod tests {
             gtid: gid.gtid.clone(),
             decision: Decision::Commit,
             branches_named: 2,
-            branches: vec![branch],
+            branches: vec![branch.clone(), PreparedBranch { number: 1, ..branch }],
             key: None,
             label: String::new(),
         };
@@ -280,17 +282,23 @@ mod tests {
             kind: HeuristicKind::Rollback,
             detail: String::new(),
         };
-        let history =
-            TransactionHistory { decided: Some(decided), heuristics: vec![lost], ..Default::default() };
+        let records = [Record::Decided(decided.clone()), Record::Heuristic(lost.clone())];
+        let live = Transaction::recover(&records).filter(|_| carried);
+        let history = match carried {
+            true => TransactionHistory::default(),
+            false => {
+                TransactionHistory { decided: Some(decided), heuristics: vec![lost], ..Default::default() }
+            }
+        };
         let life = Life { epoch: Epoch(7), incarnation: Incarnation::from_low_bits(0x3f9ac2) };
         let lives = Lives::new(vec![LifeSeen { life, leased_until: 2000, last_position: 9 }], true);
         let known = Known {
             coordinator_id: &gid.gtid.coordinator_id,
             lives: &lives,
-            readable: Readable::Whole,
+            readable: if carried { Readable::Journal } else { Readable::Whole },
             stale: None,
             unheard: None,
-            live: None,
+            live: live.as_ref(),
             history: &history,
         };
         let says = known.of_prepared(&participant, &gid, xid, None, &|| Ok(None));
@@ -300,7 +308,10 @@ mod tests {
 
     #[test]
     fn r16_what_is_recorded_of_a_branch_holds_for_its_transaction_id() {
-        assert_eq!(row_after_a_lost_branch(700), (Row::R16, Action::Rollback { alarm: None }));
+        for carried in [false, true] {
+            let (row, action) = row_after_a_lost_branch(700, carried);
+            assert_eq!((row, action), (Row::R16, Action::Rollback { alarm: None }), "carried: {carried}");
+        }
     }
 
     /// R8: an abort of an earlier life is presumed once every agent was heard; of the present one at once.
@@ -331,10 +342,10 @@ mod tests {
 
     #[test]
     fn r1x_other_work_under_the_name_of_a_settled_branch_is_rolled_back_with_an_alarm() {
-        let (row, action) = row_after_a_lost_branch(701);
-        assert!(
-            matches!((row, &action), (Row::R1x, Action::Rollback { alarm: Some(_) })),
-            "{row} {action:?}"
-        );
+        for carried in [false, true] {
+            let (row, action) = row_after_a_lost_branch(701, carried);
+            let foreign = matches!((row, &action), (Row::R1x, Action::Rollback { alarm: Some(_) }));
+            assert!(foreign, "{row} {action:?}, carried: {carried}");
+        }
     }
 }

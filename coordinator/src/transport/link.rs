@@ -235,10 +235,20 @@ async fn open(
         .ok_or_else(|| broken("the agent ended the stream without a hello".into()))?
         .map_err(|error| broken(error.0))?;
     let mut messages = frame.messages.into_iter();
-    match (messages.next().and_then(|message| message.kind), messages.next()) {
-        (Some(FromAgent::Hello(hello)), None) => Ok((end, hello)),
-        (Some(FromAgent::Refusal(refusal)), None) => Err(Ending::Refused(refusal)),
-        _ => Err(broken(
+    let first = messages.next().and_then(|message| message.kind);
+    let alone = messages.next().is_none();
+    match first.filter(|_| alone) {
+        Some(FromAgent::Hello(hello)) => Ok((end, hello)),
+        Some(FromAgent::Refusal(refusal)) => Err(Ending::Refused(refusal)),
+        Some(
+            FromAgent::Vote(_)
+            | FromAgent::BranchEnd(_)
+            | FromAgent::SessionLost(_)
+            | FromAgent::Enlisted(_)
+            | FromAgent::Listing(_)
+            | FromAgent::Trouble(_),
+        )
+        | None => Err(broken(
             "the agent's first frame was neither a hello nor a refusal alone: it is not a Votum agent of this \
              version"
                 .into(),

@@ -7,6 +7,9 @@
 //! lose a part of the value on the way, in silence: a double that of a numeric, a date the time of day, a
 //! numeric what stands behind the point.
 //!
+//! Nor may their text hold a literal in quotes. It is read when the statement is parsed: 'now' would stay the
+//! time of the first branch, and a date or a time what it was by the first branch's settings.
+//!
 //! Of the others it is remembered that their columns were of built-in types, about which nothing has to be
 //! asked: they are parsed anew each time, since a later change of a table may change what a query returns,
 //! but in one trip with their execution.
@@ -44,9 +47,17 @@ pub(super) struct Known {
     statements: BTreeMap<Key, Met>,
 }
 
-/// Whether the server may keep a statement with these parameters and this number of columns.
-pub(super) fn may_be_kept(parameters: &[u32], columns: usize) -> bool {
-    columns == 0 && parameters.iter().all(|oid| SAFE.iter().any(|safe| safe.oid() == *oid))
+/// Whether the server may keep a statement of this text, with these parameters and this number of columns.
+pub(super) fn may_be_kept(text: &str, parameters: &[u32], columns: usize) -> bool {
+    columns == 0
+        && parameters.iter().all(|oid| SAFE.iter().any(|safe| safe.oid() == *oid))
+        && !may_hold_quotes(text)
+}
+
+/// Whether something may stand in it in quotes, or between dollars: of the latter, all that is no parameter.
+fn may_hold_quotes(text: &str) -> bool {
+    let mut behind_dollars = text.split('$').skip(1);
+    text.contains('\'') || behind_dollars.any(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 impl Known {
@@ -80,5 +91,24 @@ impl Known {
     /// The server knows none of them any more.
     pub(super) fn clear(&mut self) {
         self.statements.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_by_another_branchs_clock_or_settings_is_not_kept() {
+        let kept = |text: &str| may_be_kept(text, &[Type::INT8.oid()], 0);
+        assert!(kept("UPDATE t SET n = $1, m = $2 WHERE id = 7"));
+        for text in [
+            "INSERT INTO t VALUES ($1, 'now')",
+            "INSERT INTO t VALUES ($1, E'now')",
+            "INSERT INTO t VALUES ($1, $$now$$)",
+            "INSERT INTO t VALUES ($1, $at$now$at$)",
+        ] {
+            assert!(!kept(text), "{text}");
+        }
     }
 }

@@ -1,5 +1,9 @@
 //! The statements that an agent runs in every session on its own account: parsed and planned once for each
 //! session. To plan them each time took the server longer than to plan the client's own.
+//!
+//! They have names, under which a client's SQL could run them or put others in their place. So none of them
+//! ends a transaction, and what a branch commits on its own is not believed to have written nothing on their
+//! word.
 
 use postgres_protocol::message::backend::DataRowBody;
 use tokio_postgres::fallible_iterator::FallibleIterator as _;
@@ -68,19 +72,13 @@ pub(super) static IDENTITY: Own = own(
     Form::Binary,
 );
 
-/// Whether this database has foreign servers, whose writes leave the transaction without an xid.
-pub(super) static FOREIGN: Own =
-    own(11, "votum_foreign", "SELECT EXISTS (SELECT FROM pg_catalog.pg_foreign_server)", Form::Text);
-
 /// The names and kinds of types that are not built in.
 pub(super) static TYPES: Own = own(
     12,
     "votum_types",
-    "SELECT oid, typname, typtype FROM pg_catalog.pg_type WHERE oid = ANY ($1::pg_catalog.oid[])",
+    "SELECT oid, typname, typtype FROM pg_catalog.pg_type WHERE oid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.oid[])",
     Form::Text,
 );
-
-pub(super) static COMMIT: Own = own(13, "votum_commit", "COMMIT", Form::Text);
 
 /// The prepared transaction must belong to the agent's own role, or phase 2 may not end it.
 pub(super) static RESET_ROLE: Own = own(14, "votum_reset_role", "RESET SESSION AUTHORIZATION", Form::Text);
@@ -238,7 +236,7 @@ mod tests {
     fn no_two_own_statements_share_a_place_or_a_name() {
         let begins = BEGIN.iter().flatten();
         let resets = RESET_BUT_STATEMENTS.iter().copied();
-        let others = [&SETTINGS, &IDENTITY, &FOREIGN, &TYPES, &COMMIT, &LEFTOVERS];
+        let others = [&SETTINGS, &IDENTITY, &TYPES, &LEFTOVERS];
         let all: Vec<_> = begins.chain(resets).chain(others).collect();
         let bits: std::collections::BTreeSet<_> = all.iter().map(|own| own.bit).collect();
         let names: std::collections::BTreeSet<_> = all.iter().map(|own| own.name).collect();

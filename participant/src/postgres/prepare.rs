@@ -8,13 +8,15 @@
 use votum_proto::names::Gid;
 
 use super::listing::{FACTS, facts};
-use super::own::{
-    COMMIT, FOREIGN, LEFTOVERS, Own, RESET, RESET_BUT_STATEMENTS, RESET_PREPARED, RESET_ROLE, texts,
-};
+use super::own::{LEFTOVERS, Own, RESET, RESET_BUT_STATEMENTS, RESET_PREPARED, RESET_ROLE, texts};
 use super::session::{BranchState, PostgresSession};
 use super::wire::{ENCODING, Failed, Form, Tag, Transaction, Trip, Unsendable};
 use super::{failed, unexpected, unsendable};
 use crate::database::{Aftermath, Command, DatabaseError, Policy, Preparation, ServerFacts};
+
+/// For branches that are to be committed on their own word.
+const MAY_HAVE_WRITTEN: &str = "SELECT pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL \
+     OR EXISTS (SELECT FROM pg_catalog.pg_foreign_server)";
 
 impl PostgresSession {
     pub(super) async fn prepare_branch(&mut self, gid: &Gid) -> Preparation {
@@ -29,7 +31,7 @@ impl PostgresSession {
             let committable = if self.branch.read_only {
                 Ok(true)
             } else {
-                self.has_foreign_servers().await.map(|foreign| !foreign)
+                self.may_have_written().await.map(|written| !written)
             };
             match committable {
                 Ok(true) => return self.commit_read_only().await,
@@ -40,12 +42,11 @@ impl PostgresSession {
         self.prepare_transaction(gid).await
     }
 
-    /// Whether this database has foreign servers, whose writes leave the transaction without an xid.
-    async fn has_foreign_servers(&mut self) -> Result<bool, DatabaseError> {
+    /// Asks once more, past all names that a client may have taken, whether the transaction has written; and
+    /// whether this database has foreign servers, whose writes leave it without an xid.
+    async fn may_have_written(&mut self) -> Result<bool, DatabaseError> {
         let mut trip = self.own_trip();
-        self.own
-            .run(&mut trip, &FOREIGN, None)
-            .map_err(|error| unsendable(Command::CommitReadOnly, &error))?;
+        put(&mut trip, MAY_HAVE_WRITTEN).map_err(|error| unsendable(Command::CommitReadOnly, &error))?;
         let asked = async {
             self.link.send(trip).await?;
             let (_, row) = self.link.done().await?;
@@ -56,21 +57,21 @@ impl PostgresSession {
         self.own.end_trip();
         row.as_ref()
             .and_then(texts)
-            .and_then(|[foreign]| Some(foreign? == "t"))
-            .ok_or_else(|| unexpected(Command::CommitReadOnly, "whether there are foreign servers"))
+            .and_then(|[written]| Some(written? == "t"))
+            .ok_or_else(|| unexpected(Command::CommitReadOnly, "whether it has written"))
     }
 
-    /// COMMIT rather than ROLLBACK: only a commit runs the serializable checks.
+    /// COMMIT rather than ROLLBACK: only a commit runs the serializable checks. Cursors are closed before it:
+    /// those WITH HOLD would be run to their ends within COMMIT, and what their functions write would stand.
     async fn commit_read_only(&mut self) -> Preparation {
         let mut trip = self.own_trip();
-        let put = self
-            .own
-            .run(&mut trip, &COMMIT, None)
+        let put = put(&mut trip, "CLOSE ALL")
+            .and_then(|()| put(&mut trip, "COMMIT"))
             .and_then(|()| self.put_reset(&mut trip, &RESET_BUT_STATEMENTS));
         if let Err(error) = put {
             return Preparation::Refused(unsendable(Command::CommitReadOnly, &error));
         }
-        match self.first_done(trip).await {
+        match self.second_done(trip).await {
             Err(error) => Preparation::Refused(failed(Command::CommitReadOnly, error)),
             Ok(tag) if tag.is("COMMIT") => {
                 self.clean = self.was_reset(RESET_BUT_STATEMENTS.len()).await;
@@ -80,8 +81,9 @@ impl PostgresSession {
         }
     }
 
-    async fn first_done(&mut self, trip: Trip) -> Result<Tag, Failed> {
+    async fn second_done(&mut self, trip: Trip) -> Result<Tag, Failed> {
         self.link.send(trip).await?;
+        self.link.done().await?;
         Ok(self.link.done().await?.0)
     }
 
@@ -132,7 +134,8 @@ impl PostgresSession {
     }
 
     async fn prepared(&mut self, trip: Trip, ask: bool) -> Result<(Option<(u64, ServerFacts)>, Tag), Failed> {
-        self.first_done(trip).await?;
+        self.link.send(trip).await?;
+        self.link.done().await?;
         let row = if ask { self.link.done().await?.1 } else { None };
         let read = row.as_ref().and_then(texts).and_then(|[xid8, system, in_recovery, wal_file]| {
             Some((xid8?.parse().ok()?, facts([system, in_recovery, wal_file])?))
@@ -164,6 +167,7 @@ impl PostgresSession {
         };
         let Ok(row) = reading.await else { return false };
         self.own.end_trip();
+        self.tampered |= self.link.take_reread();
         let none_left = row.as_ref().and_then(texts).is_some_and(|[_, left]| left == Some("f"));
         none_left
             && !self.tampered
@@ -173,6 +177,7 @@ impl PostgresSession {
 
     /// Makes the session as good as new.
     pub(super) async fn reset_session(&mut self) -> Result<(), DatabaseError> {
+        self.tampered |= self.link.take_reread();
         if !self.clean && !self.tampered {
             let mut trip = self.own_trip();
             if self.put_reset(&mut trip, &RESET_BUT_STATEMENTS).is_ok() && self.link.send(trip).await.is_ok()

@@ -41,7 +41,8 @@ pub(super) struct PostgresSession {
     pub(super) facts: Option<ServerFacts>,
     /// Reset, and not used since.
     pub(super) clean: bool,
-    /// A client's statement may have replaced one of ours: nothing but a full reset is to be trusted.
+    /// A client's statement may have replaced one of ours, or had functions planned by settings of its own:
+    /// nothing but a full reset is to be trusted.
     pub(super) tampered: bool,
     /// Statements that were run before.
     pub(super) known: Known,

@@ -78,7 +78,7 @@ impl PostgresSession {
         self.own.end_trip();
         self.unclosed.drain(..closed);
         let (columns, met) = match types::built_in(&described) {
-            Some(columns) if may_be_kept(&parameters, columns.len()) => {
+            Some(columns) if may_be_kept(run.text, &parameters, columns.len()) => {
                 (columns, Some(Met::Kept(Arc::clone(&name))))
             }
             Some(columns) => (columns, Some(Met::BuiltIn)),

@@ -27,6 +27,12 @@ pub(super) enum Stream {
     Tls(Box<TlsOver>),
 }
 
+/// The settings by which the server reads a literal, so far as it reports them.
+const READING: [&str; 4] = ["DateStyle", "IntervalStyle", "TimeZone", "standard_conforming_strings"];
+
+/// Their names and values.
+pub(super) type Reading = [(&'static str, String); READING.len()];
+
 /// An open connection, on which the server has said that it is ready.
 pub(in crate::postgres) struct Opened {
     pub(super) stream: Stream,
@@ -35,6 +41,8 @@ pub(in crate::postgres) struct Opened {
     pub(in crate::postgres) token: CancelToken,
     /// As the server reports it at the start.
     pub(super) encoding: String,
+    /// As the server reports them at the start.
+    pub(super) reading: Reading,
     pub(in crate::postgres) server_version: String,
 }
 
@@ -64,6 +72,7 @@ pub(in crate::postgres) async fn open(
                 socket,
                 token: client.cancel_token(),
                 encoding: parameter(&connection, "client_encoding"),
+                reading: reading(&connection),
                 server_version: parameter(&connection, "server_version"),
             };
             drop((client, connection));
@@ -76,11 +85,12 @@ pub(in crate::postgres) async fn open(
             let (client, connection) = Box::pin(connecting).await.map_err(NotOpened::Driver)?;
             let token = client.cancel_token();
             let encoding = parameter(&connection, "client_encoding");
+            let reading = reading(&connection);
             let server_version = parameter(&connection, "server_version");
             drop((client, connection));
             let keeper = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
             let stream = Box::new(keeper.ok_or(NotOpened::NotHandedOver)?.take_back()?);
-            Ok(Opened { stream: Stream::Tls(stream), socket, token, encoding, server_version })
+            Ok(Opened { stream: Stream::Tls(stream), socket, token, encoding, reading, server_version })
         }
     }
 }
@@ -124,6 +134,14 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     connection.parameter(name).unwrap_or_default().to_owned()
+}
+
+fn reading<S, T>(connection: &tokio_postgres::Connection<S, T>) -> Reading
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    READING.map(|name| (name, parameter(connection, name)))
 }
 
 /// A stream that somebody else may use until we take it back. Clones are the same one.

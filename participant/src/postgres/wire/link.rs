@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::sync::oneshot;
 use votum_proto::runtime::Seams;
 
-use super::handover::{Opened, Stream};
+use super::handover::{Opened, Reading, Stream};
 use super::signs::{Signs, watch};
 use super::{Refusal, Trip};
 
@@ -103,6 +103,10 @@ pub(in crate::postgres) struct Link {
     owed: usize,
     transaction: Transaction,
     encoding: String,
+    /// By which settings the server read literals at the start.
+    reading: Reading,
+    /// It was told to read them otherwise since.
+    reread: bool,
     unreplicated: u64,
     signs: Arc<Signs>,
     /// Why nothing is to be had from it any more.
@@ -126,6 +130,8 @@ impl Link {
             owed: 0,
             transaction: Transaction::None,
             encoding: opened.encoding,
+            reading: opened.reading,
+            reread: false,
             unreplicated: 0,
             signs,
             lost: None,
@@ -141,6 +147,12 @@ impl Link {
     /// In which encoding the server takes and gives text.
     pub(in crate::postgres) fn encoding(&self) -> &str {
         &self.encoding
+    }
+
+    /// Whether a setting by which the server reads literals was another one since this was last asked: what
+    /// it has read since, it may keep in the plans of functions.
+    pub(in crate::postgres) fn take_reread(&mut self) -> bool {
+        std::mem::take(&mut self.reread)
     }
 
     /// How often a wait for a synchronous standby was cancelled on this connection.
@@ -303,9 +315,11 @@ impl Link {
                 return Ok(None);
             }
             Message::ParameterStatus(body) => {
-                if body.name()? == "client_encoding" {
-                    self.encoding = body.value()?.to_owned();
+                let (name, value) = (body.name()?, body.value()?);
+                if name == "client_encoding" {
+                    self.encoding = value.to_owned();
                 }
+                self.reread |= self.reading.iter().any(|(known, first)| *known == name && first != value);
                 return Ok(None);
             }
             Message::ParseComplete
