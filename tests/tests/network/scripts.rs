@@ -374,6 +374,8 @@ impl Play<'_> {
         self.site.note("the successor is accepted");
         world.coordinator.thaw()?;
         let answer = self.client.commit(tx, self.name).await;
+        // Another agent's refusal may have answered it: the old one stays until this agent's has come, too.
+        self.wire(self.case.message.link())?.until_sprung(self.case.message).await?;
         second.hand_over(world)?;
         Ok(Some(answer))
     }
