@@ -247,8 +247,9 @@ pub trait Database: Send + Sync {
     fn name(&self) -> &ParticipantName;
     /// Roles declared for attached work.
     fn attached_roles(&self) -> &[String];
-    /// Opens a connection for hosted branches. How many there are is the caller's care.
-    async fn open_session(&self) -> Result<Box<dyn Session>, DatabaseError>;
+    /// Opens a connection for hosted branches. How many there are is the caller's care. The database may keep
+    /// itself ready for transactions of about this `limit`; a branch's own timeout holds in any case.
+    async fn open_session(&self, limit: Option<Duration>) -> Result<Box<dyn Session>, DatabaseError>;
     /// Commits a prepared transaction, on a connection that sessions never share. Once a connection is there
     /// it asks `gate`; where that refuses, nothing is sent and the answer is false. The future may be dropped
     /// until then, not after.

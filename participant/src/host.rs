@@ -131,7 +131,7 @@ impl Host {
         let limit = self.agent.config.session_queue();
         let leased = tokio::select! {
             biased;
-            leased = self.participant.sessions.lease(limit) => leased,
+            leased = self.participant.sessions.lease(limit, self.options.timeout) => leased,
             ending = interruption(&self.agent, &self.branch, self.deadline) => {
                 return Err(ExecuteError::BranchLost { reason: ending.reason.message, retryable: true });
             }

@@ -38,8 +38,12 @@ impl Sessions {
         })
     }
 
-    /// A session for one branch, after waiting at most `limit` for one to be free.
-    pub(crate) async fn lease(self: &Arc<Self>, limit: Duration) -> Result<Leased, NoSession> {
+    /// A session for a branch of this `timeout`, after waiting at most `limit` for one to be free.
+    pub(crate) async fn lease(
+        self: &Arc<Self>,
+        limit: Duration,
+        timeout: Duration,
+    ) -> Result<Leased, NoSession> {
         let waiting = Arc::clone(&self.places).acquire_owned();
         let place = match self.seams.clock.timeout(limit, waiting).await {
             Ok(Ok(place)) => place,
@@ -47,7 +51,7 @@ impl Sessions {
         };
         let session = match self.idle_session() {
             Some(session) => session,
-            None => self.database.open_session().await.map_err(NoSession::Unreachable)?,
+            None => self.database.open_session(Some(timeout)).await.map_err(NoSession::Unreachable)?,
         };
         Ok(Leased { session, place, home: Arc::clone(self) })
     }

@@ -59,7 +59,7 @@ async fn a_server_process_whose_start_cannot_be_read_is_not_said_to_be_gone() {
     let connection = world.server.connection(&world.database, ROLE);
     let config = AgentConfig::embedded(vec![ParticipantConfig::new(support::name(), connection)]);
     let database = databases(&config, &world.seams).unwrap().pop_first().unwrap().1;
-    let session = database.open_session().await.unwrap();
+    let session = database.open_session(None).await.unwrap();
     let backend = session.backend();
     let unreadable = BackendId { started: "long ago".into(), ..backend.clone() };
     assert!(database.end_backend(&unreadable).await.is_err());

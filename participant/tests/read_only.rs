@@ -63,7 +63,7 @@ async fn a_branch_that_answers_the_agents_question_itself_is_not_committed_on_it
     branch.ok("SELECT 1").await;
     let takes_its_place = "DO $$ BEGIN
         EXECUTE 'DEALLOCATE votum_identity';
-        EXECUTE 'PREPARE votum_identity AS SELECT transaction_timestamp(), NULL::xid8';
+        EXECUTE 'PREPARE votum_identity AS SELECT transaction_timestamp(), NULL::xid8, current_user';
         END $$";
     branch.ok(takes_its_place).await;
     branch.ok(UPDATE).await;

@@ -75,7 +75,7 @@ async fn start_again(session: &mut Box<dyn Session>) {
 
 async fn session(world: &World) -> Box<dyn Session> {
     let connection = world.server.connection(&world.database, ROLE);
-    let mut session = database(connection, &world.seams).open_session().await.unwrap();
+    let mut session = database(connection, &world.seams).open_session(None).await.unwrap();
     begin(&mut session).await;
     session
 }
@@ -216,7 +216,7 @@ async fn sessions_that_wait_for_work_notice_at_once_that_their_server_is_gone() 
     let database = database(server.connection("postgres", ROLE), &seams);
     let mut sessions = Vec::new();
     for _ in 0..3 {
-        sessions.push(database.open_session().await.unwrap());
+        sessions.push(database.open_session(None).await.unwrap());
     }
     // One that we end ourselves is no break.
     let mut broke = database.next_break();
@@ -252,6 +252,53 @@ fn row(values: &[&[u8]]) -> Vec<u8> {
     message(b'D', &count.into_iter().chain(values).collect::<Vec<_>>())
 }
 
+/// What a server says that lets a client in.
+fn accepted(after_start: &[u8]) -> Vec<u8> {
+    let start = [
+        message(b'R', &[0; 4]),
+        message(b'S', b"server_version\x0015.4\0"),
+        message(b'S', b"client_encoding\0UTF8\0"),
+        message(b'K', &[0, 0, 0, 7, 0, 0, 0, 9]),
+        ready(b'I'),
+    ];
+    [&start.concat(), after_start].concat()
+}
+
+/// A server, or what stands before it, that lets nobody in who brings settings, and then one who brings none.
+async fn without_settings(refusal: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    Seams::production().spawn(async move {
+        let opening = [row(&[b"7", b"1", b"off", b"votum", b"0"]), done("SELECT 1"), ready(b'I')].concat();
+        for _ in 0..3 {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let length = client.read_u32().await.unwrap();
+            let mut start = vec![0; length as usize - 4];
+            client.read_exact(&mut start).await.unwrap();
+            if start.windows(8).any(|name| name == b"options\0") {
+                client.write_all(&message(b'E', refusal)).await.unwrap();
+                continue;
+            }
+            client.write_all(&accepted(&[])).await.unwrap();
+            if trip_ended(&mut client).await {
+                client.write_all(&opening).await.unwrap();
+            }
+        }
+    });
+    format!("host=127.0.0.1 port={port} user=u dbname=d")
+}
+
+/// The timeouts that a session is to have can also be set on it.
+#[tokio::test]
+async fn where_a_connection_may_bring_no_settings_it_brings_none() {
+    let (seams, limit) = (Seams::production(), Some(Duration::from_secs(60)));
+    let refusal = b"SFATAL\0VFATAL\0C08P01\0Munsupported startup parameter: options\0\0";
+    let database = database(without_settings(refusal).await, &seams);
+    // The first tries it with settings; the second does not try that any more.
+    database.open_session(limit).await.unwrap();
+    database.open_session(limit).await.unwrap();
+}
+
 /// A server that answers each trip with the next of `answers`, whatever it says, and then hangs up.
 async fn scripted(after_start: Vec<u8>, answers: Vec<Vec<u8>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -260,15 +307,7 @@ async fn scripted(after_start: Vec<u8>, answers: Vec<Vec<u8>>) -> String {
         let (mut client, _) = listener.accept().await.unwrap();
         let length = client.read_u32().await.unwrap();
         client.read_exact(&mut vec![0; length as usize - 4]).await.unwrap();
-        let start = [
-            message(b'R', &[0; 4]),
-            message(b'S', b"server_version\x0015.4\0"),
-            message(b'S', b"client_encoding\0UTF8\0"),
-            message(b'K', &[0, 0, 0, 7, 0, 0, 0, 9]),
-            ready(b'I'),
-            after_start,
-        ];
-        client.write_all(&start.concat()).await.unwrap();
+        client.write_all(&accepted(&after_start)).await.unwrap();
         for answer in answers {
             if !trip_ended(&mut client).await {
                 return;
@@ -295,15 +334,19 @@ const BEGAN: [u8; 8] = [0, 0, 0, 0, 0, 0, 0, 1];
 
 /// A server on which one UPDATE has run, and that says this when it is asked to prepare.
 async fn prepare_answered(answer: Vec<Vec<u8>>) -> (Preparation, Box<dyn Session>) {
-    let opening = [row(&[b"7", b"1", b"off"]), done("SELECT 1"), ready(b'I')].concat();
+    let opening = [row(&[b"7", b"1", b"off", b"votum", b"0"]), done("SELECT 1"), ready(b'I')].concat();
     let described = [done("BEGIN"), row(&[&BEGAN]), done("SELECT 1"), message(b't', &[0, 0])];
     let described = [described.concat(), message(b'n', b""), ready(b'T')].concat();
-    let updated =
-        [done("UPDATE 1"), row(&[&BEGAN, &[0, 0, 0, 0, 0, 0, 0, 5]]), done("SELECT 1"), ready(b'T')];
+    let updated = [
+        done("UPDATE 1"),
+        row(&[&BEGAN, &[0, 0, 0, 0, 0, 0, 0, 5], b"votum"]),
+        done("SELECT 1"),
+        ready(b'T'),
+    ];
     let answers = vec![opening, described, updated.concat(), answer.concat()];
     let seams = Seams::production();
     let database = database(scripted(Vec::new(), answers).await, &seams);
-    let mut session = database.open_session().await.unwrap();
+    let mut session = database.open_session(None).await.unwrap();
     begin(&mut session).await;
     assert_eq!(run(&mut session, UPDATE).await.unwrap(), 1);
     let preparing = async { session.prepare(&gid()).await };
@@ -312,11 +355,17 @@ async fn prepare_answered(answer: Vec<Vec<u8>>) -> (Preparation, Box<dyn Session
 }
 
 fn facts() -> Vec<Vec<u8>> {
-    vec![done("RESET"), row(&[b"5", b"77", b"f", b"000000010000000000000001"]), done("SELECT 1")]
+    vec![row(&[b"5", b"77", b"f", b"000000010000000000000001"]), done("SELECT 1")]
 }
 
 fn reset() -> Vec<Vec<u8>> {
-    vec![done("RESET"), done("DISCARD SEQUENCES"), row(&[b"", b"f"]), done("SELECT 1"), ready(b'I')]
+    vec![
+        done("RESET"),
+        done("DISCARD SEQUENCES"),
+        row(&[b"", b"f", b"votum", b"votum"]),
+        done("SELECT 1"),
+        ready(b'I'),
+    ]
 }
 
 #[tokio::test]
@@ -369,10 +418,10 @@ async fn a_cancelled_wait_for_a_standby_is_unsound() {
 /// Whoever opened the connection has read it, and it would be missing.
 #[tokio::test]
 async fn a_server_that_speaks_on_when_it_is_ready_is_not_let_in() {
-    let opening = [row(&[b"7", b"1", b"off"]), done("SELECT 1"), ready(b'I')].concat();
+    let opening = [row(&[b"7", b"1", b"off", b"votum", b"0"]), done("SELECT 1"), ready(b'I')].concat();
     let status = message(b'S', b"client_encoding\0LATIN1\0");
     let seams = Seams::production();
-    let refused = database(scripted(status, vec![opening]).await, &seams).open_session().await;
+    let refused = database(scripted(status, vec![opening]).await, &seams).open_session(None).await;
     let Err(error) = refused else { panic!("it was let in") };
     assert!(error.message.contains("went on speaking"), "{error}");
 }

@@ -194,7 +194,7 @@ impl Database for Arc<Played> {
     fn attached_roles(&self) -> &[String] {
         &[]
     }
-    async fn open_session(&self) -> Result<Box<dyn Session>, DatabaseError> {
+    async fn open_session(&self, _: Option<Duration>) -> Result<Box<dyn Session>, DatabaseError> {
         Ok(Box::new(Open { database: Arc::clone(self), wrote: false }))
     }
     async fn commit_prepared(&self, gid: &Gid, gate: &dyn Gate) -> Result<bool, DatabaseError> {

@@ -13,6 +13,7 @@ use votum_proto::v1::gone::XidStatus;
 use super::connect::{Connection, Connector};
 use super::listing::{FACTS, find_query, list, parse_facts, parse_found};
 use super::session::PostgresSession;
+use super::timeouts::Timeouts;
 use super::{failure, first_row, policy, unexpected};
 use crate::config::{ConfigProblem, ParticipantConfig};
 use crate::database::{
@@ -199,8 +200,8 @@ impl Database for Postgres {
         &self.attached_roles
     }
 
-    async fn open_session(&self) -> Result<Box<dyn Session>, DatabaseError> {
-        let hosted = self.connector.connect_hosted().await?;
+    async fn open_session(&self, limit: Option<Duration>) -> Result<Box<dyn Session>, DatabaseError> {
+        let hosted = self.connector.connect_hosted(limit.map(Timeouts::behind)).await?;
         Ok(Box::new(PostgresSession::new(hosted, self.connector.clone())))
     }
 

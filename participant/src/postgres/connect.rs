@@ -12,6 +12,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use votum_proto::runtime::{BoxFuture, Seams};
 
+use super::timeouts::Shown;
 use super::{failure, tls};
 use crate::config::{ConfigProblem, ParticipantConfig, Tls};
 use crate::database::{Command, DatabaseError};
@@ -26,6 +27,7 @@ pub(super) struct Connector {
     pub(super) tls: Option<MakeRustlsConnect>,
     pub(super) seams: Seams,
     pub(super) breaks: watch::Sender<u64>,
+    pub(super) shown: Arc<Shown>,
 }
 
 impl Connector {
@@ -51,7 +53,7 @@ impl Connector {
                 Some(tls::connector(participant)?)
             }
         };
-        Ok(Self { config, tls, seams, breaks: watch::Sender::new(0) })
+        Ok(Self { config, tls, seams, breaks: watch::Sender::new(0), shown: Arc::default() })
     }
 
     pub(super) fn seams(&self) -> &Seams {
@@ -88,7 +90,7 @@ impl Connector {
     {
         let failed = |error| failure(Command::Connect, &error);
         let (client, mut connection) = self.config.connect(tls).await.map_err(failed)?;
-        let version = connection.parameter("server_version").and_then(major_version).unwrap_or(0);
+        let version = connection.parameter("server_version").map_or(0, |text| self.shown.version(text));
         let signs = Arc::new(Signs { unreplicated: AtomicU64::new(0) });
         let (watcher, breaks) = (Arc::clone(&signs), self.breaks.clone());
         self.seams.spawn(async move {

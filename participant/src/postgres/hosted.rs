@@ -2,19 +2,24 @@
 
 use std::sync::Arc;
 
-use tokio_postgres::CancelToken;
 use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::{CancelToken, Config};
 
-use super::connect::{CONNECT_LIMIT, Connector, major_version};
+use super::connect::{CONNECT_LIMIT, Connector};
 use super::own::texts;
-use super::wire::{self, Link, NotOpened, Signs};
+use super::timeouts::{STANDING, Timeouts};
+use super::wire::{self, Link, NotOpened, Opened, Signs};
 use super::{failure, policy};
 use crate::database::{Aftermath, BackendId, Command, DatabaseError, Policy};
 
-/// Which server process it is, and whether it takes writes.
-const OPENING_QUESTION: &str = "SELECT pid, (pg_catalog.date_part('epoch', backend_start) * 1000000)::bigint, \
-     pg_catalog.current_setting('transaction_read_only') \
-     FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()";
+/// Which server process it is, as which role, whether it takes writes, and its default timeouts.
+fn opening_question() -> String {
+    format!(
+        "SELECT pid, (pg_catalog.date_part('epoch', backend_start) * 1000000)::bigint, \
+         pg_catalog.current_setting('transaction_read_only'), session_user, {STANDING} \
+         FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()"
+    )
+}
 
 /// An open connection for hosted branches.
 pub(super) struct Hosted {
@@ -25,6 +30,10 @@ pub(super) struct Hosted {
     pub(super) backend: BackendId,
     /// The server's major version; 0 when it did not say.
     pub(super) version: u32,
+    /// The agent's own.
+    pub(super) role: String,
+    /// The timeouts that a transaction has without being given any; `None` when they are not all the same.
+    pub(super) standing: Option<Timeouts>,
 }
 
 impl Connector {
@@ -34,33 +43,45 @@ impl Connector {
         wire::cancel(&self.config, self.tls.as_ref(), clock, token).await.map_err(|why| not_opened(&why))
     }
 
-    /// Opens a connection for hosted branches.
-    pub(super) async fn connect_hosted(&self) -> Result<Hosted, DatabaseError> {
-        match self.seams.clock.timeout(CONNECT_LIMIT, Box::pin(self.open_hosted())).await {
+    /// Opens a connection for hosted branches, most of which will need these timeouts.
+    pub(super) async fn connect_hosted(&self, timeouts: Option<Timeouts>) -> Result<Hosted, DatabaseError> {
+        match self.seams.clock.timeout(CONNECT_LIMIT, Box::pin(self.open_hosted(timeouts))).await {
             Ok(opened) => opened,
             Err(_) => Err(no_answer()),
         }
     }
 
-    async fn open_hosted(&self) -> Result<Hosted, DatabaseError> {
-        let opened = wire::open(&self.config, self.tls.as_ref(), &*self.seams.clock)
-            .await
-            .map_err(|why| not_opened(&why))?;
-        let version = major_version(&opened.server_version).unwrap_or(0);
+    async fn open_hosted(&self, timeouts: Option<Timeouts>) -> Result<Hosted, DatabaseError> {
+        let opened = self.open_with(timeouts).await.map_err(|why| not_opened(&why))?;
+        let version = self.shown.version(&opened.server_version);
         let token = opened.token.clone();
         let signs = Signs::new(self.breaks.clone());
         let mut link = Link::new(opened, Arc::clone(&signs), &self.seams);
-        let row = link.ask(OPENING_QUESTION).await.map_err(|error| super::failed(Command::Connect, error))?;
-        let read = row.as_ref().and_then(texts::<3>).and_then(|[pid, started, read_only]| {
+        let row =
+            link.ask(&opening_question()).await.map_err(|error| super::failed(Command::Connect, error))?;
+        let read = row.as_ref().and_then(texts::<5>).and_then(|[pid, started, read_only, role, standing]| {
             // As the other connections send it back: a number of microseconds.
             let started: i64 = started?.parse().ok()?;
             let backend = BackendId { pid: pid?.parse().ok()?, started: started.to_string() };
-            Some((backend, read_only? == "on"))
+            Some((backend, read_only? == "on", role?.to_owned(), standing.and_then(Timeouts::read)))
         });
-        let (backend, read_only) =
+        let (backend, read_only, role, standing) =
             read.ok_or_else(|| super::unexpected(Command::Connect, "no row of pg_stat_activity is our own"))?;
         self.refuse_other_servers(read_only)?;
-        Ok(Hosted { link, signs, token, backend, version })
+        Ok(Hosted { link, signs, token, backend, version, role, standing })
+    }
+
+    async fn open_with(&self, timeouts: Option<Timeouts>) -> Result<Opened, NotOpened> {
+        let open = async |config: &Config| wire::open(config, self.tls.as_ref(), &*self.seams.clock).await;
+        if let Some(options) = timeouts.and_then(|timeouts| self.shown.options(&self.config, timeouts)) {
+            let mut config = self.config.clone();
+            config.options(options);
+            match open(&config).await {
+                Err(NotOpened::Driver(error)) if self.shown.refused_for_settings(&error) => {}
+                opened => return opened,
+            }
+        }
+        open(&self.config).await
     }
 
     /// Holds a server against what the connection string asks for with `target_session_attrs`.

@@ -15,6 +15,7 @@ mod prepare;
 mod session;
 mod statements;
 mod text;
+mod timeouts;
 mod tls;
 mod types;
 mod values;

@@ -64,11 +64,11 @@ static SETTINGS_17: Own = own(
 );
 
 /// Tells one transaction from the next: an xid alone cannot, because a transaction that wrote nothing has
-/// none.
+/// none. And which role it would be prepared as.
 pub(super) static IDENTITY: Own = own(
     10,
     "votum_identity",
-    "SELECT pg_catalog.transaction_timestamp(), pg_catalog.pg_current_xact_id_if_assigned()",
+    "SELECT pg_catalog.transaction_timestamp(), pg_catalog.pg_current_xact_id_if_assigned(), current_user",
     Form::Binary,
 );
 
@@ -89,12 +89,13 @@ static CLOSE_ALL: Own = own(17, "votum_close_all", "CLOSE ALL", Form::Text);
 static UNLISTEN: Own = own(18, "votum_unlisten", "UNLISTEN *", Form::Text);
 static DISCARD_TEMP: Own = own(19, "votum_discard_temp", "DISCARD TEMP", Form::Text);
 
-/// Lets advisory locks go, and says whether clients have prepared statements by SQL: these take a full reset.
+/// Lets advisory locks go, and says whether clients have prepared statements by SQL, or left another role:
+/// these take a full reset.
 pub(super) static LEFTOVERS: Own = own(
     20,
     "votum_leftovers",
     "SELECT pg_catalog.pg_advisory_unlock_all(), \
-     EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() WHERE from_sql)",
+     EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() WHERE from_sql), current_user, session_user",
     Form::Text,
 );
 
@@ -106,7 +107,7 @@ pub(super) static RESET_BUT_STATEMENTS: [&Own; 6] =
     [&CLOSE_ALL, &RESET_ROLE, &RESET_ALL, &UNLISTEN, &DISCARD_TEMP, &DISCARD_SEQUENCES];
 
 /// What of that is left to do when a branch has just been prepared. PREPARE refuses what has used temporary
-/// objects, LISTEN, or cursors WITH HOLD, and nothing else than the branch ran in the session; the role is
+/// objects, LISTEN, or cursors WITH HOLD, and nothing else than the branch ran in the session; another role is
 /// reset before it.
 pub(super) static RESET_PREPARED: [&Own; 2] = [&RESET_ALL, &DISCARD_SEQUENCES];
 
@@ -179,16 +180,20 @@ pub(super) struct Identity {
     pub(super) began: i64,
     /// `None` as long as it has written nothing.
     pub(super) xid8: Option<u64>,
+    /// It is the agent's own role that would prepare it.
+    pub(super) own_role: bool,
 }
 
 impl Identity {
-    pub(super) fn read(row: &DataRowBody) -> Option<Self> {
-        let [began, xid8] = values(row)?;
+    /// For an agent that is this role.
+    pub(super) fn read(row: &DataRowBody, role: &str) -> Option<Self> {
+        let [began, xid8, current] = values(row)?;
         let xid8 = match xid8 {
             Some(bytes) => Some(u64::from_be_bytes(bytes.try_into().ok()?)),
             None => None,
         };
-        Some(Self { began: i64::from_be_bytes(began?.try_into().ok()?), xid8 })
+        let own_role = current? == role.as_bytes();
+        Some(Self { began: i64::from_be_bytes(began?.try_into().ok()?), xid8, own_role })
     }
 }
 

@@ -20,7 +20,7 @@ const MAY_HAVE_WRITTEN: &str = "SELECT pg_catalog.pg_current_xact_id_if_assigned
 
 impl PostgresSession {
     pub(super) async fn prepare_branch(&mut self, gid: &Gid) -> Preparation {
-        if self.pending_begin.take().is_some() || self.branch.began.is_none() {
+        if self.pending_begin.take().is_some() || !self.branch.opened {
             return Preparation::Refused(unexpected(Command::Prepare, "no transaction was begun"));
         }
         match self.link.transaction() {
@@ -121,10 +121,13 @@ impl PostgresSession {
         }
     }
 
-    /// The trip that prepares, with a question before that for the xid and the server's facts if `ask`.
+    /// The trip that prepares: as the agent's own role, and with a question before that for the xid and the
+    /// server's facts if `ask`.
     fn preparing(&mut self, gid: &Gid, ask: bool) -> Result<Trip, Unsendable> {
         let mut trip = self.own_trip();
-        self.own.run(&mut trip, &RESET_ROLE, None)?;
+        if !self.branch.own_role {
+            self.own.run(&mut trip, &RESET_ROLE, None)?;
+        }
         if ask {
             put(&mut trip, &format!("SELECT pg_catalog.pg_current_xact_id(), {FACTS}"))?;
         }
@@ -135,7 +138,9 @@ impl PostgresSession {
 
     async fn prepared(&mut self, trip: Trip, ask: bool) -> Result<(Option<(u64, ServerFacts)>, Tag), Failed> {
         self.link.send(trip).await?;
-        self.link.done().await?;
+        if !self.branch.own_role {
+            self.link.done().await?;
+        }
         let row = if ask { self.link.done().await?.1 } else { None };
         let read = row.as_ref().and_then(texts).and_then(|[xid8, system, in_recovery, wal_file]| {
             Some((xid8?.parse().ok()?, facts([system, in_recovery, wal_file])?))
@@ -168,7 +173,9 @@ impl PostgresSession {
         let Ok(row) = reading.await else { return false };
         self.own.end_trip();
         self.tampered |= self.link.take_reread();
-        let none_left = row.as_ref().and_then(texts).is_some_and(|[_, left]| left == Some("f"));
+        let none_left = row.as_ref().and_then(texts).is_some_and(|[_, left, current, session]| {
+            left == Some("f") && [current, session] == [Some(self.role.as_str()); 2]
+        });
         none_left
             && !self.tampered
             && self.link.transaction() == Transaction::None

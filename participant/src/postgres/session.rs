@@ -4,7 +4,6 @@
 //! one Sync it cannot run when BEGIN failed, where it would commit on its own.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_postgres::CancelToken;
@@ -16,6 +15,7 @@ use super::failed;
 use super::hosted::Hosted;
 use super::known::Known;
 use super::own::{self, Identity, Own, OwnStatements};
+use super::timeouts::Timeouts;
 use super::types::Types;
 use super::wire::{Failed, Link, Signs, Trip, Unsendable};
 use crate::database::{
@@ -23,15 +23,15 @@ use crate::database::{
     ServerFacts, Session, Statement,
 };
 
-/// By how much the server's own timeouts lie behind the agent's.
-const GRACE: Duration = Duration::from_secs(1);
-
 pub(super) struct PostgresSession {
     pub(super) link: Link,
     signs: Arc<Signs>,
     token: CancelToken,
     backend: BackendId,
     version: u32,
+    /// The agent's own.
+    pub(super) role: String,
+    standing: Option<Timeouts>,
     connector: Arc<Connector>,
     /// Sent with the first statement: one trip less.
     pub(super) pending_begin: Option<Opening>,
@@ -56,17 +56,21 @@ pub(super) struct PostgresSession {
 /// How a branch's transaction is to be opened.
 pub(super) struct Opening {
     begin: &'static Own,
-    /// In milliseconds.
-    timeout: String,
+    /// `None` where the session's own serve.
+    timeouts: Option<Timeouts>,
 }
 
 /// What is known of the session's present transaction.
 #[derive(Debug, Default)]
 pub(super) struct BranchState {
     pub(super) read_only: bool,
-    /// As [`Identity::began`]; `None` until it has.
+    /// The server has begun it.
+    pub(super) opened: bool,
+    /// As [`Identity::began`]; `None` until the server has said.
     pub(super) began: Option<i64>,
     pub(super) xid8: Option<u64>,
+    /// As [`Identity::own_role`]; false until the server has said.
+    pub(super) own_role: bool,
     pub(super) types: Types,
 }
 
@@ -80,19 +84,22 @@ impl BranchState {
         }
         self.began = Some(found.began);
         self.xid8 = found.xid8;
+        self.own_role = found.own_role;
         Ok(())
     }
 }
 
 impl PostgresSession {
     pub(super) fn new(hosted: Hosted, connector: Connector) -> Self {
-        let Hosted { link, signs, token, backend, version } = hosted;
+        let Hosted { link, signs, token, backend, version, role, standing } = hosted;
         Self {
             link,
             signs,
             token,
             backend,
             version,
+            role,
+            standing,
             connector: Arc::new(connector),
             pending_begin: None,
             branch: BranchState::default(),
@@ -115,32 +122,40 @@ impl PostgresSession {
         }
         if let Some(opening) = &self.pending_begin {
             self.own.run(&mut trip, opening.begin, None)?;
-            self.own.run(&mut trip, own::settings(self.version), Some(&opening.timeout))?;
+            if let Some(timeouts) = opening.timeouts {
+                self.own.run(&mut trip, own::settings(self.version), Some(&timeouts.milliseconds()))?;
+            }
         }
         Ok(trip)
     }
 
     /// Sends a trip that `trip` began; reads what it says of the opening. True when it opened the transaction.
     pub(super) async fn send(&mut self, trip: Trip) -> Result<bool, DatabaseError> {
-        let opening = self.pending_begin.take().is_some();
+        let opening = self.pending_begin.take();
         self.link.send(trip).await.map_err(|lost| failed(Command::Statement, lost.into()))?;
-        if opening {
-            let began = self.opened().await.map_err(not_begun)?;
-            self.branch.began = Some(began);
-        }
-        Ok(opening)
+        let Some(opening) = opening else { return Ok(false) };
+        self.branch.began = self.opened(&opening).await.map_err(not_begun)?;
+        self.branch.opened = true;
+        Ok(true)
     }
 
-    async fn opened(&mut self) -> Result<i64, Failed> {
+    /// When it began, if it was asked.
+    async fn opened(&mut self, opening: &Opening) -> Result<Option<i64>, Failed> {
         let (begun, _) = self.link.done().await?;
+        if !begun.is("BEGIN") {
+            return Err(self.link.give_up("the beginning of a transaction").into());
+        }
+        if opening.timeouts.is_none() {
+            return Ok(None);
+        }
         let (_, row) = self.link.done().await?;
         let began = row.as_ref().and_then(|row| {
             let [began] = own::values(row)?;
             Some(i64::from_be_bytes(began?.try_into().ok()?))
         });
         match began {
-            Some(began) if begun.is("BEGIN") => Ok(began),
-            Some(_) | None => Err(self.link.give_up("the beginning of a transaction").into()),
+            Some(began) => Ok(Some(began)),
+            None => Err(self.link.give_up("the beginning of a transaction").into()),
         }
     }
 }
@@ -178,10 +193,12 @@ pub(super) fn another_transaction() -> DatabaseError {
 #[async_trait]
 impl Session for PostgresSession {
     async fn begin(&mut self, options: &BeginOptions) -> Result<(), DatabaseError> {
-        // The agent's own timer is the first; the server's are for when the agent is gone.
-        let timeout = options.timeout.saturating_add(GRACE).as_millis().clamp(1, i32::MAX as u128);
+        let needed = Timeouts::behind(options.timeout);
+        let served = self.standing.is_some_and(|standing| standing.serves(needed));
+        // A READ ONLY transaction needs the snapshot, too, that they take.
+        let timeouts = Some(needed).filter(|_| options.read_only || !served);
         let begin = own::begin(options.isolation, options.read_only);
-        self.pending_begin = Some(Opening { begin, timeout: timeout.to_string() });
+        self.pending_begin = Some(Opening { begin, timeouts });
         self.branch = BranchState { read_only: options.read_only, ..BranchState::default() };
         self.clean = false;
         Ok(())
@@ -249,7 +266,7 @@ mod tests {
     #[test]
     fn a_transaction_that_changed_or_vanished_is_noticed() {
         let mut branch = BranchState::default();
-        let mut is_same = |began, xid8| branch.same_transaction(Identity { began, xid8 });
+        let mut is_same = |began, xid8| branch.same_transaction(Identity { began, xid8, own_role: true });
         assert!(is_same(10, None).is_ok());
         assert!(is_same(10, Some(7)).is_ok());
         assert!(is_same(10, Some(7)).is_ok());

@@ -147,7 +147,7 @@ impl PostgresSession {
         if let Way::Named { name, keep: false, .. } = way {
             self.unclosed.push(Arc::clone(name));
         }
-        let opened = self.send(trip).await?;
+        let first = self.send(trip).await? || self.branch.began.is_none();
         let (tag, copied) = self.reply(run, way, sink).await?;
         let identity = self.identity().await;
         let identity = self.settled(identity).map_err(unless_deallocated)?;
@@ -157,7 +157,7 @@ impl PostgresSession {
             self.unclosed.retain(|unclosed| unclosed != name);
         }
         self.tampered |= TAMPERING.iter().any(|name| tag.is(name));
-        let ended = CONTROL.iter().any(|name| tag.is(name)) || (opened && tag.is("ROLLBACK"));
+        let ended = CONTROL.iter().any(|name| tag.is(name)) || (first && tag.is("ROLLBACK"));
         if ended || self.link.transaction() != Transaction::Open {
             return Err(another_transaction());
         }
@@ -217,7 +217,7 @@ impl PostgresSession {
     async fn identity(&mut self) -> Result<Identity, Failed> {
         let (_, row) = self.link.done().await?;
         self.link.finish().await?;
-        let read = row.as_ref().and_then(Identity::read);
+        let read = row.as_ref().and_then(|row| Identity::read(row, &self.role));
         read.ok_or_else(|| self.link.give_up("the transaction's identity").into())
     }
 

@@ -21,7 +21,7 @@ mod signs;
 mod socket;
 mod trip;
 
-pub(super) use handover::{NotOpened, cancel, open};
+pub(super) use handover::{NotOpened, Opened, cancel, open};
 pub(super) use link::{ENCODING, Failed, Link, Lost, Reply, Tag, Transaction};
 pub(super) use refusal::Refusal;
 pub(super) use signs::Signs;

@@ -51,7 +51,7 @@ impl Database for Behind {
         &[]
     }
 
-    async fn open_session(&self) -> Result<Box<dyn Session>, DatabaseError> {
+    async fn open_session(&self, _: Option<std::time::Duration>) -> Result<Box<dyn Session>, DatabaseError> {
         let connection = self.connect().await?;
         Ok(Box::new(SimulatedSession { connection, begin: None, limit: std::time::Duration::ZERO }))
     }

@@ -1,0 +1,114 @@
+//! What a session is from one branch to the next, against a real PostgreSQL: its timeouts, and whose it is.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
+
+mod support;
+
+use support::{ClientBranch, Coordinator, World};
+use votum_proto::v1::value::Kind as Value;
+use votum_tests::postgres::ROLE;
+
+const UPDATE: &str = "UPDATE account SET balance = balance - 10 WHERE id = 1";
+
+async fn one_session() -> (World, Coordinator) {
+    let world = World::with(|config| config.sessions = 1).await;
+    let coordinator = world.coordinator().await;
+    (world, coordinator)
+}
+
+fn text(value: &str) -> Option<Value> {
+    Some(Value::Text(value.into()))
+}
+
+/// Prepares a branch, and commits it.
+async fn commit(coordinator: &mut Coordinator, branch: &ClientBranch, seq: u64) {
+    coordinator.prepare(branch).await;
+    let xid8 = coordinator.vote_yes(seq).await.xid8;
+    coordinator.commit(seq, xid8, false).await;
+    coordinator.branch_end(seq).await;
+}
+
+/// All timeouts of the server's that a branch has.
+const TIMEOUTS: &str = "SELECT DISTINCT setting FROM pg_settings WHERE name IN \
+     ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')";
+/// Whether the session had to be told any.
+const TOLD: &str = "SELECT count(*) FROM pg_prepared_statements WHERE name = 'votum_settings'";
+
+#[tokio::test]
+async fn every_branch_has_the_timeouts_that_it_needs_and_most_without_a_statement() {
+    let (world, mut coordinator) = one_session().await;
+    let branches = [
+        // The one that the session is opened for, and another that needs the same.
+        (60_000, "61000", 0),
+        (60_000, "61000", 0),
+        (59_000, "61000", 0),
+        (600_000, "601000", 1),
+        (5_000, "6000", 1),
+        (60_000, "61000", 1),
+    ];
+    for (seq, (timeout_ms, expected, told)) in (1..).zip(branches) {
+        let mut branch = world.branch(&coordinator, seq);
+        branch.options.timeout_ms = timeout_ms;
+        assert_eq!(branch.ok(TIMEOUTS).await.rows, [[text(expected)]], "branch {seq}");
+        assert_eq!(branch.ok(TOLD).await.rows, [[Some(Value::Int64(told))]], "branch {seq}");
+        // Whatever this one makes of them.
+        branch.ok("SET statement_timeout = 0").await;
+        branch.ok("SET idle_in_transaction_session_timeout = 1000000").await;
+        branch.ok(UPDATE).await;
+        commit(&mut coordinator, &branch, seq).await;
+    }
+}
+
+/// A role of which the agent's is a member, and that may change accounts.
+async fn another_role(world: &World) -> String {
+    let role = format!("teller_{}", world.id);
+    let superuser = world.server.client(&world.database).await.unwrap();
+    let set_up = format!("CREATE ROLE {role}; GRANT {role} TO {ROLE}; GRANT ALL ON account TO {role}");
+    superuser.batch_execute(&set_up).await.unwrap();
+    role
+}
+
+const OWNERS: &str = "SELECT count(*) FROM pg_prepared_xacts \
+     WHERE database = current_database() AND owner = 'votum'";
+const USERS: &str = "SELECT current_user::text, session_user::text";
+
+/// Phase 2 runs as the agent's own role, which may not end what another has prepared.
+#[tokio::test]
+async fn a_branch_that_took_another_role_is_prepared_as_the_agents_own() {
+    let (world, mut coordinator) = one_session().await;
+    let role = another_role(&world).await;
+    let mut branch = world.branch(&coordinator, 1);
+    branch.ok(&format!("SET ROLE {role}")).await;
+    branch.ok(UPDATE).await;
+    assert_eq!(branch.ok(USERS).await.rows, [[text(&role), text(ROLE)]]);
+    coordinator.prepare(&branch).await;
+    let xid8 = coordinator.vote_yes(1).await.xid8;
+    assert_eq!(world.number(OWNERS).await, 1);
+    coordinator.commit(1, xid8, false).await;
+    coordinator.branch_end(1).await;
+    assert_eq!(world.branch(&coordinator, 2).ok(USERS).await.rows, [[text(ROLE), text(ROLE)]]);
+}
+
+/// The role that a transaction has at its end is not always the one that it leaves behind.
+#[tokio::test]
+async fn a_role_that_comes_back_when_a_transaction_ends_does_not_reach_the_next_branch() {
+    let (world, mut coordinator) = one_session().await;
+    let role = another_role(&world).await;
+    for (seq, writes) in [(1, true), (2, false)] {
+        let mut branch = world.branch(&coordinator, seq);
+        branch.ok(&format!("SET ROLE {role}")).await;
+        branch.ok(&format!("SET LOCAL ROLE {ROLE}")).await;
+        assert_eq!(branch.ok(USERS).await.rows, [[text(ROLE), text(ROLE)]]);
+        if writes {
+            branch.ok(UPDATE).await;
+            commit(&mut coordinator, &branch, seq).await;
+        } else {
+            coordinator.prepare(&branch).await;
+            coordinator.vote(seq).await;
+        }
+        let mut next = world.branch(&coordinator, seq + 10);
+        assert_eq!(next.ok(USERS).await.rows, [[text(ROLE), text(ROLE)]], "after {seq}");
+        coordinator.prepare(&next).await;
+        coordinator.vote(seq + 10).await;
+    }
+}
