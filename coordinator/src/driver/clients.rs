@@ -9,7 +9,9 @@ use votum_proto::runtime::Backoff;
 
 use super::request::{Answer, Begin, Begun, BranchClaim, Commit, Outcome, RequestError, Wait};
 use super::timers::Timer;
-use super::{DatabaseIdentity, Drain, Driver, Live, LocalId, LogState, Participant, Pending, Waiter};
+use super::{
+    DatabaseIdentity, Drain, Driver, Live, LocalId, LogState, Participant, Pending, Unnoted, Waiter,
+};
 use crate::crash::{self, CrashPoint};
 use crate::protocol::event::{Effect, Event};
 use crate::protocol::record::{self, AbortKind, AbortReason, MAX_TEXT, Record, cut};
@@ -18,6 +20,8 @@ use crate::protocol::transaction::{BranchView, Standing, Transaction};
 /// A branch whose end cannot be told yet is asked about again between these delays.
 const ASK_AGAIN_FIRST: Duration = Duration::from_millis(50);
 const ASK_AGAIN_CAP: Duration = Duration::from_secs(5);
+/// A transaction that is not decided by then is noted in the log.
+const NOTED_AFTER: Duration = Duration::from_secs(1);
 
 impl Driver {
     pub(super) fn begin(&mut self, begin: Begin, answer: Answer<Begun>) {
@@ -37,16 +41,12 @@ impl Driver {
         if let Some(key) = &begin.key {
             self.keys.insert((key.client.clone(), key.key.clone()), (id, key.clone()));
         }
-        let note = Record::Begun(record::Begun {
-            gtid: gtid.clone(),
-            label: begin.label.clone(),
-            client: begin.client,
-            timeout_ms: u64::try_from(begin.timeout.as_millis()).unwrap_or(u64::MAX),
-        });
-        self.persist(note, false, Pending::Note);
+        let noted = now.after(NOTED_AFTER);
+        self.timers.set(noted, Timer::NoteBegun(id));
         let transaction = Transaction::begin(gtid.clone(), begin.label, begin.key);
         let mut live = self.new_live(transaction);
         live.deadline = Some(deadline);
+        live.unnoted = Some((noted, Unnoted { client: begin.client, timeout: begin.timeout }));
         self.live.insert(id, live);
         self.undecided += 1;
         tracing::debug!(%gtid, "begun");
@@ -55,11 +55,25 @@ impl Driver {
         Ok(Begun { gtid, secret })
     }
 
+    /// For people: most transactions are decided at once, and their decision tells all there is to tell.
+    pub(super) fn note_begun(&mut self, id: LocalId) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let Some((_, unnoted)) = live.unnoted.take() else { return };
+        let note = Record::Begun(record::Begun {
+            gtid: live.transaction.gtid().clone(),
+            label: live.transaction.label().to_owned(),
+            client: unnoted.client,
+            timeout_ms: u64::try_from(unnoted.timeout.as_millis()).unwrap_or(u64::MAX),
+        });
+        self.persist(note, false, Pending::Note);
+    }
+
     pub(super) fn new_live(&self, transaction: Transaction) -> Live {
         Live {
             transaction,
             waiters: Vec::new(),
             deadline: None,
+            unnoted: None,
             begun: self.seams.clock.now(),
             trouble: BTreeMap::new(),
             ask_again: Backoff::new(ASK_AGAIN_FIRST, ASK_AGAIN_CAP),

@@ -64,7 +64,8 @@ use inbox::{Inbox, Input};
 use request::{DriverHandle, Request};
 use settlement::Settlement;
 use state::{
-    DatabaseIdentity, Drain, Link, Live, LocalId, LogState, Output, Participant, Pending, Recent, Waiter,
+    DatabaseIdentity, Drain, Link, Live, LocalId, LogState, Output, Participant, Pending, Recent, Unnoted,
+    Waiter,
 };
 #[cfg(fuzzing)]
 pub use tests::frames as fuzzing;
@@ -249,6 +250,7 @@ impl Driver {
     fn on_timer(&mut self, timer: Timer) {
         match timer {
             Timer::Deadline(id) => self.step(id, crate::protocol::event::Event::TimedOut),
+            Timer::NoteBegun(id) => self.note_begun(id),
             Timer::CompletedWait(id) => self.tell_those_who_wait_too_long(id),
             Timer::AskAgain(id, branch) => self.ask_again(id, branch),
             Timer::InDoubt(request) => self.answer_in_doubt(request),

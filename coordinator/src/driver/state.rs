@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use votum_proto::names::{BranchNumber, Gtid, Life, ParticipantName};
@@ -36,6 +37,8 @@ pub(super) struct Live {
     pub(super) transaction: Transaction,
     pub(super) waiters: Vec<Waiter>,
     pub(super) deadline: Option<Monotonic>,
+    /// What the log is to be told of its beginning, when it is still undecided then.
+    pub(super) unnoted: Option<(Monotonic, Unnoted)>,
     pub(super) begun: Monotonic,
     /// Trouble that agents report of its branches, for people.
     pub(super) trouble: BTreeMap<ParticipantName, String>,
@@ -46,6 +49,12 @@ pub(super) struct Live {
     pub(super) asking_again: BTreeSet<BranchNumber>,
     /// How many SendPrepare or SendCommit orders went out: for crash points.
     pub(super) orders_sent: usize,
+}
+
+/// What is not part of a transaction, and is written when its beginning is noted.
+pub(super) struct Unnoted {
+    pub(super) client: String,
+    pub(super) timeout: Duration,
 }
 
 /// A client that waits for the outcome.

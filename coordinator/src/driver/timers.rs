@@ -13,6 +13,8 @@ use super::LocalId;
 pub(super) enum Timer {
     /// A transaction's time is over.
     Deadline(LocalId),
+    /// A transaction has lasted long enough to be noted in the log before it is decided.
+    NoteBegun(LocalId),
     /// Clients that wait for its completion have waited long enough.
     CompletedWait(LocalId),
     /// Ask again how a branch ended.

@@ -23,7 +23,7 @@ impl Driver {
         let effects = live.transaction.step(event);
         if was_undecided && !live.transaction.is_undecided() {
             self.undecided = self.undecided.saturating_sub(1);
-            self.forget_deadline(id);
+            self.forget_timers(id);
         }
         self.carry_out(id, effects);
     }
@@ -217,9 +217,13 @@ impl Driver {
         self.drain_progress();
     }
 
-    fn forget_deadline(&mut self, id: LocalId) {
-        if let Some(at) = self.live.get_mut(&id).and_then(|live| live.deadline.take()) {
+    fn forget_timers(&mut self, id: LocalId) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        if let Some(at) = live.deadline.take() {
             self.timers.cancel(at, Timer::Deadline(id));
+        }
+        if let Some((at, _)) = live.unnoted.take() {
+            self.timers.cancel(at, Timer::NoteBegun(id));
         }
     }
 

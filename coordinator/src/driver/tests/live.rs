@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use votum_proto::names::Gid;
+use votum_proto::names::{Gid, Gtid};
 use votum_proto::v1;
 
 use super::super::request::{Begun, Outcome, Request, RequestError, Wait};
@@ -54,6 +54,24 @@ async fn a_transaction_that_nobody_ends_is_ended_by_its_timeout() {
     let answered = world.commit(&begun, Wait::Decided).await;
     assert!(matches!(answered.await.unwrap(), Ok(Outcome::Aborted { .. })));
     assert_eq!(world.told().await, "prepare@a prepare@b rollback@a rollback@b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_transaction_that_lasts_is_noted_before_it_is_decided() {
+    let mut world = World::ready().await;
+    let (quick, _answered) = world.deciding(Wait::Decided).await;
+    world.force().await;
+    let slow = world.begin().await.unwrap();
+    let answered = world.commit(&slow, Wait::Decided).await;
+    assert!(matches!(answered.await.unwrap(), Ok(Outcome::Aborted { .. })));
+    world.force().await;
+    let records = world.log.durable.records.lock().unwrap();
+    let kinds = |gtid: &Gtid| {
+        let of_it = records.iter().filter(|record| record.gtid() == Some(gtid));
+        of_it.map(Record::kind).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&quick.gtid), ["Decided"]);
+    assert_eq!(kinds(&slow.gtid), ["Begun", "Decided"]);
 }
 
 #[tokio::test]
