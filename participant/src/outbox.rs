@@ -90,9 +90,7 @@ impl Outbox {
             self.0.first.notify_one();
         }
     }
-}
 
-impl Outbox {
     /// Sends what rides at once: nothing comes any more that it could ride with.
     pub(crate) fn hurry(&self) {
         let mut waiting = self.0.waiting();
@@ -188,6 +186,18 @@ mod tests {
         outbox.put(lost("c"));
         outbox.put_by_the_way(enlisted("d"));
         assert_eq!(next(&mut frames).await, [enlisted("c"), lost("c"), enlisted("d")]);
+    }
+
+    /// As when the agent stops: nothing would come any more that they could ride with.
+    #[tokio::test]
+    async fn riders_that_are_hurried_go_out_before_the_end() {
+        let (outbox, mut frames) = outbox(&Seams::production());
+        outbox.put_by_the_way(enlisted("a"));
+        outbox.put_by_the_way(enlisted("b"));
+        outbox.hurry();
+        drop(outbox);
+        assert_eq!(next(&mut frames).await, [enlisted("a"), enlisted("b")]);
+        assert!(frames.next().await.is_none());
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
 
+pub mod scripted;
 pub mod waiting;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -3,7 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use super::plan::{Plan, Size};
+use super::draw::Size;
+use super::plan::Plan;
 use super::run::{Report, run};
 use super::shrink::shrink;
 

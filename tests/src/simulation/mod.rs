@@ -6,17 +6,19 @@
 //! coordinator and agents ([`network`]). Nothing of the protocol, the driver or recovery is told again.
 //!
 //! A run has a phase in which things go wrong and only safety is judged, and then a calm phase in which
-//! everything must come to its end ([`mod@run`]). [`plan`] draws what happens, [`faults`] lets it happen,
-//! [`clients`] do the work and [`book`] keeps what they were told; [`monitor`] watches the wires and [`judge`]
+//! everything must come to its end ([`mod@run`]). [`draw`] makes the [`plan`] of what happens, [`faults`] lets
+//! it happen, [`clients`] do the work, [`asking`] the coordinator, and [`book`] keeps what they were told; [`monitor`] watches the wires and [`judge`]
 //! judges the end, by the numbers of the invariants.
 
 pub mod agents;
+pub mod asking;
 pub mod book;
 pub mod campaign;
 pub mod clients;
 pub mod coordinator;
 pub mod database;
 pub mod disk;
+pub mod draw;
 pub mod executor;
 pub mod faults;
 pub mod judge;
@@ -30,5 +32,6 @@ pub mod store;
 pub mod trace;
 pub mod world;
 
-pub use self::plan::{Plan, Size};
+pub use self::draw::Size;
+pub use self::plan::Plan;
 pub use self::run::{Report, run};

@@ -6,6 +6,8 @@ pub mod frames;
 mod live;
 #[cfg(test)]
 mod lookups;
+#[cfg_attr(not(test), allow(dead_code))] // as `world`
+mod memory_log;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]

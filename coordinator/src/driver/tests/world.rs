@@ -1,8 +1,7 @@
 //! A driver with its world in the test's hand: a log in memory that is durable when the test says so, and
 //! one agent whose every message the test writes and reads.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -15,13 +14,9 @@ use super::super::request::{
     Begin, Begun, BranchClaim, Commit, DriverHandle, Outcome, Request, RequestError, Wait,
 };
 use super::super::{AgentSettings, Settings, start};
-use crate::log::history::unacknowledged;
-use crate::log::{
-    DecisionLog, Entry, History, HistoryError, KnownLife, LogEvent, Opened, TransactionHistory,
-};
-use crate::protocol::record::{
-    Carried, Decision, EpochBegun, Heuristic, Identity, KeyRecord, Record, Resolved,
-};
+use super::memory_log::{MemoryHistory, MemoryLog};
+use crate::log::{Entry, History, KnownLife, LogEvent, Opened, TransactionHistory};
+use crate::protocol::record::{Carried, Decision, EpochBegun, Identity, KeyRecord, Record, Resolved};
 use crate::transport::{DurablePosition, Generation, LinkEvent, LinkHandle};
 
 pub(super) const AGENT: u64 = 77;
@@ -40,87 +35,6 @@ pub(super) fn gtid(epoch: u64, seq: u64) -> Gtid {
 
 pub(super) fn gid(epoch: u64, seq: u64, branch: u16) -> Gid {
     Gid { gtid: gtid(epoch, seq), branch, branches: 2 }
-}
-
-/// A log in memory.
-#[derive(Default)]
-pub(super) struct MemoryLog {
-    pub(super) queued: Mutex<Vec<Entry>>,
-    pub(super) durable: Arc<MemoryHistory>,
-    closed: Mutex<bool>,
-    /// The last word of each participant's listing.
-    pub(super) listed: Mutex<BTreeMap<ParticipantName, Option<Gtid>>>,
-}
-
-impl DecisionLog for MemoryLog {
-    fn append(&self, entries: Vec<Entry>) {
-        self.queued.lock().unwrap().extend(entries);
-    }
-    fn listed(&self, participant: ParticipantName, unsettled: Option<Gtid>) {
-        self.listed.lock().unwrap().insert(participant, unsettled);
-    }
-    fn close(&self) {
-        *self.closed.lock().unwrap() = true;
-    }
-}
-
-/// What a log in memory holds.
-#[derive(Default)]
-pub(super) struct MemoryHistory {
-    pub(super) records: Mutex<Vec<Record>>,
-    pub(super) mark: Mutex<Option<Gtid>>,
-    pub(super) horizon: Mutex<Option<Gtid>>,
-}
-
-impl History for MemoryHistory {
-    fn transaction(&self, gtid: &Gtid) -> Result<TransactionHistory, HistoryError> {
-        let mut found = TransactionHistory::default();
-        for record in self.records.lock().unwrap().iter().filter(|r| r.gtid() == Some(gtid)) {
-            match record {
-                Record::Decided(decided) => found.decided = Some(decided.clone()),
-                Record::Ended { .. } => found.ended = true,
-                Record::Heuristic(heuristic) => found.heuristics.push(heuristic.clone()),
-                Record::Resolved(resolved) => found.resolved.push(resolved.clone()),
-                Record::Delegated(delegated) => found.delegated = Some(delegated.clone()),
-                Record::Identity(_)
-                | Record::Epoch(_)
-                | Record::Lease { .. }
-                | Record::Begun(_)
-                | Record::Carried(_) => {}
-            }
-            found.records.push((0, 0, record.clone()));
-        }
-        Ok(found)
-    }
-    fn by_key(&self, client: &str, key: &str) -> Result<Option<(Gtid, KeyRecord)>, HistoryError> {
-        let records = self.records.lock().unwrap();
-        Ok(records.iter().find_map(|record| {
-            let Record::Decided(decided) = record else { return None };
-            let known = decided.key.clone().filter(|k| k.client == client && k.key == key)?;
-            (decided.decision == Decision::Commit).then(|| (decided.gtid.clone(), known))
-        }))
-    }
-    fn newest(&self, _: usize) -> Result<Vec<Gtid>, HistoryError> {
-        Ok(self.records.lock().unwrap().iter().filter_map(|r| r.gtid().cloned()).collect())
-    }
-    fn mark(&self, _: &ParticipantName) -> Result<Option<Gtid>, HistoryError> {
-        Ok(self.mark.lock().unwrap().clone())
-    }
-    fn horizon(&self) -> Result<Option<Gtid>, HistoryError> {
-        Ok(self.horizon.lock().unwrap().clone())
-    }
-    fn heuristics(&self) -> Result<Vec<Heuristic>, HistoryError> {
-        let gtids: BTreeSet<Gtid> =
-            self.records.lock().unwrap().iter().filter_map(|r| r.gtid().cloned()).collect();
-        let mut open = Vec::new();
-        for gtid in gtids {
-            open.extend(unacknowledged(&self.transaction(&gtid)?).cloned());
-        }
-        Ok(open)
-    }
-    fn reach_ms(&self) -> u64 {
-        0
-    }
 }
 
 /// A driver and the ends of everything it touches. Its present life is epoch 7; epoch 6 is in its log.
