@@ -103,12 +103,17 @@ pub fn judged(row: Row) {
 }
 
 /// For points that lie after a message, which has to leave first: if `point` was chosen and this is its time,
-/// strikes a moment from now, from a thread of its own, and says so. The caller then does nothing more.
+/// ends the process a moment from now, from a thread of its own, and says so. The caller then does nothing
+/// more. A process that is only to stand still does so at once, and its message leaves when it goes on.
 #[inline]
 pub fn soon(point: CrashPoint) -> bool {
     #[cfg(feature = "crash-points")]
     {
         let Some(blow) = votum_proto::crash::chosen().pass(point.name()) else { return false };
+        if blow == votum_proto::crash::Blow::Stop {
+            strike(blow);
+            return false;
+        }
         std::thread::spawn(move || {
             #[allow(clippy::disallowed_methods)] // not a wait for an event: the message's time to leave
             std::thread::sleep(std::time::Duration::from_millis(100));
