@@ -7,10 +7,10 @@ use votum_proto::v1;
 
 use super::alarms::{FORGED, IMPOSTOR, QUARANTINED, UNHEARD};
 use super::knowledge::Owner;
-use super::{DatabaseIdentity, Driver, LocalId, LogState, wire};
+use super::{DatabaseIdentity, Driver, LocalId, LogState, Pending, wire};
 use crate::crash;
 use crate::protocol::event::{Event, Report};
-use crate::protocol::record::{Heuristic, HeuristicKind};
+use crate::protocol::record::{Heuristic, HeuristicKind, Record};
 use crate::protocol::recovery::{self, Action, Row, Verdict};
 use crate::transport::AgentIndex;
 
@@ -104,7 +104,13 @@ impl Driver {
     fn oldest_undecided(&self) -> Option<Gtid> {
         let of_this_life = self.live.range(LocalId { life: self.life, seq: 0 }..);
         let mut undecided = of_this_life.filter(|(_, live)| live.transaction.is_undecided());
-        undecided.next().map(|(id, _)| self.gtid(*id))
+        // An abort is not forced, and its transaction may be over before it is on disk.
+        let on_the_way = self.pending.iter().filter_map(|(_, pending)| match pending {
+            Pending::Transaction(id, record) if matches!(**record, Record::Decided(_)) => Some(*id),
+            Pending::Transaction(..) | Pending::Lease(_) | Pending::Resolution(_) | Pending::Note => None,
+        });
+        let oldest = undecided.next().map(|(id, _)| *id).into_iter().chain(on_the_way).min();
+        oldest.map(|id| self.gtid(id))
     }
 
     fn count_in_doubt(&mut self, participant: &ParticipantName, listing: &v1::Listing) {

@@ -78,9 +78,9 @@ impl Driver {
             Effect::TellCompleted => self.tell_completed(id),
             Effect::Refuse(_) => {}
             Effect::AskAgainLater { branch } => self.ask_again_later(id, branch),
-            Effect::Alarm { code, participant, detail } => {
-                let gtid = self.gtid(id).to_string();
-                self.alarms.raise(code, &gtid, participant.as_str(), &detail);
+            Effect::Alarm { code, gid, participant, detail } => {
+                let about = gid.map_or_else(|| self.gtid(id).to_string(), |gid| gid.to_string());
+                self.alarms.raise(code, &about, participant.as_str(), &detail);
             }
             Effect::NoteHeuristic(heuristic) => {
                 note_heuristic(&mut self.alarms, &heuristic);

@@ -53,7 +53,7 @@ impl Transaction {
         let Phase::Aborting { decided, undone } = &self.phase else { return Vec::new() };
         undone
             .iter()
-            .filter(|undo| !undo.done && choose(undo))
+            .filter(|undo| !undo.done && !undo.departing && choose(undo))
             .map(|undo| {
                 let xid8 = prepared(decided, undo.number).map_or(0, |branch| branch.xid8);
                 // A listed id makes the agent look at the server, whatever it knows of the session.
@@ -106,7 +106,7 @@ impl Transaction {
         let acknowledged = match delivery {
             Delivery::Owed => false,
             Delivery::Acknowledged => true,
-            Delivery::Heuristic => return Vec::new(),
+            Delivery::Departing | Delivery::Heuristic => return Vec::new(),
         };
         match report {
             Report::Gone(gone) => match recovery::judge_gone_after_commit(branch, acknowledged, gone).1 {
@@ -116,6 +116,9 @@ impl Transaction {
                     self.finish_if_settled()
                 }
                 GoneVerdict::Heuristic { kind, detail } => {
+                    if !acknowledged {
+                        *delivery = Delivery::Departing;
+                    }
                     Self::depart(decided.gid(number), branch, kind, &detail)
                 }
                 GoneVerdict::AskAgain { alarm } => ask_again_with(branch, alarm),
@@ -136,9 +139,8 @@ impl Transaction {
 
     fn rollback_answered(&mut self, number: BranchNumber, report: &Report) -> Vec<Effect> {
         let Phase::Aborting { decided, undone } = &mut self.phase else { return Vec::new() };
-        let Some(undo) = undone.iter_mut().find(|undo| undo.number == number && !undo.done) else {
-            return Vec::new();
-        };
+        let unsettled = |undo: &&mut Undo| undo.number == number && !undo.done && !undo.departing;
+        let Some(undo) = undone.iter_mut().find(unsettled) else { return Vec::new() };
         let Some(branch) = prepared(decided, number) else { return Vec::new() };
         match report {
             // R15: this may be the answer to the rollback of other work (I9), and then says nothing of the
@@ -158,6 +160,7 @@ impl Transaction {
                 }
                 // Done once that is on disk: a transaction that left memory before would be told without it.
                 GoneVerdict::Heuristic { kind, detail } => {
+                    undo.departing = true;
                     Self::depart(decided.gid(number), branch, kind, &detail)
                 }
                 GoneVerdict::AskAgain { alarm } => ask_again_with(branch, alarm),
@@ -186,7 +189,7 @@ impl Transaction {
 
     fn finish_if_settled(&mut self) -> Vec<Effect> {
         let Phase::Committing { delivered, .. } = &self.phase else { return Vec::new() };
-        if delivered.contains(&Delivery::Owed) {
+        if delivered.iter().any(|delivery| matches!(delivery, Delivery::Owed | Delivery::Departing)) {
             return Vec::new();
         }
         vec![
@@ -229,8 +232,13 @@ fn roll_back_other_work(gid: Gid, branch: &PreparedBranch, xid: u32) -> Vec<Effe
     );
     let participant = branch.participant.clone();
     vec![
-        Effect::SendRollback { participant: participant.clone(), gid: Some(gid), xid8: 0, listed_xid: xid },
-        Effect::Alarm { code: "VOTUM-1404", participant, detail },
+        Effect::SendRollback {
+            participant: participant.clone(),
+            gid: Some(gid.clone()),
+            xid8: 0,
+            listed_xid: xid,
+        },
+        Effect::Alarm { code: "VOTUM-1404", gid: Some(gid), participant, detail },
         Effect::AskAgainLater { branch: branch.number },
     ]
 }
@@ -239,6 +247,7 @@ fn ask_again_with(branch: &PreparedBranch, alarm: Option<String>) -> Vec<Effect>
     let mut effects = vec![Effect::AskAgainLater { branch: branch.number }];
     effects.extend(alarm.map(|detail| Effect::Alarm {
         code: "VOTUM-1403",
+        gid: None,
         participant: branch.participant.clone(),
         detail,
     }));

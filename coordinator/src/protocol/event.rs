@@ -178,6 +178,9 @@ pub enum Effect {
     Alarm {
         /// A stable code.
         code: &'static str,
+        /// About this branch, until a listing shows that it is over; `None`: about the transaction, until it
+        /// has ended.
+        gid: Option<Gid>,
         /// Where.
         participant: ParticipantName,
         /// What was seen.

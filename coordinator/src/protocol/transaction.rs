@@ -73,7 +73,10 @@ pub(super) enum Voted {
 pub(super) enum Delivery {
     Owed,
     Acknowledged,
-    /// Ended otherwise, or nobody knows; recorded.
+    /// Ended otherwise, or nobody knows; the record of it is on its way to the disk. No later answer changes
+    /// that.
+    Departing,
+    /// As before, and recorded.
     Heuristic,
 }
 
@@ -83,6 +86,8 @@ pub(super) struct Undo {
     pub(super) number: BranchNumber,
     pub(super) participant: ParticipantName,
     pub(super) done: bool,
+    /// As [`Delivery::Departing`].
+    pub(super) departing: bool,
     /// Other work was found prepared under its name: that a rollback was carried out says nothing of the
     /// branch that voted, from now on.
     pub(super) other_work: bool,
@@ -180,7 +185,7 @@ impl Transaction {
         match &mut self.phase {
             Phase::Committing { decided, delivered } => {
                 for (branch, delivery) in decided.branches.iter().zip(delivered) {
-                    if branch.number == number && *delivery == Delivery::Owed {
+                    if branch.number == number && matches!(delivery, Delivery::Owed | Delivery::Departing) {
                         *delivery = match heuristic.kind {
                             HeuristicKind::Mended => Delivery::Acknowledged,
                             HeuristicKind::Rollback | HeuristicKind::Commit | HeuristicKind::Hazard => {
@@ -278,7 +283,9 @@ impl Transaction {
                 Standing::InProgress(self.state())
             }
             Phase::Committing { decided, delivered } => {
-                let owed = decided.branches.iter().zip(delivered).filter(|(_, d)| **d == Delivery::Owed);
+                let waited_for =
+                    |delivery: &Delivery| matches!(delivery, Delivery::Owed | Delivery::Departing);
+                let owed = decided.branches.iter().zip(delivered).filter(|(_, d)| waited_for(d));
                 Standing::Committed { pending: owed.map(|(b, _)| b.participant.clone()).collect() }
             }
             Phase::Committed { .. } => Standing::Committed { pending: Vec::new() },
@@ -360,7 +367,7 @@ impl Transaction {
             Phase::Preparing { branches } => (0..).zip(branches).map(|(n, b)| b.view(n)).collect(),
             Phase::Deciding { decided } => views(decided, |_| "yes"),
             Phase::Committing { decided, delivered } => views(decided, |place| match delivered.get(place) {
-                Some(Delivery::Owed) | None => "committing",
+                Some(Delivery::Owed | Delivery::Departing) | None => "committing",
                 Some(Delivery::Acknowledged) => "acknowledged",
                 Some(Delivery::Heuristic) => "heuristic",
             }),

@@ -316,6 +316,33 @@ fn r15_a_branch_of_an_abort_that_committed_behind_our_back_is_recorded() {
     assert_eq!(transaction.heuristics()[0].kind, HeuristicKind::Commit);
 }
 
+/// The order is repeated, and answered twice; who asks afterwards must not be told less than is on record.
+#[test]
+fn an_answer_that_comes_while_a_departure_is_on_its_way_to_the_disk_does_not_end_the_wait_for_it() {
+    for (decides, was_commit, status) in
+        [(Event::TimedOut, false, XidStatus::Committed), (voted("b", 1, yes(701)), true, XidStatus::Aborted)]
+    {
+        let mut transaction = begin();
+        transaction.step(commit_requested(&["a", "b"]));
+        transaction.step(voted("a", 0, yes(700)));
+        let decided = transaction.step(decides);
+        if was_commit {
+            transaction.step(Event::Durable(forced_record(&decided)));
+            transaction.step(done(1, true));
+        }
+        let answered = |report| Event::BranchEnded { branch: 0, was_commit, report };
+        let departed = forced_record(&transaction.step(answered(gone(status))));
+        for late in [gone(XidStatus::NotAsked), gone(status), Report::Done, Report::OtherXid(999)] {
+            assert_eq!(words(&transaction.step(answered(late.clone()))), "", "{late:?}");
+        }
+        let agent_is_back = Event::AgentSeen { participant: name("a"), instance: 2 };
+        assert_eq!(words(&transaction.step(agent_is_back)), "", "there is nothing to be ordered");
+        let ends = if was_commit { "completed buffer Ended" } else { "completed retire" };
+        assert_eq!(words(&transaction.step(Event::Durable(departed))), ends);
+        assert_eq!(transaction.heuristics().len(), 1);
+    }
+}
+
 /// Aborted after a's yes with transaction id 700; then 701 was found under a's name.
 fn aborting_with_other_work() -> Transaction {
     let mut transaction = begin();

@@ -243,6 +243,7 @@ impl Transaction {
                 number: b.number,
                 participant: b.participant.clone(),
                 done: false,
+                departing: false,
                 other_work: false,
             })
             .collect();

@@ -224,13 +224,7 @@ async fn an_idempotency_key_is_refused_while_live_answered_once_committed_and_fr
     let aborted = world.begin_with(key(1)).await.unwrap();
     assert_eq!(world.begin_with(key(1)).await, Err(RequestError::KeyInUse(aborted.gtid.clone())));
     assert_eq!(world.begin_with(key(2)).await, Err(RequestError::KeyMismatch(aborted.gtid.clone())));
-    let rollback = world.driver.ask(|answer| Request::Rollback {
-        gtid: aborted.gtid.clone(),
-        secret: aborted.secret.clone(),
-        reason: String::new(),
-        answer,
-    });
-    assert!(matches!(rollback.await, Ok(Outcome::Aborted { .. })));
+    world.roll_back(&aborted).await;
 
     let begun = world.begin_with(key(1)).await.unwrap();
     let answered = world.commit(&begun, Wait::Completed).await;

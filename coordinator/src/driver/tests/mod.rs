@@ -11,6 +11,8 @@ mod memory_log;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod resolve;
+#[cfg(test)]
 mod settlement;
 #[cfg_attr(not(test), allow(dead_code))] // the fuzzer needs a part of it
 mod world;

@@ -1,8 +1,10 @@
 //! What agents list, judged by the recovery table and acted on.
 
+use votum_proto::names::Gid;
 use votum_proto::v1;
+use votum_proto::v1::agent_message::Kind;
 
-use super::super::request::{Outcome, Request, RequestError, Resolve, Wait};
+use super::super::request::{Outcome, Request, RequestError, Wait};
 use super::world::{World, decided_commit, gid, gtid, name, owed_commit, resolved};
 use crate::protocol::record::{Heuristic, HeuristicKind, Record};
 
@@ -133,6 +135,41 @@ async fn a_listing_says_what_may_be_prepared_there_without_a_decision() {
     world.force().await;
     world.agent_lists(World::listing("a", Vec::new())).await;
     assert_eq!(unsettled(&world), None);
+
+    let aborted = world.begin().await.unwrap();
+    world.roll_back(&aborted).await;
+    world.agent_lists(World::listing("a", Vec::new())).await;
+    assert_eq!(unsettled(&world), Some(aborted.gtid), "nor is this one's, though it is over");
+    world.force().await;
+    world.agent_lists(World::listing("a", Vec::new())).await;
+    assert_eq!(unsettled(&world), None);
+}
+
+/// It is over when a listing shows that the work is gone, and not before.
+#[tokio::test(start_paused = true)]
+async fn the_alarm_about_other_work_under_a_branchs_name_lasts_as_long_as_that_is_prepared() {
+    let mut world = World::ready().await;
+    let begun = world.begin().await.unwrap();
+    let answered = world.commit(&begun, Wait::Decided).await;
+    let branch = Gid { gtid: begun.gtid, branch: 0, branches: 2 };
+    world.agent_votes_yes(&branch, "a", 700).await;
+    assert!(matches!(answered.await.unwrap(), Ok(Outcome::Aborted { .. })), "its time is over");
+    world.told().await;
+    world
+        .agent_says(Kind::BranchEnd(v1::BranchEnd {
+            gtid: branch.gtid.to_string(),
+            participant: "a".into(),
+            gid: branch.to_string(),
+            was_commit: false,
+            kind: Some(v1::branch_end::Kind::OtherXid(v1::OtherXid { xid: 999 })),
+        }))
+        .await;
+    assert_eq!(world.told().await, "rollback@a");
+    assert_eq!(world.alarms().await, ["VOTUM-1404"]);
+    world.agent_lists(World::listing("a", vec![World::row(&branch, 999)])).await;
+    assert_eq!(world.alarms().await, ["VOTUM-1404"]);
+    world.agent_lists(World::listing("a", Vec::new())).await;
+    assert_eq!(world.alarms().await, [""; 0]);
 }
 
 #[tokio::test]
@@ -240,6 +277,29 @@ async fn r9_a_branch_that_had_ended_and_is_prepared_again_is_committed_and_recor
 
 /// A hazard that is mended later is over at once, and no start raises it again.
 #[tokio::test]
+async fn r9_an_order_to_commit_again_that_came_to_nothing_leaves_no_record_to_a_later_answer() {
+    let mut world = World::ready().await;
+    let records = [Record::Decided(decided_commit(6, 3)), Record::Ended { gtid: gtid(6, 3) }];
+    world.log.durable.records.lock().unwrap().extend(records);
+    world.agent_lists(World::listing("a", vec![World::row(&gid(6, 3, 0), 700)])).await;
+    assert_eq!(world.told().await, "commit@a?");
+    let gone = v1::Gone { system_identifier: 11, timeline: 1, ..Default::default() };
+    world
+        .agent_says(Kind::BranchEnd(v1::BranchEnd {
+            gtid: gtid(6, 3).to_string(),
+            participant: "a".into(),
+            gid: gid(6, 3, 0).to_string(),
+            was_commit: true,
+            kind: Some(v1::branch_end::Kind::Gone(gone)),
+        }))
+        .await;
+    world.agent_has(&gid(6, 3, 0), "a", true).await;
+    world.force().await;
+    let records = world.log.durable.records.lock().unwrap();
+    assert!(!records.iter().any(|record| matches!(record, Record::Heuristic(_))), "{records:?}");
+}
+
+#[tokio::test]
 async fn r16_a_hazard_that_was_mended_alarms_nobody_any_more() {
     let mut world = World::new();
     let hazard = Heuristic {
@@ -296,134 +356,6 @@ async fn r16_what_a_person_resolved_is_done_as_recorded() {
     world.log.durable.records.lock().unwrap().push(Record::Resolved(resolved(&branch, 700)));
     world.agent_lists(World::listing("a", vec![World::row(&branch, 700)])).await;
     assert_eq!(world.told().await, "commit@a?");
-}
-
-#[tokio::test]
-async fn r10_below_the_mark_a_branch_waits_for_a_person_whose_word_is_forced_first() {
-    let mut world = World::ready().await;
-    *world.log.durable.mark.lock().unwrap() = Some(gtid(6, 5));
-    world.agent_lists(World::listing("a", vec![World::row(&gid(6, 3, 0), 700)])).await;
-    assert_eq!(world.told().await, "");
-    assert_eq!(world.alarms().await, ["VOTUM-1402"]);
-    let resolve = |apply| Resolve {
-        gid: gid(6, 3, 0),
-        participant: name("a"),
-        commit: false,
-        operator: "op".into(),
-        reason: "the ledger says so".into(),
-        apply,
-    };
-    let dry = world.driver.ask(|answer| Request::Resolve(resolve(false), answer)).await.unwrap();
-    assert!(!dry.applied && dry.statements[0].contains("ROLLBACK PREPARED"), "{dry:?}");
-    assert_eq!(world.told().await, "");
-    let (answer, answered) = tokio::sync::oneshot::channel();
-    world.driver.send(Request::Resolve(resolve(true), answer)).await;
-    assert_eq!(world.told().await, "", "not before the resolution is on disk");
-    world.force().await;
-    assert_eq!(world.told().await, "rollback@a");
-    world.agent_has(&gid(6, 3, 0), "a", false).await;
-    assert_eq!(answered.await.unwrap().unwrap().result, "done");
-}
-
-#[tokio::test]
-async fn a_resolution_that_contradicts_another_one_is_refused_also_while_that_one_is_under_way() {
-    let mut world = World::ready().await;
-    *world.log.durable.mark.lock().unwrap() = Some(gtid(6, 5));
-    world.agent_lists(World::listing("a", vec![World::row(&gid(6, 3, 0), 700)])).await;
-    let resolve = |commit| Resolve {
-        gid: gid(6, 3, 0),
-        participant: name("a"),
-        commit,
-        operator: "op".into(),
-        reason: "the ledger says so".into(),
-        apply: true,
-    };
-    let (answer, answered) = tokio::sync::oneshot::channel();
-    world.driver.send(Request::Resolve(resolve(true), answer)).await;
-    let refused = world.driver.ask(|answer| Request::Resolve(resolve(false), answer)).await;
-    assert!(matches!(refused, Err(RequestError::Invalid(_))), "on its way to the disk: {refused:?}");
-    world.force().await;
-    let refused = world.driver.ask(|answer| Request::Resolve(resolve(false), answer)).await;
-    assert!(matches!(refused, Err(RequestError::Invalid(_))), "ordered: {refused:?}");
-    world.agent_has(&gid(6, 3, 0), "a", true).await;
-    assert_eq!(answered.await.unwrap().unwrap().result, "done");
-    let refused = world.driver.ask(|answer| Request::Resolve(resolve(false), answer)).await;
-    assert!(matches!(refused, Err(RequestError::Invalid(_))), "done, not listed since: {refused:?}");
-    let agreed = world.driver.ask(|answer| Request::Resolve(resolve(true), answer)).await.unwrap();
-    assert!(!agreed.applied && agreed.judgement.contains("agrees"), "{agreed:?}");
-    assert_eq!(world.told().await, "commit@a?");
-}
-
-#[tokio::test]
-async fn whoever_resolves_a_branch_is_answered_when_the_agent_goes_away_before_it_answers() {
-    let mut world = World::ready().await;
-    *world.log.durable.mark.lock().unwrap() = Some(gtid(6, 5));
-    world.agent_lists(World::listing("a", vec![World::row(&gid(6, 3, 0), 700)])).await;
-    let resolve = Resolve {
-        gid: gid(6, 3, 0),
-        participant: name("a"),
-        commit: true,
-        operator: "op".into(),
-        reason: "the ledger says so".into(),
-        apply: true,
-    };
-    let (answer, mut answered) = tokio::sync::oneshot::channel();
-    world.driver.send(Request::Resolve(resolve, answer)).await;
-    world.settle().await;
-    world.force().await;
-    assert_eq!(world.told().await, "commit@a?");
-    world.disconnect().await;
-    let response = answered.try_recv().expect("it would wait for ever").unwrap();
-    assert!(response.applied && response.result.contains("when the agent is back"), "{response:?}");
-    let mut hello = World::hello();
-    hello.listings[0].prepared.push(World::row(&gid(6, 3, 0), 700));
-    world.connect(hello).await;
-    assert_eq!(world.told().await, "commit@a?", "R16: as recorded");
-}
-
-#[tokio::test]
-async fn a_resolution_that_contradicts_a_known_decision_is_refused() {
-    let mut world = World::ready().await;
-    world.log.durable.records.lock().unwrap().push(Record::Decided(decided_commit(6, 3)));
-    world.agent_lists(World::listing("a", Vec::new())).await;
-    let resolve = Resolve {
-        gid: gid(6, 3, 0),
-        participant: name("a"),
-        commit: false,
-        operator: "op".into(),
-        reason: "panic".into(),
-        apply: true,
-    };
-    let refused = world.driver.ask(|answer| Request::Resolve(resolve, answer)).await;
-    assert!(matches!(refused, Err(RequestError::Invalid(_))), "{refused:?}");
-    assert_eq!(world.told().await, "");
-}
-
-#[tokio::test]
-async fn r16_a_resolution_that_a_listing_had_carried_out_is_answered_by_that_and_ordered_once() {
-    let mut world = World::ready().await;
-    *world.log.durable.mark.lock().unwrap() = Some(gtid(6, 5));
-    let listing = || World::listing("a", vec![World::row(&gid(6, 3, 0), 700)]);
-    world.agent_lists(listing()).await;
-    let resolve = Resolve {
-        gid: gid(6, 3, 0),
-        participant: name("a"),
-        commit: true,
-        operator: "op".into(),
-        reason: "why".into(),
-        apply: true,
-    };
-    let (answer, answered) = tokio::sync::oneshot::channel();
-    world.driver.send(Request::Resolve(resolve, answer)).await;
-    world.told().await;
-    // On disk, and in the history; the driver has not heard of it yet.
-    world.log.durable.records.lock().unwrap().push(Record::Resolved(resolved(&gid(6, 3, 0), 700)));
-    world.agent_lists(listing()).await;
-    assert_eq!(world.told().await, "commit@a?");
-    world.agent_has(&gid(6, 3, 0), "a", true).await;
-    assert_eq!(answered.await.unwrap().unwrap().result, "done");
-    world.force().await;
-    assert_eq!(world.told().await, "");
 }
 
 /// I14: nothing is asked for first, and no order waits for another one's answer.

@@ -271,6 +271,14 @@ impl World {
         self.driver.ask(|answer| Request::Begin(begin, answer)).await
     }
 
+    /// Has a transaction rolled back that nothing was committed of.
+    pub(super) async fn roll_back(&self, begun: &Begun) {
+        let Begun { gtid, secret } = begun.clone();
+        let rolled_back =
+            self.driver.ask(|answer| Request::Rollback { gtid, secret, reason: String::new(), answer });
+        assert!(matches!(rolled_back.await, Ok(Outcome::Aborted { .. })));
+    }
+
     /// Asks for the commit of branches at a and b; the answer comes by the receiver.
     pub(super) async fn commit(
         &mut self,
