@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use votum_coordinator::log::{OnFailure, initialize};
 use votum_proto::names::{Epoch, Incarnation, Life};
@@ -14,6 +15,8 @@ use super::place::{Session, acme, config};
 const DIRECTORY: &str = "VOTUM_TEST_LOG_OF_CHILD";
 /// How many transactions it commits; without a number, it makes a new log.
 const COMMITS: &str = "VOTUM_TEST_COMMITS_OF_CHILD";
+/// How long its log waits for a call to the disk, in milliseconds; without a number, for longer than any test.
+const WATCHDOG: &str = "VOTUM_TEST_WATCHDOG_OF_CHILD";
 /// It exits with this when its log is refused.
 pub(crate) const EXIT_REFUSED: i32 = 3;
 /// It exits with this when its log failed.
@@ -24,6 +27,8 @@ pub(crate) const EXIT_LOG_FAILED: i32 = 70;
 pub(crate) enum Role {
     Initialize,
     Commit(u64),
+    /// As before, with a log that gives a call to the disk so many milliseconds.
+    CommitWithin(u64, u64),
 }
 
 /// What a child said, and how it ended.
@@ -55,6 +60,9 @@ pub(crate) fn command(role: Role, directory: &Path, wrapper: &[String]) -> Comma
     match role {
         Role::Initialize => command.env_remove(COMMITS),
         Role::Commit(transactions) => command.env(COMMITS, transactions.to_string()),
+        Role::CommitWithin(transactions, watchdog) => {
+            command.env(COMMITS, transactions.to_string()).env(WATCHDOG, watchdog.to_string())
+        }
     };
     command
 }
@@ -98,7 +106,11 @@ fn role() {
         refused_if(made.err().map(|refusal| refusal.to_string()));
         return;
     };
-    let mut session = match Session::open(directory, OnFailure::ExitProcess) {
+    let mut config = config(directory, OnFailure::ExitProcess);
+    if let Some(watchdog) = std::env::var_os(WATCHDOG) {
+        config.watchdog = Duration::from_millis(watchdog.to_str().unwrap().parse().unwrap());
+    }
+    let mut session = match Session::open_with(&config) {
         Ok(session) => session,
         Err(refusal) => return refused_if(Some(refusal.to_string())),
     };

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use super::child::{EXIT_LOG_FAILED, EXIT_REFUSED, Role, Said, run};
 use super::place::{BEFORE, Expected, Place, judge, judge_owed};
-use super::tracer::{Call, Fault, inject, observe};
+use super::tracer::{Call, Fault, hang, inject, observe};
 
 /// How many transactions a child commits: the journal changes halves meanwhile.
 const COMMITS: u64 = 30;
@@ -122,6 +122,26 @@ fn an_error_of_any_call_upon_the_log_loses_nothing_that_was_acknowledged() {
         met
     });
     assert!(met >= 20, "only {met} faults were met");
+}
+
+/// I3, I11: what was acknowledged is there, and what was not is not waited for for ever.
+#[test]
+fn a_sync_that_hangs_ends_the_process_and_loses_nothing_that_was_acknowledged() {
+    let place = Place::worked();
+    let sync = Call { name: "fdatasync".into(), file: "journal-a".into() };
+    for nth in [1, 3] {
+        let place = place.copy();
+        let (said, met) = hang(Role::CommitWithin(COMMITS, 2_000), &place.log(), &sync, nth);
+        let why = format!("the {nth}. sync hangs");
+        assert!(met, "{why}: {}", said.transcript);
+        assert_eq!(said.code, Some(EXIT_LOG_FAILED), "{why}: {}", said.transcript);
+        assert!(said.committed < COMMITS, "{why}: {}", said.transcript);
+        let mut expected = vec![Expected { life: place.life, acknowledged: BEFORE }];
+        if let Some(life) = said.life {
+            expected.push(Expected { life, acknowledged: said.committed });
+        }
+        judge(&place.log(), &expected, &why);
+    }
 }
 
 /// A log is there whole or not at all: one whose beginning met an error is not opened, and is begun again.

@@ -65,17 +65,21 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn open(directory: &Path, on_failure: OnFailure) -> Result<Self, Refusal> {
+        Self::open_with(&config(directory, on_failure))
+    }
+
+    pub(crate) fn open_with(config: &LogConfig) -> Result<Self, Refusal> {
         // A process that another test is just starting holds what was open here until it is its own program:
         // also a lock.
         for _ in 0..500 {
-            match open(config(directory, on_failure), &acme(), Seams::production()) {
+            match open(config.clone(), &acme(), Seams::production()) {
                 Err(refusal) if refusal.kind == RefusalKind::InUse => {
                     std::thread::park_timeout(Duration::from_millis(10));
                 }
                 opened => return Ok(Self { opened: opened?, token: 0 }),
             }
         }
-        panic!("{} stays locked", directory.display())
+        panic!("{} stays locked", config.directory.display())
     }
 
     /// The next thing that the log says. A log that hangs is ended by its watchdog.

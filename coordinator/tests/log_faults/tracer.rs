@@ -97,6 +97,18 @@ pub(crate) fn inject(role: Role, directory: &Path, fault: &Fault) -> (Said, bool
     (said, was_met(&trace))
 }
 
+/// Runs a child whose `nth` `call` by a thread takes some seconds; whether it came to that. The tracer is there
+/// until they are over, also where the child is not.
+pub(crate) fn hang(role: Role, directory: &Path, call: &Call, nth: u64) -> (Said, bool) {
+    const MICROSECONDS: u64 = 8_000_000;
+    let what = format!("inject={}:delay_enter={MICROSECONDS}:when={nth}", call.name);
+    let (wrapper, trace) = wrapper(call, directory, &what);
+    let said = run(role, directory, &wrapper);
+    // It is noted when it is entered, and may never have returned.
+    let met = std::fs::read_to_string(trace.path().join("trace")).unwrap().contains(call.name.as_str());
+    (said, met)
+}
+
 /// strace that does `what` to calls, and the folder of its notes.
 fn wrapper(call: &Call, directory: &Path, what: &str) -> (Vec<String>, tempfile::TempDir) {
     let notes = tempfile::tempdir().unwrap();
