@@ -71,7 +71,9 @@ pub(crate) fn coordinator(point: AtCoordinator, banks: usize) -> Meets {
         }
         JudgedR1 => after(DecisionForced),
         JudgedR5 => after(VotesIn),
-        JudgedR3 => case(Work::Transfer)
+        // A late answer of the case before may be the first that is judged so, and kill the coordinator under the
+        // first transfer.
+        JudgedR3 => case(Work::Transfers)
             .life(Who::Agent(0), Fate::dies(AtAgent::AfterCommitPrepared.name()))
             .life(Who::Coordinator, this),
         JudgedR11 => {
