@@ -4,6 +4,7 @@ use super::world::*;
 use crate::log::RefusalKind;
 use crate::log::disk::Half;
 use crate::log::half::HalfView;
+use crate::log::journal::Journal;
 use crate::protocol::record::*;
 
 /// A world whose journal has changed halves and was closed in order; and the decisions it owes.
@@ -193,13 +194,28 @@ fn the_log_of_another_coordinator_is_refused_before_anything_is_written() {
     assert_eq!(world.disk.bytes(Half::A), before);
 }
 
+/// The next life would take a lower epoch, and the start after that would find the chain broken.
+#[test]
+fn a_last_batch_of_an_epoch_that_no_record_tells_of_is_refused_before_anything_is_written() {
+    let (mut world, _) = lived(false);
+    let (mut journal, _) = Journal::recover(world.disk.clone()).unwrap();
+    journal.begin_life(life(99)).unwrap();
+    journal.write(&[], 6_000).unwrap();
+    journal.force().unwrap();
+    let before = world.disk.bytes(Half::A);
+    let refusal = world.begin().err().expect("a life was begun behind it");
+    assert_eq!(refusal.kind, RefusalKind::Damaged, "{refusal}");
+    assert!(refusal.to_string().contains("epoch 99"), "{refusal}");
+    assert_eq!(world.disk.bytes(Half::A), before);
+}
+
 #[test]
 fn a_record_of_an_unknown_kind_is_refused_with_its_position() {
     let mut world = World::new();
     let identity = crate::log::codec::encode(&Record::Identity(identity())).unwrap();
     world.disk.set_bytes(Half::A, Vec::new());
     world.disk.set_bytes(Half::B, Vec::new());
-    crate::log::journal::Journal::format(world.disk.clone(), HALF, &[identity, vec![1, 77, 0]]).unwrap();
+    Journal::format(world.disk.clone(), HALF, &[identity, vec![1, 77, 0]]).unwrap();
     let refusal = world.begin().err().unwrap();
     assert_eq!(refusal.kind, RefusalKind::UnknownFormat);
     assert!(refusal.to_string().contains("position 2"), "{refusal}");
