@@ -213,6 +213,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_rides_goes_out_before_the_end_when_it_is_hurried() {
+        let (outbox, mut frames) = outbox(&Seams::production());
+        outbox.put_by_the_way(enlisted("a"));
+        outbox.hurry();
+        drop(outbox);
+        assert_eq!(next(&mut frames).await, [enlisted("a")]);
+        assert!(frames.next().await.is_none());
+    }
+
+    #[tokio::test]
     async fn an_enlistment_that_finds_nothing_to_ride_with_goes_out_alone_again_and_again() {
         let seams = Seams::production();
         let (outbox, mut frames) = outbox(&seams);

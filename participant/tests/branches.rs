@@ -291,6 +291,24 @@ async fn a_stopping_agent_opens_no_branch_and_rolls_back_what_is_open() {
         .unwrap();
 }
 
+/// It would ride with what comes next, and nothing comes any more.
+#[tokio::test]
+async fn a_stopping_agent_still_acknowledges_a_commit_that_nobody_waits_for() {
+    let world = World::new().await;
+    let mut coordinator = world.coordinator().await;
+    let mut branch = world.branch(&coordinator, 1);
+    branch.ok(UPDATE).await;
+    coordinator.prepare(&branch).await;
+    let xid8 = coordinator.vote_yes(1).await.xid8;
+    coordinator.commit_unhurried(1, xid8).await;
+    // Orders are taken in one after another: the answer to a later one shows that this one was.
+    coordinator.prepare(&world.branch(&coordinator, 2)).await;
+    coordinator.vote_no(2).await;
+    world.agent.shutdown(std::time::Duration::from_secs(10)).await;
+    let end = coordinator.branch_end(1).await;
+    assert!(matches!(end, v1::branch_end::Kind::Done(_)), "{end:?}");
+}
+
 #[tokio::test]
 async fn i6_a_client_that_stops_reading_keeps_no_session_beyond_its_branchs_time() {
     let world = World::new().await;

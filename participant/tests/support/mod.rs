@@ -257,16 +257,24 @@ impl Coordinator {
     }
 
     pub async fn commit(&mut self, seq: u64, xid8: u64, compare_first: bool) {
-        self.send(Order::Commit(v1::CommitBranch {
+        let order = v1::CommitBranch { compare_first, ..self.commit_order(seq, xid8) };
+        self.send(Order::Commit(order)).await;
+    }
+
+    /// Has a branch committed whose acknowledgement may take its time.
+    pub async fn commit_unhurried(&mut self, seq: u64, xid8: u64) {
+        let order = v1::CommitBranch { nobody_waits: true, ..self.commit_order(seq, xid8) };
+        self.send(Order::Commit(order)).await;
+    }
+
+    fn commit_order(&self, seq: u64, xid8: u64) -> v1::CommitBranch {
+        v1::CommitBranch {
             gtid: self.gtid(seq).to_string(),
             participant: BANK.into(),
             gid: self.gid(seq).to_string(),
             xid8,
-            listed_xid: 0,
-            compare_first,
-            nobody_waits: false,
-        }))
-        .await;
+            ..Default::default()
+        }
     }
 
     pub async fn rollback(&mut self, seq: u64, gid: bool, xid8: u64, listed_xid: u32) {
