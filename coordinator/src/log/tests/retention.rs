@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use votum_proto::names::Gtid;
+
 use super::world::*;
 use crate::log::History as _;
 use crate::log::history::Reader;
@@ -110,6 +112,31 @@ fn a_commit_stays_while_an_older_one_may_be_prepared_undecided_where_it_was_carr
     pass(&mut core, 3 * HOUR);
     assert!(reader.transaction(&younger).unwrap().records.is_empty());
     assert_eq!(mark(), Some(younger));
+}
+
+/// Its absence would say that everything of it was rolled back.
+#[test]
+fn an_abort_that_was_departed_from_raises_marks_as_a_commit_does() {
+    let departures: [fn(&Gtid) -> Vec<Record>; 2] = [
+        |gtid| vec![heuristic(gtid, HeuristicKind::Hazard), heuristic(gtid, HeuristicKind::Mended)],
+        |gtid| vec![resolved(gtid)],
+    ];
+    for departure in departures {
+        let mut world = world(1000, u64::MAX);
+        let mut core = world.start().unwrap();
+        let gtid = gtid(core.life(), 5);
+        run(&mut core, 10, [vec![Record::Decided(abort(&gtid))], departure(&gtid)].concat());
+        listed(&mut core, 20);
+        pass(&mut core, HOUR);
+        let reader = reader(&world);
+        assert!(reader.transaction(&gtid).unwrap().records.is_empty());
+        assert_eq!(
+            reader.mark(&"bank-b".parse().unwrap()).unwrap(),
+            Some(gtid.clone()),
+            "{:?}",
+            departure(&gtid)
+        );
+    }
 }
 
 #[test]
