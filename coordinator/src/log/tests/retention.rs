@@ -78,18 +78,22 @@ fn an_ended_transaction_goes_after_retention_once_its_participants_were_listed()
 
 #[test]
 fn nothing_goes_before_every_participant_that_it_names_was_listed_after_it_ended() {
-    let mut world = world(1000, u64::MAX);
-    let mut core = world.start().unwrap();
-    let gtid = gtid(core.life(), 5);
-    listed(&mut core, 5);
-    run(&mut core, 10, vec![Record::Decided(commit(&gtid)), Record::Ended { gtid: gtid.clone() }]);
-    core.listed(20, "bank-a".parse().unwrap(), None);
-    pass(&mut core, HOUR);
-    let reader = reader(&world);
-    assert!(reader.transaction(&gtid).unwrap().ended, "bank-b was listed before the end only");
-    core.listed(HOUR, "bank-b".parse().unwrap(), None);
-    pass(&mut core, 2 * HOUR);
-    assert!(reader.transaction(&gtid).unwrap().records.is_empty());
+    for listed_before in [true, false] {
+        let mut world = world(1000, u64::MAX);
+        let mut core = world.start().unwrap();
+        let gtid = gtid(core.life(), 5);
+        if listed_before {
+            listed(&mut core, 5);
+        }
+        run(&mut core, 10, vec![Record::Decided(commit(&gtid)), Record::Ended { gtid: gtid.clone() }]);
+        core.listed(20, "bank-a".parse().unwrap(), None);
+        pass(&mut core, HOUR);
+        let reader = reader(&world);
+        assert!(reader.transaction(&gtid).unwrap().ended, "bank-b was listed before the end only, or never");
+        core.listed(HOUR, "bank-b".parse().unwrap(), None);
+        pass(&mut core, 2 * HOUR);
+        assert!(reader.transaction(&gtid).unwrap().records.is_empty());
+    }
 }
 
 #[test]
