@@ -188,18 +188,6 @@ mod tests {
         assert_eq!(next(&mut frames).await, [enlisted("c"), lost("c"), enlisted("d")]);
     }
 
-    /// As when the agent stops: nothing would come any more that they could ride with.
-    #[tokio::test]
-    async fn riders_that_are_hurried_go_out_before_the_end() {
-        let (outbox, mut frames) = outbox(&Seams::production());
-        outbox.put_by_the_way(enlisted("a"));
-        outbox.put_by_the_way(enlisted("b"));
-        outbox.hurry();
-        drop(outbox);
-        assert_eq!(next(&mut frames).await, [enlisted("a"), enlisted("b")]);
-        assert!(frames.next().await.is_none());
-    }
-
     #[tokio::test]
     async fn more_than_one_frame_holds_goes_out_in_several() {
         let (outbox, mut frames) = outbox(&Seams::production());
