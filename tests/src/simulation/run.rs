@@ -9,7 +9,7 @@ use votum_proto::names::{Gid, Gtid};
 
 use super::agents::AgentPlace;
 use super::book::Interference;
-use super::coordinator::Machine;
+use super::coordinator::{Machine, Running};
 use super::judge::{LastWords, judge};
 use super::plan::Plan;
 use super::trace::LogLines;
@@ -201,6 +201,12 @@ fn left_over(world: &World) -> Vec<String> {
     left
 }
 
+/// Whether the coordinator still has something to do for it.
+async fn is_live(running: &Running, gtid: &Gtid) -> bool {
+    let shown = running.handle.ask(|answer| Request::Show(gtid.clone(), answer)).await;
+    shown.is_ok_and(|(shown, _)| shown.summary.is_some_and(|summary| summary.live))
+}
+
 /// What the coordinator says of every transaction at the end.
 async fn last_words(world: &Arc<World>) -> LastWords {
     let mut words = LastWords::new();
@@ -213,7 +219,9 @@ async fn last_words(world: &Arc<World>) -> LastWords {
         for _ in 0..100 {
             let pending = matches!(&said, Ok(Outcome::Committed { pending, .. }) if !pending.is_empty());
             let open = matches!(&said, Ok(Outcome::InProgress(_)) | Err(_));
-            if !pending && !open {
+            // Nor is how its branches ended otherwise, once they have answered.
+            let undoing = matches!(&said, Ok(Outcome::Aborted { .. })) && is_live(&running, &gtid).await;
+            if !pending && !open && !undoing {
                 break;
             }
             world.sleep(LOOK).await;
