@@ -417,22 +417,3 @@ async fn a_commit_is_delivered_while_every_session_waits_for_a_lock() {
     }
     drop(waiting);
 }
-
-#[tokio::test]
-async fn a_branch_under_another_role_is_prepared_as_the_agents_own() {
-    let world = World::new().await;
-    let superuser = world.server.client(&world.database).await.unwrap();
-    superuser
-        .batch_execute(&format!("DO $$ BEGIN CREATE ROLE app; EXCEPTION WHEN duplicate_object THEN NULL; END $$; GRANT app TO {ROLE}; GRANT ALL ON account TO app"))
-        .await
-        .unwrap();
-    let mut coordinator = world.coordinator().await;
-    let mut branch = world.branch(&coordinator, 1);
-    branch.ok("SET LOCAL ROLE app").await;
-    branch.ok(UPDATE).await;
-    coordinator.prepare(&branch).await;
-    let xid8 = coordinator.vote_yes(1).await.xid8;
-    assert_eq!(coordinator.list(false).await.prepared[0].owner, ROLE);
-    coordinator.commit(1, xid8, false).await;
-    assert!(matches!(coordinator.branch_end(1).await, End::Done(_)));
-}

@@ -68,8 +68,6 @@ async fn another_role(world: &World) -> String {
     role
 }
 
-const OWNERS: &str = "SELECT count(*) FROM pg_prepared_xacts \
-     WHERE database = current_database() AND owner = 'votum'";
 const USERS: &str = "SELECT current_user::text, session_user::text";
 
 /// Phase 2 runs as the agent's own role, which may not end what another has prepared.
@@ -77,16 +75,21 @@ const USERS: &str = "SELECT current_user::text, session_user::text";
 async fn a_branch_that_took_another_role_is_prepared_as_the_agents_own() {
     let (world, mut coordinator) = one_session().await;
     let role = another_role(&world).await;
-    let mut branch = world.branch(&coordinator, 1);
-    branch.ok(&format!("SET ROLE {role}")).await;
-    branch.ok(UPDATE).await;
-    assert_eq!(branch.ok(USERS).await.rows, [[text(&role), text(ROLE)]]);
-    coordinator.prepare(&branch).await;
-    let xid8 = coordinator.vote_yes(1).await.xid8;
-    assert_eq!(world.number(OWNERS).await, 1);
-    coordinator.commit(1, xid8, false).await;
-    coordinator.branch_end(1).await;
-    assert_eq!(world.branch(&coordinator, 2).ok(USERS).await.rows, [[text(ROLE), text(ROLE)]]);
+    for (seq, set) in [(1, "SET ROLE"), (2, "SET LOCAL ROLE")] {
+        let mut branch = world.branch(&coordinator, seq);
+        branch.ok(&format!("{set} {role}")).await;
+        branch.ok(UPDATE).await;
+        assert_eq!(branch.ok(USERS).await.rows, [[text(&role), text(ROLE)]]);
+        coordinator.prepare(&branch).await;
+        let xid8 = coordinator.vote_yes(seq).await.xid8;
+        assert_eq!(coordinator.list(false).await.prepared[0].owner, ROLE, "{set}");
+        coordinator.commit(seq, xid8, false).await;
+        coordinator.branch_end(seq).await;
+        let mut next = world.branch(&coordinator, seq + 10);
+        assert_eq!(next.ok(USERS).await.rows, [[text(ROLE), text(ROLE)]], "after {set}");
+        coordinator.prepare(&next).await;
+        coordinator.vote(seq + 10).await;
+    }
 }
 
 /// The role that a transaction has at its end is not always the one that it leaves behind.

@@ -1,0 +1,194 @@
+//! A coordinator, as a test plays it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio_stream::StreamExt as _;
+use votum_proto::exchange::CoordinatorEnd;
+use votum_proto::names::{Gid, Gtid, Life};
+use votum_proto::runtime::Seams;
+use votum_proto::secret::EpochKey;
+use votum_proto::v1;
+use votum_proto::v1::agent_message::Kind as Report;
+use votum_proto::v1::coordinator_message::Kind as Order;
+use votum_tests::eventually::DEADLINE;
+
+use super::{BANK, ClientBranch};
+
+/// A coordinator, as a test plays it.
+pub struct Coordinator {
+    pub id: String,
+    pub life: Life,
+    pub key: EpochKey,
+    pub hello: v1::AgentHello,
+    pub position: u64,
+    pub(super) end: CoordinatorEnd,
+    pub(super) seen: VecDeque<Report>,
+    pub(super) seams: Seams,
+}
+
+impl Coordinator {
+    pub fn gtid(&self, seq: u64) -> Gtid {
+        Gtid { coordinator_id: self.id.parse().unwrap(), life: self.life, seq }
+    }
+
+    pub fn gid(&self, seq: u64) -> Gid {
+        Gid { gtid: self.gtid(seq), branch: 0, branches: 1 }
+    }
+
+    pub async fn send(&mut self, order: Order) {
+        let frame = v1::CoordinatorFrame {
+            witness: Some(v1::Witness {
+                epoch: self.life.epoch.0,
+                incarnation: self.life.incarnation.get(),
+                position: self.position,
+            }),
+            messages: vec![v1::CoordinatorMessage { kind: Some(order) }],
+        };
+        let _ = self.end.outgoing.send(frame).await;
+    }
+
+    /// The next message; `None` when the stream has ended.
+    pub async fn next(&mut self) -> Option<Report> {
+        while self.seen.is_empty() {
+            let clock = Arc::clone(&self.seams.clock);
+            let frame =
+                clock.timeout(DEADLINE, self.end.incoming.next()).await.expect("no frame within 30 s");
+            let messages = frame?.unwrap().messages;
+            self.seen.extend(messages.into_iter().filter_map(|message| message.kind));
+        }
+        self.seen.pop_front()
+    }
+
+    /// The first message that `pick` takes; others are passed over.
+    pub async fn expect<T>(&mut self, what: &str, mut pick: impl FnMut(&Report) -> Option<T>) -> T {
+        let mut passed = Vec::new();
+        let clock = Arc::clone(&self.seams.clock);
+        let looking = async {
+            loop {
+                let report = self.next().await?;
+                if let Some(found) = pick(&report) {
+                    return Some(found);
+                }
+                passed.push(report);
+            }
+        };
+        let found = clock.timeout(DEADLINE, looking).await;
+        found.ok().flatten().unwrap_or_else(|| panic!("no {what}, but: {passed:#?}"))
+    }
+
+    pub async fn prepare(&mut self, branch: &ClientBranch) {
+        self.prepare_as(branch, branch.session, branch.ordinal).await;
+    }
+
+    pub async fn prepare_as(
+        &mut self,
+        branch: &ClientBranch,
+        session: Option<v1::SessionName>,
+        last_ordinal: u64,
+    ) {
+        let seq = branch.gtid.seq;
+        self.send(Order::Prepare(v1::Prepare {
+            gtid: branch.gtid.to_string(),
+            participant: BANK.into(),
+            gid: self.gid(seq).to_string(),
+            session,
+            last_ordinal,
+        }))
+        .await;
+    }
+
+    /// The next vote of a transaction.
+    pub async fn vote(&mut self, seq: u64) -> v1::vote::Kind {
+        let gtid = self.gtid(seq).to_string();
+        self.expect("vote", |report| match report {
+            Report::Vote(vote) if vote.gtid == gtid => vote.kind.clone(),
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn vote_yes(&mut self, seq: u64) -> v1::VoteYes {
+        match self.vote(seq).await {
+            v1::vote::Kind::Yes(yes) => yes,
+            other => panic!("not a yes: {other:?}"),
+        }
+    }
+
+    pub async fn vote_no(&mut self, seq: u64) -> v1::AbortReason {
+        match self.vote(seq).await {
+            v1::vote::Kind::No(no) => no.reason.unwrap(),
+            other => panic!("not a no: {other:?}"),
+        }
+    }
+
+    pub async fn commit(&mut self, seq: u64, xid8: u64, compare_first: bool) {
+        let order = v1::CommitBranch { compare_first, ..self.commit_order(seq, xid8) };
+        self.send(Order::Commit(order)).await;
+    }
+
+    /// Has a branch committed whose acknowledgement may take its time.
+    pub async fn commit_unhurried(&mut self, seq: u64, xid8: u64) {
+        let order = v1::CommitBranch { nobody_waits: true, ..self.commit_order(seq, xid8) };
+        self.send(Order::Commit(order)).await;
+    }
+
+    fn commit_order(&self, seq: u64, xid8: u64) -> v1::CommitBranch {
+        v1::CommitBranch {
+            gtid: self.gtid(seq).to_string(),
+            participant: BANK.into(),
+            gid: self.gid(seq).to_string(),
+            xid8,
+            ..Default::default()
+        }
+    }
+
+    pub async fn rollback(&mut self, seq: u64, gid: bool, xid8: u64, listed_xid: u32) {
+        self.send(Order::Rollback(v1::RollbackBranch {
+            gtid: self.gtid(seq).to_string(),
+            participant: BANK.into(),
+            gid: if gid { self.gid(seq).to_string() } else { String::new() },
+            xid8,
+            listed_xid,
+        }))
+        .await;
+    }
+
+    /// How a branch ended.
+    pub async fn branch_end(&mut self, seq: u64) -> v1::branch_end::Kind {
+        let gtid = self.gtid(seq).to_string();
+        self.expect("branch end", |report| match report {
+            Report::BranchEnd(end) if end.gtid == gtid => end.kind,
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn session_lost(&mut self, seq: u64) -> v1::AbortReason {
+        let gtid = self.gtid(seq).to_string();
+        self.expect("session lost", |report| match report {
+            Report::SessionLost(lost) if lost.gtid == gtid => lost.reason.clone(),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Asks for a listing.
+    pub async fn list(&mut self, details: bool) -> v1::Listing {
+        self.send(Order::List(v1::ListParticipant { participant: BANK.into(), request: 77, details })).await;
+        self.expect("listing", |report| match report {
+            Report::Listing(listing) if listing.request == 77 => Some(listing.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The next listing that nobody asked for and that `wanted` takes.
+    pub async fn swept(&mut self, mut wanted: impl FnMut(&v1::Listing) -> bool) -> v1::Listing {
+        self.expect("sweep", |report| match report {
+            Report::Listing(listing) if listing.request == 0 && wanted(listing) => Some(listing.clone()),
+            _ => None,
+        })
+        .await
+    }
+}
