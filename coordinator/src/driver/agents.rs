@@ -286,12 +286,10 @@ impl Driver {
     /// A branch that had been acknowledged, or given up, and was prepared again, is committed now: that is
     /// worth a record.
     fn note_mended(&mut self, gid: &str, was_commit: bool, report: &Report) {
-        if !was_commit {
+        if !was_commit || *report != Report::Done {
             return;
         }
-        // Where it was not committed again, the next listing that shows it has it tried anew.
-        let Some(heuristic) = self.mending.remove(gid) else { return };
-        if *report == Report::Done {
+        if let Some(heuristic) = self.mending.remove(gid) {
             tracing::warn!(gtid = %heuristic.gid.gtid, participant = %heuristic.participant,
                 "a branch that had ended was prepared again and has been committed again");
             let (gtid, participant) = (heuristic.gid.gtid.to_string(), &heuristic.participant);

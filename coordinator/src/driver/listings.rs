@@ -1,5 +1,6 @@
 //! Listings: what is prepared and open at a participant, judged row by row by the recovery table.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use votum_proto::names::{Gid, Gtid, ParticipantName};
@@ -94,7 +95,10 @@ impl Driver {
             self.on_open_session(participant, session);
         }
         let there = listing.prepared.iter().map(|row| &row.gid).chain(&listing.busy).map(String::as_str);
-        self.settlement.listed(participant, &there.collect());
+        let there: BTreeSet<&str> = there.collect();
+        // What is neither prepared nor being ended was not committed again, or that has been said.
+        self.mending.retain(|gid, mended| mended.participant != *participant || there.contains(gid.as_str()));
+        self.settlement.listed(participant, &there);
         self.settlement.heard(participant);
         self.settlement_progress();
     }

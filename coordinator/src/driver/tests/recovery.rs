@@ -293,6 +293,7 @@ async fn r9_an_order_to_commit_again_that_came_to_nothing_leaves_no_record_to_a_
             kind: Some(v1::branch_end::Kind::Gone(gone)),
         }))
         .await;
+    world.agent_lists(World::listing("a", Vec::new())).await;
     world.agent_has(&gid(6, 3, 0), "a", true).await;
     world.force().await;
     let records = world.log.durable.records.lock().unwrap();
