@@ -68,6 +68,9 @@ async fn another_role(world: &World) -> String {
     role
 }
 
+/// Whether an earlier branch had one of the agent's statements parsed.
+const EARLIER: &str = "SELECT count(*) > 0 FROM pg_prepared_statements \
+     WHERE name = 'votum_begin' AND prepare_time < transaction_timestamp()";
 const USERS: &str = "SELECT current_user::text, session_user::text";
 
 /// Phase 2 runs as the agent's own role, which may not end what another has prepared.
@@ -89,6 +92,31 @@ async fn a_branch_that_took_another_role_is_prepared_as_the_agents_own() {
         assert_eq!(next.ok(USERS).await.rows, [[text(ROLE), text(ROLE)]], "after {set}");
         coordinator.prepare(&next).await;
         coordinator.vote(seq + 10).await;
+    }
+}
+
+/// As where an agent logs in under a name that changes, and works as the owner of the tables.
+#[tokio::test]
+async fn an_agent_whose_role_takes_another_by_default_keeps_its_sessions() {
+    let (mut world, _) = one_session().await;
+    let role = another_role(&world).await;
+    let superuser = world.server.client(&world.database).await.unwrap();
+    // Which server process serves it is shown to an agent under another role only by this privilege.
+    let default = format!(
+        "GRANT pg_read_all_stats TO {role};
+         ALTER ROLE {ROLE} IN DATABASE \"{}\" SET role = '{role}'",
+        world.database
+    );
+    superuser.batch_execute(&default).await.unwrap();
+    world.restart_agent();
+    let mut coordinator = world.coordinator().await;
+    for seq in 1..=3 {
+        let mut branch = world.branch(&coordinator, seq);
+        branch.ok(UPDATE).await;
+        assert_eq!(branch.ok(USERS).await.rows, [[text(&role), text(ROLE)]]);
+        let parsed = branch.ok(EARLIER).await;
+        assert_eq!(parsed.rows, [[Some(Value::Boolean(seq > 1))]], "branch {seq}");
+        commit(&mut coordinator, &branch, seq).await;
     }
 }
 

@@ -55,7 +55,7 @@ impl Driver {
         Ok(Begun { gtid, secret })
     }
 
-    /// For people: most transactions are decided at once, and their decision tells all there is to tell.
+    /// For people: most transactions are decided at once, and of those the decision tells enough.
     pub(super) fn note_begun(&mut self, id: LocalId) {
         let Some(live) = self.live.get_mut(&id) else { return };
         let Some((_, unnoted)) = live.unnoted.take() else { return };

@@ -116,9 +116,7 @@ impl Transaction {
                     self.finish_if_settled()
                 }
                 GoneVerdict::Heuristic { kind, detail } => {
-                    if !acknowledged {
-                        *delivery = Delivery::Departing;
-                    }
+                    *delivery = Delivery::Departing;
                     Self::depart(decided.gid(number), branch, kind, &detail)
                 }
                 GoneVerdict::AskAgain { alarm } => ask_again_with(branch, alarm),

@@ -110,6 +110,11 @@ impl Known<'_> {
         if let Some(how) = self.settled(participant, gid, xid) {
             return LogSays::Settled { how };
         }
+        // It is judged again when that is on disk (R16): what is recorded of it has to hold.
+        let departing = self.live.is_some_and(|live| live.is_departing(gid.branch));
+        if departing && decided.is_some_and(|decided| lists(decided, participant, gid, xid)) {
+            return LogSays::Nothing(Absence::Live);
+        }
         if let Some(decision) = decided {
             let live = self.live.map(|live| live.acknowledged(gid.branch));
             let acknowledged = live.unwrap_or(self.history.ended);

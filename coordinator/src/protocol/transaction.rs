@@ -329,6 +329,26 @@ impl Transaction {
         }
     }
 
+    /// Whether the record of the branch's departure from the decision is on its way to the disk.
+    pub fn is_departing(&self, branch: BranchNumber) -> bool {
+        match &self.phase {
+            Phase::Committing { decided, delivered } => decided
+                .branches
+                .iter()
+                .zip(delivered)
+                .any(|(b, d)| b.number == branch && *d == Delivery::Departing),
+            Phase::Aborting { undone, .. } => {
+                undone.iter().any(|undo| undo.number == branch && undo.departing && !undo.done)
+            }
+            Phase::Active { .. }
+            | Phase::Preparing { .. }
+            | Phase::Deciding { .. }
+            | Phase::Committed { .. }
+            | Phase::Aborted { .. }
+            | Phase::ReadOnly => false,
+        }
+    }
+
     /// Whether `xid`, prepared under the name of a branch that is being rolled back, is not that branch.
     pub fn is_other_work(&self, branch: BranchNumber, participant: &ParticipantName, xid: u32) -> bool {
         let Phase::Aborting { decided, undone } = &self.phase else { return false };

@@ -7,18 +7,27 @@ use tokio_postgres::{CancelToken, Config};
 
 use super::connect::{CONNECT_LIMIT, Connector};
 use super::own::texts;
-use super::timeouts::{STANDING, Timeouts};
+use super::timeouts::{STANDING, Timeouts, may_be_for_settings};
 use super::wire::{self, Link, NotOpened, Opened, Signs};
 use super::{failure, policy};
 use crate::database::{Aftermath, BackendId, Command, DatabaseError, Policy};
 
-/// Which server process it is, as which role, whether it takes writes, and its default timeouts.
+/// Which server process it is, whether it takes writes, as which roles, and its default timeouts.
 fn opening_question() -> String {
     format!(
         "SELECT pid, (pg_catalog.date_part('epoch', backend_start) * 1000000)::bigint, \
-         pg_catalog.current_setting('transaction_read_only'), session_user, {STANDING} \
+         pg_catalog.current_setting('transaction_read_only'), current_user, session_user, \
+         {STANDING} \
          FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()"
     )
+}
+
+/// As whom the agent works. They differ where its role has a default for `role`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Roles {
+    /// What it prepares belongs to this one.
+    pub(super) current: String,
+    pub(super) session: String,
 }
 
 /// An open connection for hosted branches.
@@ -30,8 +39,7 @@ pub(super) struct Hosted {
     pub(super) backend: BackendId,
     /// The server's major version; 0 when it did not say.
     pub(super) version: u32,
-    /// The agent's own.
-    pub(super) role: String,
+    pub(super) own: Roles,
     /// The timeouts that a transaction has without being given any; `None` when they are not all the same.
     pub(super) standing: Option<Timeouts>,
 }
@@ -59,16 +67,19 @@ impl Connector {
         let mut link = Link::new(opened, Arc::clone(&signs), &self.seams);
         let row =
             link.ask(&opening_question()).await.map_err(|error| super::failed(Command::Connect, error))?;
-        let read = row.as_ref().and_then(texts::<5>).and_then(|[pid, started, read_only, role, standing]| {
-            // As the other connections send it back: a number of microseconds.
-            let started: i64 = started?.parse().ok()?;
-            let backend = BackendId { pid: pid?.parse().ok()?, started: started.to_string() };
-            Some((backend, read_only? == "on", role?.to_owned(), standing.and_then(Timeouts::read)))
-        });
-        let (backend, read_only, role, standing) =
+        let read = row.as_ref().and_then(texts::<6>).and_then(
+            |[pid, started, read_only, current, session, standing]| {
+                // As the other connections send it back: a number of microseconds.
+                let started: i64 = started?.parse().ok()?;
+                let backend = BackendId { pid: pid?.parse().ok()?, started: started.to_string() };
+                let own = Roles { current: current?.to_owned(), session: session?.to_owned() };
+                Some((backend, read_only? == "on", own, standing.and_then(Timeouts::read)))
+            },
+        );
+        let (backend, read_only, own, standing) =
             read.ok_or_else(|| super::unexpected(Command::Connect, "no row of pg_stat_activity is our own"))?;
         self.refuse_other_servers(read_only)?;
-        Ok(Hosted { link, signs, token, backend, version, role, standing })
+        Ok(Hosted { link, signs, token, backend, version, own, standing })
     }
 
     async fn open_with(&self, timeouts: Option<Timeouts>) -> Result<Opened, NotOpened> {
@@ -77,7 +88,11 @@ impl Connector {
             let mut config = self.config.clone();
             config.options(options);
             match open(&config).await {
-                Err(NotOpened::Driver(error)) if self.shown.refused_for_settings(&error) => {}
+                Err(NotOpened::Driver(error)) if may_be_for_settings(&error) => {
+                    let opened = open(&self.config).await?;
+                    self.shown.refused_settings();
+                    return Ok(opened);
+                }
                 opened => return opened,
             }
         }

@@ -174,7 +174,8 @@ impl PostgresSession {
         self.own.end_trip();
         self.tampered |= self.link.take_reread();
         let none_left = row.as_ref().and_then(texts).is_some_and(|[_, left, current, session]| {
-            left == Some("f") && [current, session] == [Some(self.role.as_str()); 2]
+            let own = [Some(self.roles.current.as_str()), Some(self.roles.session.as_str())];
+            left == Some("f") && [current, session] == own
         });
         none_left
             && !self.tampered

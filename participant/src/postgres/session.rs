@@ -12,7 +12,7 @@ use votum_proto::runtime::BoxFuture;
 
 use super::connect::Connector;
 use super::failed;
-use super::hosted::Hosted;
+use super::hosted::{Hosted, Roles};
 use super::known::Known;
 use super::own::{self, Identity, Own, OwnStatements};
 use super::timeouts::Timeouts;
@@ -29,8 +29,7 @@ pub(super) struct PostgresSession {
     token: CancelToken,
     backend: BackendId,
     version: u32,
-    /// The agent's own.
-    pub(super) role: String,
+    pub(super) roles: Roles,
     standing: Option<Timeouts>,
     connector: Arc<Connector>,
     /// Sent with the first statement: one trip less.
@@ -91,14 +90,14 @@ impl BranchState {
 
 impl PostgresSession {
     pub(super) fn new(hosted: Hosted, connector: Connector) -> Self {
-        let Hosted { link, signs, token, backend, version, role, standing } = hosted;
+        let Hosted { link, signs, token, backend, version, own, standing } = hosted;
         Self {
             link,
             signs,
             token,
             backend,
             version,
-            role,
+            roles: own,
             standing,
             connector: Arc::new(connector),
             pending_begin: None,

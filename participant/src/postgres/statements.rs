@@ -217,7 +217,7 @@ impl PostgresSession {
     async fn identity(&mut self) -> Result<Identity, Failed> {
         let (_, row) = self.link.done().await?;
         self.link.finish().await?;
-        let read = row.as_ref().and_then(|row| Identity::read(row, &self.role));
+        let read = row.as_ref().and_then(|row| Identity::read(row, &self.roles.current));
         read.ok_or_else(|| self.link.give_up("the transaction's identity").into())
     }
 

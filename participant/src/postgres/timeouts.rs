@@ -51,9 +51,12 @@ impl Timeouts {
     }
 }
 
-/// A session's defaults: one number when they are all the same, and something else when they are not.
-pub(super) const STANDING: &str = "(SELECT pg_catalog.string_agg(DISTINCT reset_val, ' ') FROM pg_catalog.pg_settings \
-     WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'))";
+/// A session's defaults: one number when they are all the same, and something else when they are not. Only
+/// those that the connection itself has brought do not change while it stands.
+pub(super) const STANDING: &str = "(SELECT pg_catalog.string_agg(DISTINCT \
+     CASE WHEN source = 'client' AND setting = reset_val THEN reset_val ELSE '0' END, ' ') \
+     FROM pg_catalog.pg_settings WHERE name IN \
+     ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'))";
 
 /// What the connections of one database have shown of it, for the opening of the next.
 #[derive(Debug, Default)]
@@ -68,7 +71,9 @@ impl Shown {
     /// A server has said its version. Returns the major one, and 0 for what is none.
     pub(super) fn version(&self, text: &str) -> u32 {
         let version = major_version(text).unwrap_or(0);
-        self.version.store(version, Ordering::Relaxed);
+        if self.version.swap(version, Ordering::Relaxed) != version {
+            self.refuses_settings.store(false, Ordering::Relaxed);
+        }
         version
     }
 
@@ -86,20 +91,18 @@ impl Shown {
         Some(options)
     }
 
-    /// Whether a connection with such options was refused for them: then no other is tried.
-    pub(super) fn refused_for_settings(&self, error: &tokio_postgres::Error) -> bool {
-        let refusals = [
-            SqlState::PROTOCOL_VIOLATION,
-            SqlState::UNDEFINED_OBJECT,
-            SqlState::INVALID_PARAMETER_VALUE,
-            SqlState::FEATURE_NOT_SUPPORTED,
-        ];
-        let refused = error.code().is_some_and(|code| refusals.contains(code));
-        if refused {
-            self.refuses_settings.store(true, Ordering::Relaxed);
-        }
-        refused
+    /// A connection with such options was refused, and one without them was not: no other is tried.
+    pub(super) fn refused_settings(&self) {
+        self.refuses_settings.store(true, Ordering::Relaxed);
     }
+}
+
+/// Whether a connection may have been refused for its options: not where it is said who may not come in, that
+/// there is no such database, or that the server has no room or is not ready.
+pub(super) fn may_be_for_settings(error: &tokio_postgres::Error) -> bool {
+    const OTHERS: [&str; 4] = ["28", "3D", "53", "57"];
+    let other = |code: &SqlState| OTHERS.iter().any(|class| code.code().starts_with(class));
+    error.code().is_some_and(|code| !other(code))
 }
 
 #[cfg(test)]

@@ -300,6 +300,33 @@ async fn r9_an_order_to_commit_again_that_came_to_nothing_leaves_no_record_to_a_
     assert!(!records.iter().any(|record| matches!(record, Record::Heuristic(_))), "{records:?}");
 }
 
+/// A failover and back: the branch is there again while it is being recorded that it was rolled back.
+#[tokio::test]
+async fn r16_a_branch_is_left_alone_while_its_departure_is_on_its_way_to_the_disk() {
+    let mut world = World::ready().await;
+    let (begun, _answered) = world.deciding(Wait::Decided).await;
+    world.force().await;
+    world.told().await;
+    let branch = Gid { gtid: begun.gtid, branch: 0, branches: 2 };
+    let status = v1::gone::XidStatus::Aborted.into();
+    let gone = v1::Gone { system_identifier: 11, timeline: 1, in_recovery: false, status };
+    world
+        .agent_says(Kind::BranchEnd(v1::BranchEnd {
+            gtid: branch.gtid.to_string(),
+            participant: "a".into(),
+            gid: branch.to_string(),
+            was_commit: true,
+            kind: Some(v1::branch_end::Kind::Gone(gone)),
+        }))
+        .await;
+    let again = || World::listing("a", vec![World::row(&branch, 700)]);
+    world.agent_lists(again()).await;
+    assert_eq!(world.told().await, "");
+    world.force().await;
+    world.agent_lists(again()).await;
+    assert_eq!(world.told().await, "rollback@a");
+}
+
 #[tokio::test]
 async fn r16_a_hazard_that_was_mended_alarms_nobody_any_more() {
     let mut world = World::new();
