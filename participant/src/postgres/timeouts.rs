@@ -71,7 +71,9 @@ impl Shown {
     /// A server has said its version. Returns the major one, and 0 for what is none.
     pub(super) fn version(&self, text: &str) -> u32 {
         let version = major_version(text).unwrap_or(0);
-        if self.version.swap(version, Ordering::Relaxed) != version {
+        let before = self.version.swap(version, Ordering::Relaxed);
+        // Another server may take what the one before it did not know.
+        if before != 0 && before != version {
             self.refuses_settings.store(false, Ordering::Relaxed);
         }
         version
