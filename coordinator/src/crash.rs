@@ -103,14 +103,14 @@ pub fn judged(row: Row) {
 }
 
 /// For points that lie after a message, which has to leave first: if `point` was chosen and this is its time,
-/// ends the process a moment from now, from a thread of its own, and says so. The caller then does nothing
-/// more. A process that is only to stand still does so at once, and its message leaves when it goes on.
+/// strikes a moment from now, from a thread of its own, and says so. The caller then does nothing more. A
+/// process that is to go on again stands still at once, and its message leaves when it does.
 #[inline]
 pub fn soon(point: CrashPoint) -> bool {
     #[cfg(feature = "crash-points")]
     {
         let Some(blow) = votum_proto::crash::chosen().pass(point.name()) else { return false };
-        if blow == votum_proto::crash::Blow::Stop {
+        if blow == votum_proto::crash::Blow::Pause {
             strike(blow);
             return false;
         }

@@ -61,7 +61,7 @@ pub async fn during<T>(point: CrashPoint, work: impl Future<Output = T>) -> T {
     let done = work.await;
     match blow {
         Blow::Kill => std::future::pending().await,
-        Blow::Stop => done,
+        Blow::Stop | Blow::Pause => done,
     }
 }
 

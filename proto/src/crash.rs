@@ -49,7 +49,7 @@ macro_rules! crash_strikes {
                     let _ = kill_process(getpid(), Signal::KILL);
                     std::process::abort();
                 }
-                $crate::crash::Blow::Stop => {
+                $crate::crash::Blow::Stop | $crate::crash::Blow::Pause => {
                     let _ = kill_process(getpid(), Signal::STOP);
                 }
             }
@@ -58,7 +58,7 @@ macro_rules! crash_strikes {
 }
 
 /// The environment variable that chooses: `NAME`, `NAME@N` (the Nth time that the process comes by), either
-/// followed by `=stop`; several are separated by commas.
+/// followed by `=stop` or `=pause`; several are separated by commas.
 const VARIABLE: &str = "VOTUM_CRASH_POINT";
 
 /// What happens at a chosen point.
@@ -66,9 +66,12 @@ const VARIABLE: &str = "VOTUM_CRASH_POINT";
 pub enum Blow {
     /// The process ends at once, as by `kill -9`.
     Kill,
-    /// The process stands still, as by SIGSTOP, so that a test may do something at this very moment. It goes on
-    /// when it is told to.
+    /// The process stands still, as by SIGSTOP, so that a test may do something at this very moment. Where the
+    /// point lies behind a message, that leaves first, and nothing else ever does: then it is to be killed.
     Stop,
+    /// As before, and it goes on when it is told to: where the point lies behind a message, that has not left
+    /// yet.
+    Pause,
 }
 
 /// The points that were chosen, each with the times that the process came by.
@@ -88,9 +91,10 @@ impl Chosen {
     /// and says so.
     pub fn read(text: &str) -> Self {
         let choice = |word: &str| {
-            let (word, blow) = match word.strip_suffix("=stop") {
-                Some(word) => (word, Blow::Stop),
-                None => (word, Blow::Kill),
+            let (word, blow) = match word.split_once('=') {
+                Some((word, "stop")) => (word, Blow::Stop),
+                Some((word, "pause")) => (word, Blow::Pause),
+                Some(_) | None => (word, Blow::Kill),
             };
             let (name, time) = match word.split_once('@') {
                 Some((name, time)) => (name, time.parse().unwrap_or(0)),
@@ -125,10 +129,10 @@ mod tests {
 
     #[test]
     fn a_point_strikes_once_at_its_time() {
-        let chosen = Chosen::read("here@2,there=stop,here@3=stop");
+        let chosen = Chosen::read("here@2,there=pause,here@3=stop");
         assert_eq!(chosen.pass("elsewhere"), None);
         assert_eq!([(); 4].map(|()| chosen.pass("here")), [None, Some(Blow::Kill), Some(Blow::Stop), None]);
-        assert_eq!([(); 2].map(|()| chosen.pass("there")), [Some(Blow::Stop), None]);
+        assert_eq!([(); 2].map(|()| chosen.pass("there")), [Some(Blow::Pause), None]);
         assert_eq!(Chosen::read("").pass(""), None);
     }
 }

@@ -63,7 +63,8 @@ impl Fate {
         let Self { point, blow } = self;
         match blow {
             Blow::Dies => point.clone(),
-            Blow::Together(_) | Blow::Meanwhile(_) => format!("{point}=stop"),
+            Blow::Together(_) => format!("{point}=stop"),
+            Blow::Meanwhile(_) => format!("{point}=pause"),
             Blow::Frozen(part) => {
                 let time: u64 = point.split_once('@').and_then(|(_, time)| time.parse().ok()).unwrap_or(1);
                 // A store may lag behind by several syncs of the journal.
