@@ -71,8 +71,7 @@ async fn transaction_control_is_refused_and_uses_its_ordinal_up() {
     }
     assert_eq!(branch.ordinal, 5);
     assert_eq!(world.number("SELECT balance FROM account WHERE id = 1").await, 100);
-    coordinator.prepare(&branch).await;
-    let xid8 = coordinator.vote_yes(1).await.xid8;
+    let xid8 = coordinator.prepared(&branch).await;
     coordinator.commit(1, xid8, false).await;
     coordinator.branch_end(1).await;
 }
@@ -167,8 +166,7 @@ async fn an_unprepared_branch_ends_at_its_timeout_and_a_prepared_one_does_not() 
     let mut prepared = world.branch(&coordinator, 1);
     prepared.options.timeout_ms = 1500;
     prepared.ok("UPDATE account SET balance = 1 WHERE id = 2").await;
-    coordinator.prepare(&prepared).await;
-    let xid8 = coordinator.vote_yes(1).await.xid8;
+    let xid8 = coordinator.prepared(&prepared).await;
     let mut idle = world.branch(&coordinator, 2);
     idle.options.timeout_ms = 1500;
     idle.ok(UPDATE).await;
@@ -298,8 +296,7 @@ async fn a_stopping_agent_still_acknowledges_a_commit_that_nobody_waits_for() {
     let mut coordinator = world.coordinator().await;
     let mut branch = world.branch(&coordinator, 1);
     branch.ok(UPDATE).await;
-    coordinator.prepare(&branch).await;
-    let xid8 = coordinator.vote_yes(1).await.xid8;
+    let xid8 = coordinator.prepared(&branch).await;
     coordinator.commit_unhurried(1, xid8).await;
     // Orders are taken in one after another: the answer to a later one shows that this one was.
     coordinator.prepare(&world.branch(&coordinator, 2)).await;

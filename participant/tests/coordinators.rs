@@ -25,8 +25,7 @@ async fn a_hello_lists_what_is_prepared_and_open_and_returns_the_witness() {
     assert_eq!(first.hello.witness, None);
     let mut prepared = world.branch(&first, 1);
     prepared.ok("UPDATE account SET balance = 0 WHERE id = 2").await;
-    first.prepare(&prepared).await;
-    let xid8 = first.vote_yes(1).await.xid8;
+    let xid8 = first.prepared(&prepared).await;
     let mut open = world.branch(&first, 2);
     open.ok(UPDATE).await;
     world
@@ -142,8 +141,7 @@ async fn two_coordinators_do_not_disturb_each_other() {
     let mut second = world.branch(&other, 1);
     second.ok("UPDATE account SET balance = 1 WHERE id = 2").await;
     for (coordinator, branch) in [(&mut one, &branch), (&mut other, &second)] {
-        coordinator.prepare(branch).await;
-        let xid8 = coordinator.vote_yes(1).await.xid8;
+        let xid8 = coordinator.prepared(branch).await;
         coordinator.commit(1, xid8, false).await;
         assert!(matches!(coordinator.branch_end(1).await, End::Done(_)));
     }
@@ -155,8 +153,7 @@ async fn a_listing_with_details_shows_locks_and_who_waits() {
     let mut coordinator = world.coordinator().await;
     let mut branch = world.branch(&coordinator, 1);
     branch.ok(UPDATE).await;
-    coordinator.prepare(&branch).await;
-    let xid8 = coordinator.vote_yes(1).await.xid8;
+    let xid8 = coordinator.prepared(&branch).await;
     let waiter = world.direct().await;
     let waiting =
         tokio::spawn(
@@ -182,8 +179,7 @@ async fn a_database_that_is_down_is_a_failed_listing_and_never_an_empty_one() {
     let mut coordinator = world.coordinator().await;
     let mut branch = world.branch(&coordinator, 1);
     branch.ok(UPDATE).await;
-    coordinator.prepare(&branch).await;
-    let xid8 = coordinator.vote_yes(1).await.xid8;
+    let xid8 = coordinator.prepared(&branch).await;
     let mut open = world.branch(&coordinator, 2);
     open.ok("UPDATE account SET balance = 0 WHERE id = 2").await;
     server.stop_immediate().await.unwrap();

@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{ClientBranch, Coordinator, World};
+use support::{Coordinator, World};
 use votum_proto::v1::value::Kind as Value;
 
 /// One session, and a table of one row whose columns a test changes.
@@ -14,13 +14,6 @@ async fn world(columns: &str) -> (World, Coordinator) {
     world.direct().await.batch_execute(&table).await.unwrap();
     let coordinator = world.coordinator().await;
     (world, coordinator)
-}
-
-async fn commit(coordinator: &mut Coordinator, branch: &ClientBranch, seq: u64) {
-    coordinator.prepare(branch).await;
-    let xid8 = coordinator.vote_yes(seq).await.xid8;
-    coordinator.commit(seq, xid8, false).await;
-    coordinator.branch_end(seq).await;
 }
 
 #[tokio::test]
@@ -35,7 +28,7 @@ async fn a_statement_that_comes_again_is_parsed_once_and_a_query_each_time() {
                      count(*) FILTER (WHERE statement = 'SELECT n FROM t') FROM pg_prepared_statements";
         let found = branch.ok(count).await.rows[0].clone();
         assert_eq!(found, [Some(Value::Int64(1)), Some(Value::Int64(0))], "branch {seq}");
-        commit(&mut coordinator, &branch, seq).await;
+        coordinator.committed(&branch).await;
     }
     // The third branch's UPDATE is the first one's: of all branches, one was parsed.
     let mut branch = world.branch(&coordinator, 4);
@@ -90,7 +83,7 @@ async fn no_part_of_a_value_is_lost_when_a_column_has_changed_its_type() {
         for seq in 1..=2 {
             let mut branch = world.branch(&coordinator, seq);
             branch.ok_with("UPDATE t SET v = $1", vec![Value::Text(value.into())]).await;
-            commit(&mut coordinator, &branch, seq).await;
+            coordinator.committed(&branch).await;
             let alter = format!("ALTER TABLE t ALTER v TYPE {after}");
             if seq == 1 {
                 world.direct().await.batch_execute(&alter).await.unwrap();
@@ -108,7 +101,7 @@ async fn a_fraction_for_a_column_that_has_become_a_whole_number_is_refused() {
     let (update, half) = ("UPDATE t SET n = $1", vec![Value::Text("1.5".into())]);
     let mut branch = world.branch(&coordinator, 1);
     branch.ok_with(update, half.clone()).await;
-    commit(&mut coordinator, &branch, 1).await;
+    coordinator.committed(&branch).await;
     world.direct().await.batch_execute("ALTER TABLE t ALTER n TYPE int4 USING 0").await.unwrap();
     let mut branch = world.branch(&coordinator, 2);
     let (_, refused) = branch.run_with(update, half).await;
@@ -121,7 +114,7 @@ async fn a_kept_statement_that_a_changed_table_refuses_is_parsed_anew() {
     let (update, large) = ("UPDATE t SET n = $1", 3_000_000_000);
     let mut branch = world.branch(&coordinator, 1);
     branch.ok_with(update, vec![Value::Int64(7)]).await;
-    commit(&mut coordinator, &branch, 1).await;
+    coordinator.committed(&branch).await;
     world.direct().await.batch_execute("ALTER TABLE t ALTER n TYPE int8").await.unwrap();
     let mut branch = world.branch(&coordinator, 2);
     branch.ok("SAVEPOINT s").await;
@@ -129,7 +122,7 @@ async fn a_kept_statement_that_a_changed_table_refuses_is_parsed_anew() {
     assert!(refused.unwrap().message().contains("out of range"));
     branch.ok("ROLLBACK TO s").await;
     branch.ok_with(update, vec![Value::Int64(large)]).await;
-    commit(&mut coordinator, &branch, 2).await;
+    coordinator.committed(&branch).await;
     assert_eq!(world.number("SELECT n FROM t").await, large);
 }
 
@@ -141,7 +134,7 @@ async fn a_literal_is_read_anew_by_every_branch() {
     for seq in 1..=2 {
         let mut branch = world.branch(&coordinator, seq);
         branch.ok_with(insert, vec![Value::Int64(i64::try_from(seq).unwrap())]).await;
-        commit(&mut coordinator, &branch, seq).await;
+        coordinator.committed(&branch).await;
     }
     assert_eq!(world.number("SELECT count(DISTINCT at) FROM t WHERE n IS NOT NULL").await, 2);
 }
@@ -163,7 +156,7 @@ async fn nobody_reads_by_the_settings_of_the_branch_before() {
         }
         times.extend(branch.ok(ask).await.rows[0].clone());
         branch.ok(change).await;
-        commit(&mut coordinator, &branch, seq).await;
+        coordinator.committed(&branch).await;
     }
     assert_ne!(times[0], times[1]);
     assert_eq!(times[1], times[2]);

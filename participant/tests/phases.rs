@@ -26,8 +26,7 @@ const PREPARED: &str = "SELECT count(*) FROM pg_prepared_xacts WHERE database = 
 async fn prepared(world: &World, coordinator: &mut support::Coordinator, seq: u64) -> u64 {
     let mut branch = world.branch(coordinator, seq);
     branch.ok(UPDATE).await;
-    coordinator.prepare(&branch).await;
-    coordinator.vote_yes(seq).await.xid8
+    coordinator.prepared(&branch).await
 }
 
 #[tokio::test]
@@ -141,8 +140,7 @@ async fn a_failed_transaction_votes_no_unless_it_went_back_to_a_savepoint() {
     branch.ok("SAVEPOINT s").await;
     branch.fails("SELECT 1/0").await;
     branch.ok("ROLLBACK TO s").await;
-    coordinator.prepare(&branch).await;
-    let xid8 = coordinator.vote_yes(2).await.xid8;
+    let xid8 = coordinator.prepared(&branch).await;
     coordinator.commit(2, xid8, false).await;
     assert!(matches!(coordinator.branch_end(2).await, End::Done(_)));
     assert_eq!(world.number(BALANCE).await, 90);
@@ -190,8 +188,7 @@ async fn a_serialization_failure_at_prepare_may_be_run_again() {
     for (branch, write) in &mut branches {
         branch.ok(&format!("UPDATE account SET balance = 0 WHERE id = {write}")).await;
     }
-    coordinator.prepare(&branches[0].0).await;
-    let xid8 = coordinator.vote_yes(1).await.xid8;
+    let xid8 = coordinator.prepared(&branches[0].0).await;
     coordinator.prepare(&branches[1].0).await;
     let no = coordinator.vote_no(2).await;
     assert_eq!((no.sqlstate.as_str(), no.retryable), ("40001", true));

@@ -114,8 +114,7 @@ async fn an_agent_that_stops_first_carries_out_the_orders_that_came() {
     let mut coordinator = world.coordinator().await;
     let mut branch = world.branch(&coordinator, 1);
     branch.ok("UPDATE account SET balance = 0 WHERE id = 1").await;
-    coordinator.prepare(&branch).await;
-    let xid8 = coordinator.vote_yes(1).await.xid8;
+    let xid8 = coordinator.prepared(&branch).await;
     // COMMIT PREPARED waits for it.
     world.server.require_standby(true).await.unwrap();
     coordinator.commit(1, xid8, false).await;

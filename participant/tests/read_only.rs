@@ -67,8 +67,7 @@ async fn a_branch_that_answers_the_agents_question_itself_is_not_committed_on_it
         END $$";
     branch.ok(takes_its_place).await;
     branch.ok(UPDATE).await;
-    coordinator.prepare(&branch).await;
-    let xid8 = coordinator.vote_yes(1).await.xid8;
+    let xid8 = coordinator.prepared(&branch).await;
     assert_eq!(world.number(BALANCE).await, before, "decided by nobody");
     coordinator.commit(1, xid8, false).await;
     coordinator.branch_end(1).await;

@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{ClientBranch, Coordinator, World};
+use support::{Coordinator, World};
 use votum_proto::v1::value::Kind as Value;
 use votum_tests::postgres::ROLE;
 
@@ -18,14 +18,6 @@ async fn one_session() -> (World, Coordinator) {
 
 fn text(value: &str) -> Option<Value> {
     Some(Value::Text(value.into()))
-}
-
-/// Prepares a branch, and commits it.
-async fn commit(coordinator: &mut Coordinator, branch: &ClientBranch, seq: u64) {
-    coordinator.prepare(branch).await;
-    let xid8 = coordinator.vote_yes(seq).await.xid8;
-    coordinator.commit(seq, xid8, false).await;
-    coordinator.branch_end(seq).await;
 }
 
 /// All timeouts of the server's that a branch has.
@@ -55,7 +47,7 @@ async fn every_branch_has_the_timeouts_that_it_needs_and_most_without_a_statemen
         branch.ok("SET statement_timeout = 0").await;
         branch.ok("SET idle_in_transaction_session_timeout = 1000000").await;
         branch.ok(UPDATE).await;
-        commit(&mut coordinator, &branch, seq).await;
+        coordinator.committed(&branch).await;
     }
 }
 
@@ -83,8 +75,7 @@ async fn a_branch_that_took_another_role_is_prepared_as_the_agents_own() {
         branch.ok(&format!("{set} {role}")).await;
         branch.ok(UPDATE).await;
         assert_eq!(branch.ok(USERS).await.rows, [[text(&role), text(ROLE)]]);
-        coordinator.prepare(&branch).await;
-        let xid8 = coordinator.vote_yes(seq).await.xid8;
+        let xid8 = coordinator.prepared(&branch).await;
         assert_eq!(coordinator.list(false).await.prepared[0].owner, ROLE, "{set}");
         coordinator.commit(seq, xid8, false).await;
         coordinator.branch_end(seq).await;
@@ -116,7 +107,7 @@ async fn an_agent_whose_role_takes_another_by_default_keeps_its_sessions() {
         assert_eq!(branch.ok(USERS).await.rows, [[text(&role), text(ROLE)]]);
         let parsed = branch.ok(EARLIER).await;
         assert_eq!(parsed.rows, [[Some(Value::Boolean(seq > 1))]], "branch {seq}");
-        commit(&mut coordinator, &branch, seq).await;
+        coordinator.committed(&branch).await;
     }
 }
 
@@ -132,7 +123,7 @@ async fn a_role_that_comes_back_when_a_transaction_ends_does_not_reach_the_next_
         assert_eq!(branch.ok(USERS).await.rows, [[text(ROLE), text(ROLE)]]);
         if writes {
             branch.ok(UPDATE).await;
-            commit(&mut coordinator, &branch, seq).await;
+            coordinator.committed(&branch).await;
         } else {
             coordinator.prepare(&branch).await;
             coordinator.vote(seq).await;

@@ -53,8 +53,7 @@ async fn a_database_that_does_not_answer_does_not_keep_the_hello_from_listing_th
     coordinator.swept(|listing| listing.participant == DEAD && !listing.failure.is_empty()).await;
     let mut branch = world.branch(&coordinator, 1);
     branch.ok("UPDATE account SET balance = 0 WHERE id = 1").await;
-    coordinator.prepare(&branch).await;
-    let xid8 = coordinator.vote_yes(1).await.xid8;
+    let xid8 = coordinator.prepared(&branch).await;
     coordinator.commit(1, xid8, false).await;
     coordinator.branch_end(1).await;
 }

@@ -194,8 +194,7 @@ async fn types_that_are_not_built_in_are_known_to_every_branch_on_a_session() {
         let mut branch = world.branch(&coordinator, seq);
         branch.ok(&format!("SELECT {value}")).await;
         branch.ok("UPDATE account SET balance = balance - 1 WHERE id = 1").await;
-        coordinator.prepare(&branch).await;
-        let xid8 = coordinator.vote_yes(seq).await.xid8;
+        let xid8 = coordinator.prepared(&branch).await;
         coordinator.commit(seq, xid8, false).await;
         coordinator.branch_end(seq).await;
     }

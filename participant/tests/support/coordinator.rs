@@ -115,6 +115,19 @@ impl Coordinator {
         }
     }
 
+    /// Prepares a branch that votes yes: its transaction id.
+    pub async fn prepared(&mut self, branch: &ClientBranch) -> u64 {
+        self.prepare(branch).await;
+        self.vote_yes(branch.gtid.seq).await.xid8
+    }
+
+    /// Prepares a branch that votes yes, and commits it.
+    pub async fn committed(&mut self, branch: &ClientBranch) {
+        let (seq, xid8) = (branch.gtid.seq, self.prepared(branch).await);
+        self.commit(seq, xid8, false).await;
+        self.branch_end(seq).await;
+    }
+
     pub async fn vote_no(&mut self, seq: u64) -> v1::AbortReason {
         match self.vote(seq).await {
             v1::vote::Kind::No(no) => no.reason.unwrap(),
