@@ -187,7 +187,7 @@ impl Transaction {
 
     fn finish_if_settled(&mut self) -> Vec<Effect> {
         let Phase::Committing { delivered, .. } = &self.phase else { return Vec::new() };
-        if delivered.iter().any(|delivery| matches!(delivery, Delivery::Owed | Delivery::Departing)) {
+        if delivered.iter().any(Delivery::is_awaited) {
             return Vec::new();
         }
         vec![

@@ -80,6 +80,16 @@ pub(super) enum Delivery {
     Heuristic,
 }
 
+impl Delivery {
+    /// Whether the transaction's end waits for this branch.
+    pub(super) fn is_awaited(&self) -> bool {
+        match self {
+            Self::Owed | Self::Departing => true,
+            Self::Acknowledged | Self::Heuristic => false,
+        }
+    }
+}
+
 /// How far a branch is with its rollback.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Undo {
@@ -185,7 +195,7 @@ impl Transaction {
         match &mut self.phase {
             Phase::Committing { decided, delivered } => {
                 for (branch, delivery) in decided.branches.iter().zip(delivered) {
-                    if branch.number == number && matches!(delivery, Delivery::Owed | Delivery::Departing) {
+                    if branch.number == number && delivery.is_awaited() {
                         *delivery = match heuristic.kind {
                             HeuristicKind::Mended => Delivery::Acknowledged,
                             HeuristicKind::Rollback | HeuristicKind::Commit | HeuristicKind::Hazard => {
@@ -283,9 +293,7 @@ impl Transaction {
                 Standing::InProgress(self.state())
             }
             Phase::Committing { decided, delivered } => {
-                let waited_for =
-                    |delivery: &Delivery| matches!(delivery, Delivery::Owed | Delivery::Departing);
-                let owed = decided.branches.iter().zip(delivered).filter(|(_, d)| waited_for(d));
+                let owed = decided.branches.iter().zip(delivered).filter(|(_, d)| d.is_awaited());
                 Standing::Committed { pending: owed.map(|(b, _)| b.participant.clone()).collect() }
             }
             Phase::Committed { .. } => Standing::Committed { pending: Vec::new() },
@@ -313,40 +321,22 @@ impl Transaction {
 
     /// Whether the branch has acknowledged its commit.
     pub fn acknowledged(&self, branch: BranchNumber) -> bool {
-        match &self.phase {
-            Phase::Committing { decided, delivered } => decided
-                .branches
-                .iter()
-                .zip(delivered)
-                .any(|(b, d)| b.number == branch && *d == Delivery::Acknowledged),
-            Phase::Committed { .. } => true,
-            Phase::Active { .. }
-            | Phase::Preparing { .. }
-            | Phase::Deciding { .. }
-            | Phase::Aborting { .. }
-            | Phase::Aborted { .. }
-            | Phase::ReadOnly => false,
-        }
+        matches!(self.phase, Phase::Committed { .. })
+            || self.delivery(branch) == Some(&Delivery::Acknowledged)
     }
 
     /// Whether the record of the branch's departure from the decision is on its way to the disk.
     pub fn is_departing(&self, branch: BranchNumber) -> bool {
-        match &self.phase {
-            Phase::Committing { decided, delivered } => decided
-                .branches
-                .iter()
-                .zip(delivered)
-                .any(|(b, d)| b.number == branch && *d == Delivery::Departing),
-            Phase::Aborting { undone, .. } => {
-                undone.iter().any(|undo| undo.number == branch && undo.departing && !undo.done)
-            }
-            Phase::Active { .. }
-            | Phase::Preparing { .. }
-            | Phase::Deciding { .. }
-            | Phase::Committed { .. }
-            | Phase::Aborted { .. }
-            | Phase::ReadOnly => false,
-        }
+        let undo = |undo: &Undo| undo.number == branch && undo.departing && !undo.done;
+        self.delivery(branch) == Some(&Delivery::Departing)
+            || matches!(&self.phase, Phase::Aborting { undone, .. } if undone.iter().any(undo))
+    }
+
+    /// How far a branch is whose commit is being delivered.
+    fn delivery(&self, branch: BranchNumber) -> Option<&Delivery> {
+        let Phase::Committing { decided, delivered } = &self.phase else { return None };
+        let mut found = decided.branches.iter().zip(delivered).filter(|(b, _)| b.number == branch);
+        found.next().map(|(_, delivery)| delivery)
     }
 
     /// Whether `xid`, prepared under the name of a branch that is being rolled back, is not that branch.
