@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use votum_proto::names::{Gid, Gtid};
 use votum_proto::v1;
+use votum_proto::v1::gone::XidStatus;
 
 use super::super::request::{Begun, Outcome, Request, RequestError, Wait};
 use super::world::{AGENT, World};
@@ -91,22 +92,10 @@ async fn i9_an_answer_that_comes_twice_is_asked_about_again_once() {
     let (begun, _answered) = world.deciding(Wait::Decided).await;
     world.force().await;
     assert_eq!(world.told().await, "commit@a~ commit@b~");
-    let gone = v1::Gone {
-        system_identifier: 11,
-        timeline: 1,
-        in_recovery: false,
-        status: v1::gone::XidStatus::InProgress.into(),
-    };
-    let end = v1::BranchEnd {
-        gtid: begun.gtid.to_string(),
-        participant: "a".into(),
-        gid: Gid { gtid: begun.gtid, branch: 0, branches: 2 }.to_string(),
-        was_commit: true,
-        kind: Some(v1::branch_end::Kind::Gone(gone)),
-    };
+    let branch = Gid { gtid: begun.gtid, branch: 0, branches: 2 };
     for _ in 0..2 {
         for _ in 0..3 {
-            world.agent_says(v1::agent_message::Kind::BranchEnd(end.clone())).await;
+            world.agent_finds_gone(&branch, true, XidStatus::InProgress).await;
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         assert_eq!(world.told().await, "", "not at once");

@@ -2,7 +2,7 @@
 
 use votum_proto::names::Gid;
 use votum_proto::v1;
-use votum_proto::v1::agent_message::Kind;
+use votum_proto::v1::gone::XidStatus;
 
 use super::super::request::{Outcome, Request, RequestError, Wait};
 use super::world::{World, decided_commit, gid, gtid, name, owed_commit, resolved};
@@ -155,15 +155,8 @@ async fn the_alarm_about_other_work_under_a_branchs_name_lasts_as_long_as_that_i
     world.agent_votes_yes(&branch, "a", 700).await;
     assert!(matches!(answered.await.unwrap(), Ok(Outcome::Aborted { .. })), "its time is over");
     world.told().await;
-    world
-        .agent_says(Kind::BranchEnd(v1::BranchEnd {
-            gtid: branch.gtid.to_string(),
-            participant: "a".into(),
-            gid: branch.to_string(),
-            was_commit: false,
-            kind: Some(v1::branch_end::Kind::OtherXid(v1::OtherXid { xid: 999 })),
-        }))
-        .await;
+    let other = v1::branch_end::Kind::OtherXid(v1::OtherXid { xid: 999 });
+    world.agent_says(World::end(&branch, "a", false, other)).await;
     assert_eq!(world.told().await, "rollback@a");
     assert_eq!(world.alarms().await, ["VOTUM-1404"]);
     world.agent_lists(World::listing("a", vec![World::row(&branch, 999)])).await;
@@ -283,16 +276,7 @@ async fn r9_an_order_to_commit_again_that_came_to_nothing_leaves_no_record_to_a_
     world.log.durable.records.lock().unwrap().extend(records);
     world.agent_lists(World::listing("a", vec![World::row(&gid(6, 3, 0), 700)])).await;
     assert_eq!(world.told().await, "commit@a?");
-    let gone = v1::Gone { system_identifier: 11, timeline: 1, ..Default::default() };
-    world
-        .agent_says(Kind::BranchEnd(v1::BranchEnd {
-            gtid: gtid(6, 3).to_string(),
-            participant: "a".into(),
-            gid: gid(6, 3, 0).to_string(),
-            was_commit: true,
-            kind: Some(v1::branch_end::Kind::Gone(gone)),
-        }))
-        .await;
+    world.agent_finds_gone(&gid(6, 3, 0), true, XidStatus::NotAsked).await;
     world.agent_lists(World::listing("a", Vec::new())).await;
     world.agent_has(&gid(6, 3, 0), "a", true).await;
     world.force().await;
@@ -308,17 +292,7 @@ async fn r16_a_branch_is_left_alone_while_its_departure_is_on_its_way_to_the_dis
     world.force().await;
     world.told().await;
     let branch = Gid { gtid: begun.gtid, branch: 0, branches: 2 };
-    let status = v1::gone::XidStatus::Aborted.into();
-    let gone = v1::Gone { system_identifier: 11, timeline: 1, in_recovery: false, status };
-    world
-        .agent_says(Kind::BranchEnd(v1::BranchEnd {
-            gtid: branch.gtid.to_string(),
-            participant: "a".into(),
-            gid: branch.to_string(),
-            was_commit: true,
-            kind: Some(v1::branch_end::Kind::Gone(gone)),
-        }))
-        .await;
+    world.agent_finds_gone(&branch, true, XidStatus::Aborted).await;
     let again = || World::listing("a", vec![World::row(&branch, 700)]);
     world.agent_lists(again()).await;
     assert_eq!(world.told().await, "");

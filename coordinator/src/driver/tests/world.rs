@@ -8,7 +8,9 @@ use tokio::sync::mpsc;
 use votum_proto::names::{Epoch, Gid, Gtid, Incarnation, Life, ParticipantName, SessionName};
 use votum_proto::runtime::Seams;
 use votum_proto::v1;
+use votum_proto::v1::branch_end::Kind as End;
 use votum_proto::v1::coordinator_message::Kind;
+use votum_proto::v1::gone::XidStatus;
 
 use super::super::request::{
     Begin, Begun, BranchClaim, Commit, DriverHandle, Outcome, Request, RequestError, Wait,
@@ -194,16 +196,27 @@ impl World {
 
     /// The same; the driver takes it when it comes to it.
     pub(super) fn agent_ended(&self, gid: &Gid, participant: &str, was_commit: bool) {
-        let end = v1::BranchEnd {
+        let end = Self::end(gid, participant, was_commit, End::Done(v1::Done {}));
+        let messages = vec![v1::AgentMessage { kind: Some(end) }];
+        let event = LinkEvent::Frame { agent: 0, generation: self.generation, messages };
+        self.link_events.send(event).unwrap();
+    }
+
+    /// An agent's answer to an order at `a` to end a branch: it is not prepared, and this is what the server
+    /// says of its transaction.
+    pub(super) async fn agent_finds_gone(&mut self, gid: &Gid, was_commit: bool, status: XidStatus) {
+        let gone = v1::Gone { system_identifier: 11, timeline: 1, in_recovery: false, status: status.into() };
+        self.agent_says(Self::end(gid, "a", was_commit, End::Gone(gone))).await;
+    }
+
+    pub(super) fn end(gid: &Gid, participant: &str, was_commit: bool, kind: End) -> v1::agent_message::Kind {
+        v1::agent_message::Kind::BranchEnd(v1::BranchEnd {
             gtid: gid.gtid.to_string(),
             participant: participant.into(),
             gid: gid.to_string(),
             was_commit,
-            kind: Some(v1::branch_end::Kind::Done(v1::Done {})),
-        };
-        let messages = vec![v1::AgentMessage { kind: Some(v1::agent_message::Kind::BranchEnd(end)) }];
-        let event = LinkEvent::Frame { agent: 0, generation: self.generation, messages };
-        self.link_events.send(event).unwrap();
+            kind: Some(kind),
+        })
     }
 
     /// Everything that was appended reaches the disk.
