@@ -95,7 +95,12 @@ impl Shown {
 
     /// A connection with such options was refused, and one without them was not: no other is tried.
     pub(super) fn refused_settings(&self) {
-        self.refuses_settings.store(true, Ordering::Relaxed);
+        if !self.refuses_settings.swap(true, Ordering::Relaxed) {
+            tracing::info!(
+                "the database lets in no connection that brings settings, as behind some poolers: each branch \
+                 is given its timeouts by a statement, which costs it a little"
+            );
+        }
     }
 }
 
