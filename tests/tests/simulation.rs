@@ -71,6 +71,7 @@ const FOUND: &[(u64, &str)] = &[
     (32, "an older copy of a log answered ABORTED before it had heard every agent"),
     (128, "retention raised a mark past a branch that was then left to a person"),
     (1_035, "an older copy of a log committed what was begun before it was found stale"),
+    (8_436_825, "the judge took an abort's last words before its branches had answered"),
     (7_035_138, "an outcome was told without a heuristic whose record was on its way to the disk"),
 ];
 
