@@ -10,7 +10,6 @@ use votum_proto::v1;
 use votum_proto::v1::abort_reason::Kind as Cause;
 use votum_proto::v1::agent_message::Kind as Report;
 use votum_proto::v1::coordinator_message::Kind as Order;
-use votum_proto::v1::value::Kind as Value;
 use votum_tests::eventually::{Found, eventually};
 
 const UPDATE: &str = "UPDATE account SET balance = balance - 10 WHERE id = 1";
@@ -183,40 +182,6 @@ async fn an_unprepared_branch_ends_at_its_timeout_and_a_prepared_one_does_not() 
     );
     coordinator.rollback(1, true, xid8, 0).await;
     coordinator.branch_end(1).await;
-}
-
-/// What is left of a branch in the session of its successor: settings, advisory locks, statements and
-/// sequences that were used. The prepared one and the read-only one are reset in different ways.
-#[tokio::test]
-async fn nothing_of_a_branch_is_left_in_the_session_that_the_next_one_gets() {
-    let world = World::with(|config| config.sessions = 1).await;
-    let setup = "CREATE SEQUENCE numbers; CREATE TABLE notes (n int8); GRANT ALL ON numbers, notes TO PUBLIC";
-    world.direct().await.batch_execute(setup).await.unwrap();
-    let mut coordinator = world.coordinator().await;
-    let write = "INSERT INTO notes SELECT nextval('numbers')";
-    let works: [&[&str]; 3] = [&[], &[write], &[write, "PREPARE p AS SELECT 1"]];
-    let mut pid = None;
-    for (seq, work) in (1..).zip(works) {
-        let mut branch = world.branch(&coordinator, seq);
-        for statement in work {
-            branch.ok(statement).await;
-        }
-        branch.ok("SET application_name = 'left over'").await;
-        branch.ok("SELECT pg_advisory_lock(1)").await;
-        let rows = branch.ok("SELECT pg_backend_pid()").await.rows;
-        assert_eq!(pid.get_or_insert_with(|| rows.clone()), &rows, "{work:?}: another session");
-        coordinator.prepare(&branch).await;
-        coordinator.vote(seq).await;
-        let mut next = world.branch(&coordinator, seq + 10);
-        let left = "SELECT (SELECT count(*) FROM pg_prepared_statements WHERE from_sql) \
-                    + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), \
-                    current_setting('application_name') = 'left over'";
-        let clean = [Some(Value::Int64(0)), Some(Value::Boolean(false))];
-        assert_eq!(next.ok(left).await.rows[0], clean, "{work:?}");
-        let status = next.fails("SELECT lastval()").await;
-        assert!(status.message().contains("lastval is not yet defined"), "{work:?}: {status:?}");
-        coordinator.rollback(seq + 10, false, 0, 0).await;
-    }
 }
 
 /// What it did cannot be told from another transaction's work any more (I15).

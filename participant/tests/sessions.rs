@@ -6,6 +6,7 @@ mod support;
 
 use support::{Coordinator, World};
 use votum_proto::v1::value::Kind as Value;
+use votum_tests::eventually::{Found, eventually};
 use votum_tests::postgres::ROLE;
 
 const UPDATE: &str = "UPDATE account SET balance = balance - 10 WHERE id = 1";
@@ -133,4 +134,81 @@ async fn a_role_that_comes_back_when_a_transaction_ends_does_not_reach_the_next_
         coordinator.prepare(&next).await;
         coordinator.vote(seq + 10).await;
     }
+}
+
+/// Has the agent's question for leftovers answered that there are none.
+const UNSEEN: &str = "DO $$ BEGIN
+    BEGIN EXECUTE 'DEALLOCATE votum_leftovers'; EXCEPTION WHEN OTHERS THEN NULL; END;
+    EXECUTE 'PREPARE votum_leftovers AS SELECT NULL, false, current_user, session_user';
+    END $$";
+
+/// What is left of a branch in the session of its successor: settings, advisory locks, statements and
+/// sequences that were used. The prepared one and the read-only one are reset in different ways.
+#[tokio::test]
+async fn nothing_of_a_branch_is_left_in_the_session_that_the_next_one_gets() {
+    let world = World::with(|config| config.sessions = 1).await;
+    let setup = "CREATE SEQUENCE numbers; CREATE TABLE notes (n int8); GRANT ALL ON numbers, notes TO PUBLIC";
+    world.direct().await.batch_execute(setup).await.unwrap();
+    let mut coordinator = world.coordinator().await;
+    let write = "INSERT INTO notes SELECT nextval('numbers')";
+    let by_code = "DO $$ BEGIN EXECUTE 'PREPARE p AS SELECT 1'; END $$";
+    let in_vain = "DO $$ BEGIN EXECUTE 'PREPARE p AS SELECT 1'; PERFORM 1/0; END $$";
+    let works: [&[&str]; 6] = [
+        &[],
+        &[write],
+        &[write, "PREPARE p AS SELECT 1"],
+        &[write, by_code],
+        &[write, UNSEEN, by_code],
+        &[write, "SAVEPOINT s", in_vain, "ROLLBACK TO s"],
+    ];
+    let mut pid = None;
+    for (seq, work) in (1..).zip(works) {
+        let mut branch = world.branch(&coordinator, seq);
+        for statement in work {
+            let (_, status) = branch.run(statement).await;
+            assert_eq!(status.is_some(), *statement == in_vain, "{statement}: {status:?}");
+        }
+        branch.ok("SET application_name = 'left over'").await;
+        branch.ok("SELECT pg_advisory_lock(1)").await;
+        let rows = branch.ok("SELECT pg_backend_pid()").await.rows;
+        assert_eq!(pid.get_or_insert_with(|| rows.clone()), &rows, "{work:?}: another session");
+        coordinator.prepare(&branch).await;
+        coordinator.vote(seq).await;
+        let mut next = world.branch(&coordinator, seq + 10);
+        let left = "SELECT (SELECT count(*) FROM pg_prepared_statements WHERE from_sql) \
+                    + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), \
+                    current_setting('application_name') = 'left over'";
+        let clean = [Some(Value::Int64(0)), Some(Value::Boolean(false))];
+        assert_eq!(next.ok(left).await.rows[0], clean, "{work:?}");
+        let status = next.fails("SELECT lastval()").await;
+        assert!(status.message().contains("lastval is not yet defined"), "{work:?}: {status:?}");
+        coordinator.rollback(seq + 10, false, 0, 0).await;
+    }
+}
+
+/// Such a statement is not told from the agent's own by anything that the server says unasked.
+#[tokio::test]
+async fn a_statement_that_a_function_prepared_does_not_stay_in_the_session() {
+    let (world, mut coordinator) = one_session().await;
+    let function = "CREATE FUNCTION prepares() RETURNS void LANGUAGE plpgsql AS $$
+        BEGIN EXECUTE 'PREPARE p AS SELECT 1'; END $$";
+    world.direct().await.batch_execute(function).await.unwrap();
+    let mut branch = world.branch(&coordinator, 1);
+    branch.ok("SELECT prepares()").await;
+    branch.ok(UPDATE).await;
+    coordinator.committed(&branch).await;
+    let mut seq = 1;
+    eventually("the next branches do not have it", async || {
+        seq += 1;
+        let mut branch = world.branch(&coordinator, seq);
+        let left = branch.ok("SELECT count(*) FROM pg_prepared_statements WHERE from_sql").await;
+        branch.ok(UPDATE).await;
+        coordinator.committed(&branch).await;
+        Ok(match left.rows[0][0] {
+            Some(Value::Int64(0)) => Found::Yes(()),
+            ref other => Found::NotYet(format!("{other:?}")),
+        })
+    })
+    .await
+    .unwrap();
 }

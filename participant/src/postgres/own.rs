@@ -89,20 +89,25 @@ static CLOSE_ALL: Own = own(17, "votum_close_all", "CLOSE ALL", Form::Text);
 static UNLISTEN: Own = own(18, "votum_unlisten", "UNLISTEN *", Form::Text);
 static DISCARD_TEMP: Own = own(19, "votum_discard_temp", "DISCARD TEMP", Form::Text);
 
-/// Lets advisory locks go, and says whether clients have prepared statements by SQL, or left another role:
-/// these take a full reset.
+/// Lets advisory locks go, and says whether a client has left another role: that takes a full reset.
 pub(super) static LEFTOVERS: Own = own(
     20,
     "votum_leftovers",
-    "SELECT pg_catalog.pg_advisory_unlock_all(), \
-     EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() WHERE from_sql), current_user, session_user",
+    "SELECT pg_catalog.pg_advisory_unlock_all(), false, current_user, session_user",
     Form::Text,
 );
+
+/// As [`LEFTOVERS`], and says whether clients have prepared statements by SQL, which takes a full reset, too.
+/// To list the statements costs the server about as much as an UPDATE. It has no name that a client could
+/// take.
+pub(super) const ALL_LEFTOVERS: &str = "SELECT pg_catalog.pg_advisory_unlock_all(), \
+     EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() WHERE from_sql), current_user, session_user";
 
 /// Makes a session as good as new, outside of transactions only. Our own statements go too.
 pub(super) const RESET: &str = "DISCARD ALL";
 
-/// All of [`RESET`] but what plans and statements there are, to be followed by [`LEFTOVERS`].
+/// All of [`RESET`] but what plans and statements there are, to be followed by [`LEFTOVERS`] or
+/// [`ALL_LEFTOVERS`].
 pub(super) static RESET_BUT_STATEMENTS: [&Own; 6] =
     [&CLOSE_ALL, &RESET_ROLE, &RESET_ALL, &UNLISTEN, &DISCARD_TEMP, &DISCARD_SEQUENCES];
 

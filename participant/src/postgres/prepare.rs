@@ -5,14 +5,21 @@
 //! by nothing but the name of the command that was done. That name is read here, and before that what the
 //! server said of the transaction at the end of the last trip. No savepoint has to guard them.
 
+use std::time::Duration;
+
 use votum_proto::names::Gid;
 
 use super::listing::{FACTS, facts};
-use super::own::{LEFTOVERS, Own, RESET, RESET_BUT_STATEMENTS, RESET_PREPARED, RESET_ROLE, texts};
+use super::own::{
+    ALL_LEFTOVERS, LEFTOVERS, Own, RESET, RESET_BUT_STATEMENTS, RESET_PREPARED, RESET_ROLE, texts,
+};
 use super::session::{BranchState, PostgresSession};
 use super::wire::{ENCODING, Failed, Form, Tag, Transaction, Trip, Unsendable};
 use super::{failed, unexpected, unsendable};
 use crate::database::{Aftermath, Command, DatabaseError, Policy, Preparation, ServerFacts};
+
+/// For how long a session's prepared statements are not listed again, unless its branches give a reason.
+const LISTED_EVERY: Duration = Duration::from_secs(1);
 
 /// For branches that are to be committed on their own word.
 const MAY_HAVE_WRITTEN: &str = "SELECT pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL \
@@ -157,7 +164,11 @@ impl PostgresSession {
         for reset in resets {
             self.own.run(trip, reset, None)?;
         }
-        self.own.run(trip, &LEFTOVERS, None)
+        // A statement that was prepared at the top was seen by its tag. Those that a function or a trigger
+        // prepared are found before long.
+        let due = self.clock.now().since(self.listed) >= LISTED_EVERY;
+        self.lists = due || self.may_have_prepared;
+        if self.lists { put(trip, ALL_LEFTOVERS) } else { self.own.run(trip, &LEFTOVERS, None) }
     }
 
     /// Reads the rest of a trip that ends in so many resets. True when the session is as good as new.
@@ -173,11 +184,13 @@ impl PostgresSession {
         let Ok(row) = reading.await else { return false };
         self.own.end_trip();
         self.tampered |= self.link.take_reread();
-        let none_left = row.as_ref().and_then(texts).is_some_and(|[_, left, current, session]| {
-            let own = [Some(self.roles.current.as_str()), Some(self.roles.session.as_str())];
-            left == Some("f") && [current, session] == own
-        });
-        none_left
+        let Some([_, left, current, session]) = row.as_ref().and_then(texts) else { return false };
+        let own_roles = [Some(self.roles.current.as_str()), Some(self.roles.session.as_str())];
+        self.tampered |= left != Some("f");
+        if self.lists {
+            (self.listed, self.may_have_prepared) = (self.clock.now(), false);
+        }
+        [current, session] == own_roles
             && !self.tampered
             && self.link.transaction() == Transaction::None
             && self.link.encoding() == ENCODING
@@ -200,7 +213,7 @@ impl PostgresSession {
             if self.link.transaction() != Transaction::None || self.link.encoding() != ENCODING {
                 return Err(unexpected(Command::Statement, "a session that a reset did not make new"));
             }
-            (self.clean, self.tampered) = (true, false);
+            (self.clean, self.tampered, self.may_have_prepared) = (true, false, false);
         }
         self.branch = BranchState::default();
         Ok(())

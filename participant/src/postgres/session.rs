@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio_postgres::CancelToken;
 use votum_proto::names::Gid;
-use votum_proto::runtime::BoxFuture;
+use votum_proto::runtime::{BoxFuture, Clock, Monotonic};
 
 use super::connect::Connector;
 use super::failed;
@@ -43,6 +43,14 @@ pub(super) struct PostgresSession {
     /// A client's statement may have replaced one of ours, or had functions planned by settings of its own:
     /// nothing but a full reset is to be trusted.
     pub(super) tampered: bool,
+    /// A client's statement came with code of its own, or failed in the middle: that may have prepared
+    /// statements, of which nothing is seen.
+    pub(super) may_have_prepared: bool,
+    /// When the session's prepared statements were last listed.
+    pub(super) listed: Monotonic,
+    /// The reset that is on its way lists them.
+    pub(super) lists: bool,
+    pub(super) clock: Arc<dyn Clock>,
     /// Statements that were run before.
     pub(super) known: Known,
     pub(super) own: OwnStatements,
@@ -91,6 +99,7 @@ impl BranchState {
 impl PostgresSession {
     pub(super) fn new(hosted: Hosted, connector: Connector) -> Self {
         let Hosted { link, signs, token, backend, version, own, standing } = hosted;
+        let clock = Arc::clone(&connector.seams.clock);
         Self {
             link,
             signs,
@@ -105,6 +114,10 @@ impl PostgresSession {
             facts: None,
             clean: true,
             tampered: false,
+            may_have_prepared: false,
+            listed: clock.now(),
+            lists: false,
+            clock,
             known: Known::default(),
             own: OwnStatements::default(),
             named: 0,

@@ -22,6 +22,9 @@ const CONTROL: [&str; 6] =
 /// What a statement says of itself that may have put another one in the place of one of ours.
 const TAMPERING: [&str; 4] = ["PREPARE", "DEALLOCATE", "DEALLOCATE ALL", "DISCARD ALL"];
 
+/// What a statement says of itself that came with code of its own.
+const CODE: [&str; 2] = ["DO", "CALL"];
+
 /// How a statement is run.
 enum Way {
     /// It was parsed under a name.
@@ -54,6 +57,7 @@ impl PostgresSession {
         };
         let ran = self.execute(&run, &way, sink).await;
         if ran.is_err() {
+            self.may_have_prepared = true;
             self.unclosed.extend(self.known.forget(run.text, &run.types));
         }
         ran
@@ -157,6 +161,7 @@ impl PostgresSession {
             self.unclosed.retain(|unclosed| unclosed != name);
         }
         self.tampered |= TAMPERING.iter().any(|name| tag.is(name));
+        self.may_have_prepared |= CODE.iter().any(|name| tag.is(name));
         let ended = CONTROL.iter().any(|name| tag.is(name)) || (first && tag.is("ROLLBACK"));
         if ended || self.link.transaction() != Transaction::Open {
             return Err(another_transaction());
