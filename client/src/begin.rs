@@ -180,12 +180,18 @@ impl Begin {
 
     async fn open(&self) -> Result<Transaction, Error> {
         let inner = &self.votum.inner;
+        let now = inner.options.seams.clock.now();
+        if let Some((reply, since)) = inner.spares.take(&self.request, now) {
+            return Ok(Transaction::begun(self.votum.clone(), &self.request, reply, since));
+        }
         // A reply that is lost leaves a transaction without a branch, which ends at its timeout.
         let reply = ask(&inner.options.seams, inner.options.retry_budget, || {
             let request = self.request.clone();
             async { inner.coordinator.begin(request).await }
         });
-        Ok(Transaction::begun(self.votum.clone(), &self.request, reply.await?))
+        let reply = reply.await?;
+        let now = inner.options.seams.clock.now();
+        Ok(Transaction::begun(self.votum.clone(), &self.request, reply, now))
     }
 }
 

@@ -39,6 +39,7 @@ mod export;
 mod outcome;
 mod retry;
 mod row;
+mod spares;
 mod transaction;
 mod value;
 mod votum;

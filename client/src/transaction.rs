@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use votum_proto::runtime::Monotonic;
 use votum_proto::v1;
 
 use crate::branch::{Branch, Claim, Context, Reply};
@@ -52,14 +53,19 @@ impl std::fmt::Debug for Transaction {
 }
 
 impl Transaction {
-    pub(crate) fn begun(votum: Votum, request: &v1::BeginRequest, reply: v1::BeginResponse) -> Self {
+    pub(crate) fn begun(
+        votum: Votum,
+        request: &v1::BeginRequest,
+        reply: v1::BeginResponse,
+        since: Monotonic,
+    ) -> Self {
         let participants = reply.participants.into_iter().map(|at| (at.participant, at.address)).collect();
         let context = Context {
             gtid: reply.gtid,
             secret: reply.secret,
             isolation: request.isolation(),
             read_only: request.read_only,
-            deadline: votum.inner.options.seams.clock.now().after(Duration::from_millis(reply.timeout_ms)),
+            deadline: since.after(Duration::from_millis(reply.timeout_ms)),
         };
         Self::new(votum, context, participants)
     }

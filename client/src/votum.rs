@@ -16,6 +16,7 @@ use crate::channels::{Agents, endpoint};
 use crate::error::with_causes;
 use crate::outcome::{Found, Status};
 use crate::retry::{Patience, ask};
+use crate::spares::Spares;
 use crate::{Error, Export, Transaction};
 
 /// When [`Transaction::commit`] answers.
@@ -114,7 +115,13 @@ impl Options {
         let coordinator = Calls::new(channel, MAX_REQUEST, self.seams.spawn.clone());
         let (forgotten, received) = mpsc::unbounded_channel();
         self.seams.spawn(roll_back_forgotten(coordinator.clone(), self.clone(), received));
-        let inner = Inner { options: self, coordinator, agents: Agents::default(), forgotten };
+        let inner = Inner {
+            options: self,
+            coordinator,
+            agents: Agents::default(),
+            spares: Spares::default(),
+            forgotten,
+        };
         Ok(Votum { inner: Arc::new(inner) })
     }
 
@@ -153,6 +160,7 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) coordinator: Calls,
     pub(crate) agents: Agents,
+    pub(crate) spares: Spares,
     /// Takes the transactions that were dropped without an end.
     pub(crate) forgotten: mpsc::UnboundedSender<v1::RollbackRequest>,
 }

@@ -84,7 +84,12 @@ impl Plain {
     /// As the coordinator answers.
     pub async fn begin(coordinator: &Address, request: v1::BeginRequest) -> anyhow::Result<Self> {
         let begun = CoordinatorClient::new(coordinator.channel()?).begin(request).await?.into_inner();
-        Ok(Self { begun, coordinator: coordinator.clone(), seen: BTreeMap::new() })
+        Ok(Self::of(coordinator, begun))
+    }
+
+    /// One that was begun at the coordinator that listens at `coordinator`.
+    pub fn of(coordinator: &Address, begun: v1::BeginResponse) -> Self {
+        Self { begun, coordinator: coordinator.clone(), seen: BTreeMap::new() }
     }
 
     /// The request that runs `statement` as number `ordinal`, in the session that is known, if one is.
@@ -181,6 +186,7 @@ impl Plain {
             secret: self.begun.secret.clone(),
             branches,
             wait: v1::commit_request::Wait::Completed.into(),
+            next: None,
         };
         outcome(self.coordinator()?.commit(request).await?.into_inner().outcome)
     }

@@ -12,6 +12,7 @@ use votum_proto::v1::call::Request;
 use votum_proto::v1::calls_client::CallsClient;
 use votum_proto::v1::coordinator_client::CoordinatorClient;
 use votum_proto::v1::get_transaction_request::By;
+use votum_proto::v1::outcome::Kind as Outcome;
 use votum_proto::v1::reply::Kind;
 use votum_tests::eventually::DEADLINE;
 use votum_tests::plain::Plain;
@@ -157,5 +158,32 @@ async fn a_server_that_is_told_to_stop_ends_the_streams_that_are_open() -> anyho
         assert!(!process.log_tail().contains("cut"), "{}", process.log_tail());
     }
     scene.world.start_all().await?;
+    scene.close().await
+}
+
+#[tokio::test]
+async fn the_next_transaction_is_begun_with_the_outcome_of_the_last() -> anyhow::Result<()> {
+    let scene = Scene::usual().await?;
+    let mut coordinator = CoordinatorClient::new(scene.world.address().channel()?);
+    let mut commit = async |tx: &Plain, secret: &[u8], label: String| {
+        let (gtid, secret) = (tx.begun.gtid.clone(), secret.to_vec());
+        let next = Some(v1::BeginRequest { timeout_ms: 5_000, label, ..Default::default() });
+        coordinator.commit(v1::CommitRequest { gtid, secret, next, ..Default::default() }).await
+    };
+    let tx = scene.plain("first", &[]).await?;
+    assert!(commit(&tx, b"wrong", "second".into()).await.is_err());
+    let reply = commit(&tx, &tx.begun.secret, "second".into()).await?.into_inner();
+    let begun = reply.next.ok_or_else(|| anyhow::anyhow!("no transaction was begun"))?;
+    assert!(matches!(reply.outcome.and_then(|outcome| outcome.kind), Some(Outcome::ReadOnly(_))));
+    assert_eq!(begun.timeout_ms, 5_000);
+    let mut second = Plain::of(scene.world.address(), begun);
+    second.run(A, "SELECT 1").await.map_err(|refused| refused.status)?;
+    let kind = second.commit().await?;
+    assert!(matches!(kind, Outcome::ReadOnly(_)), "{kind:?}");
+
+    let tx = scene.plain("last", &[]).await?;
+    let reply = commit(&tx, &tx.begun.secret, "x".repeat(65)).await?.into_inner();
+    assert!(reply.outcome.is_some());
+    assert_eq!(reply.next, None, "what cannot be begun costs nobody the outcome");
     scene.close().await
 }

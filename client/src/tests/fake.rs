@@ -2,6 +2,7 @@
 //! do is tested against real servers.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -49,6 +50,10 @@ pub(super) struct Script {
     pub(super) ran: Mutex<Vec<String>>,
     pub(super) acts: Mutex<VecDeque<Act>>,
     pub(super) begins: Mutex<VecDeque<Status>>,
+    /// How many calls of Begin came.
+    pub(super) begin_calls: AtomicU64,
+    /// The timeout of every transaction.
+    pub(super) timeout_ms: AtomicU64,
     /// The answers to Commit, in order; then COMMITTED.
     pub(super) commits: Mutex<VecDeque<Result<Kind, Status>>>,
     pub(super) commit_requests: Mutex<Vec<v1::CommitRequest>>,
@@ -116,7 +121,7 @@ pub(super) async fn start() -> (Votum, Arc<Script>) {
 }
 
 pub(super) async fn start_with(options: Options) -> (Votum, Arc<Script>) {
-    let script = Arc::new(Script::default());
+    let script = Arc::new(Script { timeout_ms: AtomicU64::new(30_000), ..Script::default() });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", front.local_addr().unwrap());
@@ -166,7 +171,10 @@ impl Handler for Fake {
         let fake = self.clone();
         let one = |reply| Answer::One(Box::pin(std::future::ready(reply)));
         match request {
-            call::Request::Begin(_) => one(self.begin().map(reply::Kind::Begin)),
+            call::Request::Begin(_) => {
+                self.script.begin_calls.fetch_add(1, Ordering::Relaxed);
+                one(self.begin().map(reply::Kind::Begin))
+            }
             call::Request::Commit(request) => one(self.commit(request).map(reply::Kind::Commit)),
             call::Request::Rollback(request) => one(Ok(reply::Kind::Rollback(self.rollback(request)))),
             call::Request::GetTransaction(_) => one(Ok(reply::Kind::GetTransaction(found()))),
@@ -199,15 +207,17 @@ impl Fake {
             gtid: format!("fake-1-000000-{}", sessions.transactions),
             secret: vec![7; 32],
             participants: participants.into(),
-            timeout_ms: 30_000,
+            timeout_ms: self.script.timeout_ms.load(Ordering::Relaxed),
             attached: Vec::new(),
         })
     }
 
     fn commit(&self, request: v1::CommitRequest) -> Result<v1::CommitResponse, Status> {
+        let next = request.next.clone();
         self.script.commit_requests.lock().unwrap().push(request);
         let kind = self.script.commits.lock().unwrap().pop_front().unwrap_or_else(|| Ok(committed()))?;
-        Ok(v1::CommitResponse { outcome: Some(v1::Outcome { kind: Some(kind) }) })
+        let next = next.and_then(|_| self.begin().ok());
+        Ok(v1::CommitResponse { outcome: Some(v1::Outcome { kind: Some(kind) }), next })
     }
 
     fn rollback(&self, request: v1::RollbackRequest) -> v1::RollbackResponse {

@@ -10,6 +10,7 @@ use super::Transaction;
 use crate::error::text;
 use crate::outcome::{Abort, Status};
 use crate::retry::{Patience, Verdict, commit_verdict};
+use crate::spares::{self, Asked};
 use crate::votum::{Options, roll_back};
 use crate::{Error, Outcome, Wait};
 
@@ -29,9 +30,11 @@ impl Transaction {
             secret: self.context.secret.clone(),
             branches: branches.into_iter().map(Into::into).collect(),
             wait: wait.into(),
+            next: None,
         };
         self.over.store(true, Ordering::Relaxed);
-        let outcome = self.ask_for_decision(&request).await;
+        let outcome = self.ask_for_decision(request).await;
+        spares::decided(&self.votum.inner);
         if outcome.is_err() {
             self.roll_back_later("its commit was refused");
         }
@@ -46,15 +49,23 @@ impl Transaction {
         Ok(self.outcome(status))
     }
 
-    async fn ask_for_decision(&self, request: &v1::CommitRequest) -> Result<Outcome, Error> {
+    async fn ask_for_decision(&self, mut request: v1::CommitRequest) -> Result<Outcome, Error> {
         let Options { seams, outcome_budget, .. } = self.options();
         let mut patience = Patience::new(seams, *outcome_budget);
         let mut asked_before = false;
+        let mut spare = Asked::next(&self.votum.inner);
+        request.next = spare.as_ref().map(|spare| spare.request.clone());
         loop {
             let asked = self.votum.inner.coordinator.commit(request.clone());
             let reply = seams.clock.timeout(patience.left(), asked).await;
+            // A reply that is lost leaves a spare to its timeout; what is repeated asks for no other.
+            request.next = None;
+            let asked_for = spare.take();
             let detail = match reply {
                 Ok(Ok(reply)) => {
+                    if let (Some(spare), Some(begun)) = (asked_for, reply.next) {
+                        spare.came(begun);
+                    }
                     let status = Status::from(reply.outcome.unwrap_or_default());
                     match status.outcome() {
                         Ok(outcome) => return Ok(outcome),

@@ -65,13 +65,18 @@ impl CoordinatorService {
         })
     }
 
-    async fn decide(&self, request: v1::CommitRequest) -> Result<v1::CommitResponse, Status> {
-        let gtid = request.gtid.clone();
+    async fn decide(&self, mut request: v1::CommitRequest) -> Result<v1::CommitResponse, Status> {
+        let (gtid, next) = (request.gtid.clone(), request.next.take());
         let refused = |error| errors::status(&error, &gtid);
         let commit = translate::commit(request).map_err(refused)?;
         let decided =
             self.driver.ask(|answer| driver::Request::Commit(commit, answer)).await.map_err(refused)?;
-        Ok(v1::CommitResponse { outcome: Some(outcome(decided)) })
+        let next = match next {
+            // Why it cannot be begun is told to a Begin.
+            Some(next) => self.open(next).await.ok(),
+            None => None,
+        };
+        Ok(v1::CommitResponse { outcome: Some(outcome(decided)), next })
     }
 
     async fn end(&self, request: v1::RollbackRequest) -> Result<v1::RollbackResponse, Status> {
