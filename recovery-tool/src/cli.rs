@@ -96,6 +96,7 @@ pub(crate) enum Command {
     Show(ShowArgs),
     InDoubt(InDoubtArgs),
     Resolve(ResolveArgs),
+    Acknowledge(AcknowledgeArgs),
     Log(LogArgs),
     Explain(ExplainArgs),
 }
@@ -198,6 +199,34 @@ pub(crate) struct ResolveArgs {
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) reason: String,
     /// Who does it; kept in the log [default: $USER]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) operator: Option<String>,
+    /// Do it
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Take off the list that branches departed from their decision; without --yes only say which
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  votumctl acknowledge acme-7-3f9ac2-1042 --reason \"4711: repaid by hand\"
+  votumctl acknowledge acme-7-3f9ac2-1042 --reason \"4711: repaid by hand\" --yes
+  votumctl acknowledge acme-7-3f9ac2-1042 --participant bank_a --reason 4711 --yes
+
+For when a person has made the databases agree again: the alarm VOTUM-1407 ends, and the records may
+be dropped after retention. Who asks about the transaction is told of the departure as before. Who
+acknowledged it and why are kept in the log. Ends with 4 when there is nothing to acknowledge.")]
+pub(crate) struct AcknowledgeArgs {
+    /// The transaction, for example acme-7-3f9ac2-1042
+    pub(crate) gtid: Gtid,
+    /// Only the branch at this participant [default: every one that departed]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) participant: Option<ParticipantName>,
+    /// What was done about it; kept in the log
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) reason: String,
+    /// Who says so; kept in the log [default: $USER]
     #[arg(long, value_name = "NAME")]
     pub(crate) operator: Option<String>,
     /// Do it

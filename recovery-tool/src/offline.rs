@@ -123,7 +123,7 @@ pub(crate) fn show(directory: &Path, gtid: &Gtid) -> Result<v1::ShowTransactionR
     let history = log.history.transaction(gtid).map_err(|error| unreadable(&error))?;
     let (outcome, next) = match recorded(&history) {
         Some(outcome) => {
-            let next = after_start(next_sentence(&outcome));
+            let next = after_start(next_sentence(&outcome, &history));
             (outcome, next)
         }
         None => undecided(&log, gtid, &history)?,
@@ -165,7 +165,7 @@ fn undecided(
     }
     let horizon = log.history.horizon().map_err(|error| unreadable(&error))?;
     if horizon.is_some_and(|horizon| *gtid <= horizon) {
-        let next = next_sentence(&Outcome::Expired);
+        let next = next_sentence(&Outcome::Expired, history);
         return Ok((Outcome::Expired, next));
     }
     unknown(

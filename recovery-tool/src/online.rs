@@ -68,6 +68,14 @@ impl Coordinator {
         let answer = self.runtime.block_on(self.client.resolve(request));
         self.answered(answer)
     }
+
+    pub(crate) fn acknowledge(
+        &mut self,
+        request: v1::AcknowledgeRequest,
+    ) -> Result<v1::AcknowledgeResponse, Failure> {
+        let answer = self.runtime.block_on(self.client.acknowledge(request));
+        self.answered(answer)
+    }
 }
 
 /// What the operating system said, below the layers that pass it on.

@@ -253,6 +253,17 @@ impl Bank {
         Ok(rows.iter().map(prepared).collect())
     }
 
+    /// Ends the one branch of ours that is prepared here, as an administrator may: `command` is COMMIT or
+    /// ROLLBACK.
+    ///
+    /// # Errors
+    /// When there is another number of them, or the server refuses.
+    pub async fn end_by_hand(&self, command: &str) -> anyhow::Result<()> {
+        let prepared = self.prepared().await?;
+        let [branch] = prepared.as_slice() else { anyhow::bail!("not one branch: {prepared:?}") };
+        self.by_hand(&format!("{command} PREPARED '{}'", branch.gid)).await
+    }
+
     /// Runs statements as a superuser: the hand of an administrator.
     ///
     /// # Errors

@@ -83,6 +83,34 @@ impl Scene {
         Ok(outcome?)
     }
 
+    /// Has a branch depart from its decision: a row goes into table `errand` at every bank, and at the first
+    /// one an administrator rolls the decided transaction back. Answers its name.
+    ///
+    /// # Errors
+    /// When it comes otherwise.
+    pub async fn rolled_back_by_hand(&self) -> anyhow::Result<String> {
+        let Self { world, teller, .. } = self;
+        for bank in &world.banks {
+            bank.client_as(ROLE).await?.batch_execute("CREATE TABLE errand (n int)").await?;
+        }
+        world.coordinator.kill9()?;
+        world.start_coordinator(Some("decision-forced")).await?;
+        let tx = teller.votum().begin().await?;
+        let gtid = tx.gtid().to_owned();
+        for bank in &world.banks {
+            tx.execute(&bank.name, "INSERT INTO errand VALUES (1)", &[]).await?;
+        }
+        let crash = async {
+            world.coordinator.wait_crash().await?;
+            self.bank(A)?.end_by_hand("ROLLBACK").await?;
+            world.start_coordinator(None).await
+        };
+        let (outcome, crashed) = futures::future::join(tx.commit(), crash).await;
+        crashed?;
+        anyhow::ensure!(outcome?.is_committed(), "{gtid} was not committed");
+        Ok(gtid)
+    }
+
     /// The name that the coordinator gave to a transfer.
     ///
     /// # Errors

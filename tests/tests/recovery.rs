@@ -133,7 +133,7 @@ async fn a_branch_that_an_administrator_committed_as_decided_is_acknowledged() {
     let scene = Scene::usual().await.unwrap();
     let world = &scene.world;
     let by_hand = async {
-        end_by_hand(&world.banks[0], "COMMIT").await;
+        world.banks[0].end_by_hand("COMMIT").await.unwrap();
         world.start_coordinator(None).await
     };
     let outcome = scene.decided_then("by hand", by_hand).await.unwrap();
@@ -150,26 +150,8 @@ async fn a_branch_that_an_administrator_committed_as_decided_is_acknowledged() {
 async fn a_branch_that_an_administrator_rolled_back_against_the_decision_is_reported_for_ever() {
     let scene = Scene::usual().await.unwrap();
     let world = &scene.world;
-    // Its work does not count as a transfer: half of it is lost, by an administrator's hand.
-    for bank in &world.banks {
-        bank.client_as(ROLE).await.unwrap().batch_execute("CREATE TABLE errand (n int)").await.unwrap();
-    }
-    world.coordinator.kill9().unwrap();
-    world.start_coordinator(Some("decision-forced")).await.unwrap();
-    let tx = scene.teller.votum().begin().await.unwrap();
-    let gtid = tx.gtid().to_owned();
-    for bank in &world.banks {
-        tx.execute(&bank.name, "INSERT INTO errand VALUES (1)", &[]).await.unwrap();
-    }
-    let crash = async {
-        world.coordinator.wait_crash().await.unwrap();
-        end_by_hand(&world.banks[0], "ROLLBACK").await;
-        world.start_coordinator(None).await.unwrap();
-    };
-    let (outcome, ()) = futures::future::join(tx.commit(), crash).await;
-    let outcome = outcome.unwrap();
-    assert!(outcome.is_committed(), "{outcome:?}");
-
+    // Its work does not count as a transfer: half of it is lost.
+    let gtid = scene.rolled_back_by_hand().await.unwrap();
     departed(world, &gtid, "bank-a", Departure::Rollback).await;
     world.crash_and_restart_coordinator().await.unwrap();
     departed(world, &gtid, "bank-a", Departure::Rollback).await;
@@ -197,7 +179,7 @@ async fn a_branch_that_an_administrator_committed_against_an_abort_is_reported()
         world.until_prepared(1).await.unwrap();
         drop(shut);
         hasty.agent.wait_crash().await.unwrap();
-        end_by_hand(hasty, "COMMIT").await;
+        hasty.end_by_hand("COMMIT").await.unwrap();
         world.restart_agent(0, None).await.unwrap();
     };
     let (outcome, ()) = futures::future::join(tx.commit(), by_hand).await;
@@ -207,13 +189,6 @@ async fn a_branch_that_an_administrator_committed_against_an_abort_is_reported()
     world.crash_and_restart_coordinator().await.unwrap();
     departed(world, &gtid, "bank-a", Departure::Commit).await;
     world.check(&scene.ledger).await.unwrap();
-}
-
-/// Ends the one branch of ours that is prepared at a bank.
-async fn end_by_hand(bank: &Bank, command: &str) {
-    let prepared = bank.prepared().await.unwrap();
-    let [branch] = prepared.as_slice() else { panic!("{prepared:?}") };
-    bank.by_hand(&format!("{command} PREPARED '{}'", branch.gid)).await.unwrap();
 }
 
 /// Waits until GetTransaction names the departure, and an alarm does.

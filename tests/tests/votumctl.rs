@@ -275,6 +275,39 @@ async fn a_branch_that_may_have_been_decided_before_all_memory_waits_for_a_perso
 }
 
 #[tokio::test]
+async fn a_departure_is_an_alarm_until_a_person_acknowledges_it() -> anyhow::Result<()> {
+    let scene = Scene::usual().await?;
+    let world = &scene.world;
+    let gtid = scene.rolled_back_by_hand().await?;
+    world.until_alarm("VOTUM-1407").await?;
+    let words = ["acknowledge", &gtid, "--reason", "ticket 4711: repaid"];
+    let dry = both(world, &words).await?.ended(0).json()?;
+    assert_eq!((&dry["applied"], texts(&dry["departures"], "participant")), (&false.into(), vec![A.into()]));
+    let elsewhere = votumctl(world, &[&words[..], &["--participant", B, "--yes"]].concat()).await?.ended(4);
+    assert!(elsewhere.err.contains("nothing of"), "{elsewhere:?}");
+    votumctl(world, &["status"]).await?.ended(1);
+
+    let done = votumctl(world, &[&words[..], &["--yes", "--json"]].concat()).await?.ended(0).json()?;
+    assert_eq!(
+        (&done["applied"], texts(&done["departures"], "kind")),
+        (&true.into(), vec!["rollback".into()])
+    );
+    world.crash_and_restart_coordinator().await?;
+    eventually("everything is in order after a restart", async || {
+        let status = votumctl(world, &["status"]).await?;
+        Ok(if status.code == 0 { Found::Yes(()) } else { Found::NotYet(format!("{status:?}")) })
+    })
+    .await?;
+    votumctl(world, &words).await?.ended(4);
+    let shown = both(world, &["show", &gtid]).await?.json()?;
+    assert_eq!(texts(&shown["outcome"]["heuristics"], "participant"), [A], "it is told as before");
+    assert!(shown["next"].to_string().contains("a person has dealt with it"), "{shown}");
+    let text = texts(&shown["records"], "text").join("; ");
+    assert!(text.contains("ada has dealt with") && text.contains("ticket 4711: repaid"), "{text}");
+    scene.close().await
+}
+
+#[tokio::test]
 async fn what_is_not_ours_is_never_settled() -> anyhow::Result<()> {
     let scene = Scene::usual().await?;
     let name = scene.bank(A)?.database.trim_start_matches("t_").to_owned();

@@ -111,7 +111,11 @@ impl Driver {
         // An abort is not forced, and its transaction may be over before it is on disk.
         let on_the_way = self.pending.iter().filter_map(|(_, pending)| match pending {
             Pending::Transaction(id, record) if matches!(**record, Record::Decided(_)) => Some(*id),
-            Pending::Transaction(..) | Pending::Lease(_) | Pending::Resolution(_) | Pending::Note => None,
+            Pending::Transaction(..)
+            | Pending::Lease(_)
+            | Pending::Resolution(_)
+            | Pending::Acknowledgement(_)
+            | Pending::Note => None,
         });
         let oldest = undecided.next().map(|(id, _)| *id).into_iter().chain(on_the_way).min();
         oldest.map(|id| self.gtid(id))

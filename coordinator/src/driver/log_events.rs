@@ -51,6 +51,7 @@ impl Driver {
                     self.lives.leased(until);
                 }
                 Pending::Resolution(resolution) => self.resolution_durable(&resolution),
+                Pending::Acknowledgement(acknowledgement) => self.acknowledged(*acknowledgement),
                 Pending::Note => {}
             }
         }

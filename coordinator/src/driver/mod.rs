@@ -16,7 +16,7 @@
 //! | `listings` | what is prepared and open at a participant, judged and acted on |
 //! | `knowledge` | what the log says of a gid, in the recovery table's terms |
 //! | `log_events` | what the log says: durable, counted, doubtful |
-//! | `operator`, `resolve` | what votumctl asks |
+//! | `operator`, `resolve`, `acknowledge` | what votumctl asks |
 //! | `in_doubt` | listings on request, joined with the log |
 //! | `settlement` | how a restart settles what it found |
 //! | `state` | what the driver keeps |
@@ -36,6 +36,7 @@ use crate::protocol::lives::{LifeSeen, Lives, Witness};
 use crate::protocol::record::KeyRecord;
 use crate::transport::{DurablePosition, LinkEvent, LinkHandle};
 
+mod acknowledge;
 mod agents;
 mod alarms;
 mod clients;
@@ -276,6 +277,7 @@ impl Driver {
                 self.ask_in_doubt(participant.as_ref(), wait, answer);
             }
             Request::Resolve(resolve, answer) => self.resolve(resolve, answer),
+            Request::Acknowledge(acknowledge, answer) => self.acknowledge(&acknowledge, answer),
             Request::Drain { grace, answer } => self.begin_drain(grace, answer),
         }
     }

@@ -119,7 +119,7 @@ impl Driver {
         };
         let response = v1::ShowTransactionResponse {
             summary: Some(summary),
-            next: next_sentence(&outcome),
+            next: next_sentence(&outcome, &history),
             outcome: None,
             branches,
             records: history.records.iter().map(log_record).collect(),
@@ -153,7 +153,8 @@ pub fn recorded_summary(gtid: &Gtid, history: &TransactionHistory) -> v1::Transa
         | Record::Ended { .. }
         | Record::Heuristic(_)
         | Record::Resolved(_)
-        | Record::Carried(_) => None,
+        | Record::Carried(_)
+        | Record::Acknowledged(_) => None,
     });
     v1::TransactionSummary {
         gtid: gtid.to_string(),
@@ -214,17 +215,16 @@ fn live_branches(live: &Live) -> Vec<v1::BranchState> {
 }
 
 /// What will happen next, in a sentence.
-pub fn next_sentence(outcome: &Outcome) -> String {
+pub fn next_sentence(outcome: &Outcome, history: &TransactionHistory) -> String {
     match outcome {
-        Outcome::Committed { pending, heuristics } if pending.is_empty() => {
-            departed(heuristics).unwrap_or_else(|| "nothing: every branch has ended as decided".into())
-        }
+        Outcome::Committed { pending, heuristics } if pending.is_empty() => departed(heuristics, history)
+            .unwrap_or_else(|| "nothing: every branch has ended as decided".into()),
         Outcome::Committed { pending, .. } => {
             let names: Vec<&str> = pending.iter().map(ParticipantName::as_str).collect();
             format!("COMMIT PREPARED at {}, again and again until it is acknowledged", names.join(", "))
         }
         Outcome::ReadOnly => "nothing: every branch has ended, nothing was written".into(),
-        Outcome::Aborted { heuristics, .. } => departed(heuristics)
+        Outcome::Aborted { heuristics, .. } => departed(heuristics, history)
             .unwrap_or_else(|| "what is still prepared is rolled back when its agent lists it".into()),
         Outcome::InProgress(state) => {
             format!("it is {state}: the client's Commit or Rollback, a vote, or the timeout ends it")
@@ -235,16 +235,22 @@ pub fn next_sentence(outcome: &Outcome) -> String {
 }
 
 /// Where branches departed from the decision: only a person can make the databases agree again.
-fn departed(heuristics: &[Heuristic]) -> Option<String> {
-    let names: Vec<&str> =
-        Heuristic::departures(heuristics).map(|heuristic| heuristic.participant.as_str()).collect();
-    (!names.is_empty()).then(|| {
-        format!(
+fn departed(heuristics: &[Heuristic], history: &TransactionHistory) -> Option<String> {
+    let acknowledged = |heuristic: &&Heuristic| {
+        let of_it = |record: &Record| matches!(record, Record::Acknowledged(it) if it.gid == heuristic.gid);
+        history.records.iter().any(|(_, _, record)| of_it(record))
+    };
+    let (dealt_with, open): (Vec<_>, Vec<_>) = Heuristic::departures(heuristics).partition(acknowledged);
+    let names = |of: &[&Heuristic]| of.iter().map(|h| h.participant.as_str()).collect::<Vec<_>>().join(", ");
+    if !open.is_empty() {
+        return Some(format!(
             "nothing by itself: the branch at {} departed from the decision, and a person has to make the \
              databases agree (votumctl explain VOTUM-1407)",
-            names.join(", ")
-        )
-    })
+            names(&open)
+        ));
+    }
+    let what = "departed from the decision, and a person has dealt with it";
+    (!dealt_with.is_empty()).then(|| format!("nothing: the branch at {} {what}", names(&dealt_with)))
 }
 
 #[cfg(test)]
@@ -261,15 +267,18 @@ mod tests {
             kind,
             detail: "gone".into(),
         };
-        let next = |heuristics| next_sentence(&Outcome::Committed { pending: Vec::new(), heuristics });
+        let none = TransactionHistory::default();
+        let next = |heuristics| next_sentence(&Outcome::Committed { pending: Vec::new(), heuristics }, &none);
         assert_eq!(next(Vec::new()), "nothing: every branch has ended as decided");
         let departed = next(vec![seen(HeuristicKind::Hazard)]);
         assert!(departed.contains("bank-a departed") && departed.contains("VOTUM-1407"), "{departed}");
         assert!(!departed.contains("every branch has ended"), "{departed}");
         let mended = next(vec![seen(HeuristicKind::Hazard), seen(HeuristicKind::Mended)]);
         assert_eq!(mended, "nothing: every branch has ended as decided");
-        let aborted =
-            next_sentence(&Outcome::Aborted { reason: None, heuristics: vec![seen(HeuristicKind::Commit)] });
+        let aborted = next_sentence(
+            &Outcome::Aborted { reason: None, heuristics: vec![seen(HeuristicKind::Commit)] },
+            &none,
+        );
         assert!(aborted.contains("bank-a departed"), "{aborted}");
     }
 }

@@ -58,6 +58,8 @@ pub enum Request {
     },
     /// See `Operator.Resolve`.
     Resolve(Resolve, Answer<v1::ResolveResponse>),
+    /// See `Operator.Acknowledge`. Answered with what was on the list.
+    Acknowledge(Acknowledge, Answer<Vec<Heuristic>>),
     /// Refuse new transactions, abort undecided ones at the deadline, close the log. Answered when that is
     /// done.
     Drain {
@@ -126,6 +128,21 @@ pub struct Resolve {
     /// Why.
     pub reason: String,
     /// False: say what would be done.
+    pub apply: bool,
+}
+
+/// A person's word that departures from a decision have been dealt with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledge {
+    /// Whose branches departed.
+    pub gtid: Gtid,
+    /// Only the branch there; `None`: every one.
+    pub participant: Option<ParticipantName>,
+    /// Who says so.
+    pub operator: String,
+    /// What was done about it.
+    pub reason: String,
+    /// False: say what is on the list.
     pub apply: bool,
 }
 

@@ -79,7 +79,9 @@ impl Driver {
             Pending::Resolution(other) => {
                 (&other.resolve.gid, &other.resolve.participant) == (&resolve.gid, &resolve.participant)
             }
-            Pending::Transaction(..) | Pending::Lease(_) | Pending::Note => false,
+            Pending::Transaction(..) | Pending::Lease(_) | Pending::Acknowledgement(_) | Pending::Note => {
+                false
+            }
         })
     }
 

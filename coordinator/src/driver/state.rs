@@ -10,7 +10,7 @@ use votum_proto::runtime::{Backoff, Monotonic};
 use votum_proto::v1;
 
 use super::request::{Answer, Outcome, Wait};
-use super::resolve;
+use super::{acknowledge, resolve};
 use crate::log::{Entry, History};
 use crate::protocol::record::Record;
 use crate::protocol::transaction::Transaction;
@@ -129,6 +129,7 @@ pub(super) enum Pending {
     Transaction(LocalId, Box<Record>),
     Lease(u64),
     Resolution(Box<resolve::Resolution>),
+    Acknowledgement(Box<acknowledge::Acknowledgement>),
     /// For people only.
     Note,
 }

@@ -83,6 +83,9 @@ impl<S: Store> Archive<S> {
                 self.put_of(gtid, position, running_ms, bytes)?;
             }
             Record::Resolved(resolved) => self.put_of(&resolved.gid.gtid, position, running_ms, bytes)?,
+            Record::Acknowledged(acknowledged) => {
+                self.put_of(&acknowledged.gid.gtid, position, running_ms, bytes)?;
+            }
         }
         self.through = self.through.max(position);
         Ok(())

@@ -78,6 +78,7 @@ mod kind {
     pub(super) const HEURISTIC: u8 = 8;
     pub(super) const RESOLVED: u8 = 9;
     pub(super) const CARRIED: u8 = 10;
+    pub(super) const ACKNOWLEDGED: u8 = 11;
 }
 
 /// The stable form of `record`.
@@ -96,7 +97,8 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, EncodeError> {
         | Record::Delegated(_)
         | Record::Ended { .. }
         | Record::Heuristic(_)
-        | Record::Resolved(_) => MAX_RECORD - CARRIED_EXTRA,
+        | Record::Resolved(_)
+        | Record::Acknowledged(_) => MAX_RECORD - CARRIED_EXTRA,
     };
     if bytes.len() > room {
         return Err(EncodeError::TooLarge { kind: record.kind(), bytes: bytes.len() });
@@ -116,6 +118,7 @@ fn body(record: &Record) -> Result<Vec<u8>, EncodeError> {
         Record::Ended { gtid } => extend(name, kind::ENDED, gtid),
         Record::Heuristic(heuristic) => extend(name, kind::HEURISTIC, heuristic),
         Record::Resolved(resolved) => extend(name, kind::RESOLVED, resolved),
+        Record::Acknowledged(acknowledged) => extend(name, kind::ACKNOWLEDGED, acknowledged),
         Record::Carried(carried) => {
             if matches!(carried.record, Record::Carried(_)) {
                 return Err(EncodeError::Nested);
@@ -179,6 +182,7 @@ fn plain(kind: u8, body: &[u8]) -> Result<Record, DecodeError> {
         kind::ENDED => Record::Ended { gtid: whole::<Gtid>(kind, body)? },
         kind::HEURISTIC => Record::Heuristic(whole(kind, body)?),
         kind::RESOLVED => Record::Resolved(whole(kind, body)?),
+        kind::ACKNOWLEDGED => Record::Acknowledged(whole(kind, body)?),
         unknown => return Err(DecodeError::UnknownKind(unknown)),
     })
 }

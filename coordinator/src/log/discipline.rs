@@ -429,6 +429,7 @@ fn is_commit(record: &Record) -> bool {
         | Record::Ended { .. }
         | Record::Heuristic(_)
         | Record::Resolved(_)
-        | Record::Carried(_) => false,
+        | Record::Carried(_)
+        | Record::Acknowledged(_) => false,
     }
 }

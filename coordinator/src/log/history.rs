@@ -9,7 +9,7 @@ use super::archive::{Archive, Times};
 use super::codec;
 use super::store::{Store, StoreError, gtid_of, key, open_record, u64_be};
 use super::{History, HistoryError, LogPosition, TransactionHistory};
-use crate::protocol::record::{Decision, Heuristic, HeuristicKind, KeyRecord, Record};
+use crate::protocol::record::{Decision, Heuristic, KeyRecord, Record};
 
 /// A reading end of the history.
 pub struct Reader<S> {
@@ -120,37 +120,12 @@ impl<S: Store> Reader<S> {
             let gtid = key.get(1..).and_then(|bytes| gtid_of(&self.coordinator_id, bytes));
             if gtid.is_some() && gtid != last {
                 if let Some(gtid) = &gtid {
-                    open.extend(unacknowledged(&self.load(gtid)?).cloned());
+                    open.extend(self.load(gtid)?.unacknowledged().cloned());
                 }
                 last = gtid;
             }
         }
         Ok(open)
-    }
-}
-
-/// The heuristics of a transaction that nobody has acknowledged: a branch that was mended, or that a person
-/// settled afterwards, is off the list.
-pub(crate) fn unacknowledged(history: &TransactionHistory) -> impl Iterator<Item = &Heuristic> {
-    history.records.iter().enumerate().filter_map(|(at, (_, _, record))| {
-        let Record::Heuristic(heuristic) = record else { return None };
-        let later = history.records.iter().skip(at + 1).any(|(_, _, later)| supersedes(later, heuristic));
-        (heuristic.kind != HeuristicKind::Mended && !later).then_some(heuristic)
-    })
-}
-
-fn supersedes(later: &Record, heuristic: &Heuristic) -> bool {
-    match later {
-        Record::Heuristic(later) => later.gid == heuristic.gid,
-        Record::Resolved(resolved) => resolved.gid == heuristic.gid,
-        Record::Identity(_)
-        | Record::Epoch(_)
-        | Record::Lease { .. }
-        | Record::Begun(_)
-        | Record::Decided(_)
-        | Record::Delegated(_)
-        | Record::Ended { .. }
-        | Record::Carried(_) => false,
     }
 }
 

@@ -56,6 +56,9 @@ impl Image {
             }
             Record::Heuristic(heuristic) => self.note(&heuristic.gid.gtid, position, running_ms, record),
             Record::Resolved(resolved) => self.note(&resolved.gid.gtid, position, running_ms, record),
+            Record::Acknowledged(acknowledged) => {
+                self.note(&acknowledged.gid.gtid, position, running_ms, record);
+            }
             Record::Carried(carried) => self.apply(carried.position, carried.running_ms, &carried.record),
         }
     }

@@ -14,7 +14,7 @@ use votum_proto::canary::{Canary, sings};
 use votum_proto::names::{Gtid, Life, ParticipantName};
 
 use super::archive::Archive;
-use super::history::{Reader, unacknowledged};
+use super::history::Reader;
 use super::store::{Store, StoreError, key, open_record, u64_be};
 use super::{LogPosition, TransactionHistory, codec};
 use crate::crash::{self, CrashPoint};
@@ -151,7 +151,7 @@ impl<S: Store> Archive<S> {
             let listed = terms.listed.get(participant);
             listed.is_some_and(|listed| listed.at_ms > ended_ms && passes_nothing(listed))
         });
-        let may_go = self.is_over(ended_ms, terms) && listed && unacknowledged(&history).next().is_none();
+        let may_go = self.is_over(ended_ms, terms) && listed && history.unacknowledged().next().is_none();
         Ok(may_go.then_some(Dropping { history, ended_ms }))
     }
 

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::record::{
-    AbortKind, AbortReason, Begun, Decided, Decision, Heuristic, HeuristicKind, PreparedBranch, Record,
-    Resolved,
+    AbortKind, AbortReason, Acknowledged, Begun, Decided, Decision, Heuristic, HeuristicKind, PreparedBranch,
+    Record, Resolved,
 };
 
 impl fmt::Display for Record {
@@ -28,6 +28,7 @@ impl fmt::Display for Record {
             Self::Carried(carried) => {
                 write!(f, "{} of position {}: {}", carried.record.kind(), carried.position, carried.record)
             }
+            Self::Acknowledged(acknowledged) => acknowledged.fmt(f),
         }
     }
 }
@@ -120,6 +121,13 @@ impl fmt::Display for Resolved {
         let done = if self.commit { "commits" } else { "rolls back" };
         let Self { gid, participant, xid, operator, reason, .. } = self;
         write!(f, "{operator} {done} {gid} at {participant} (xid {xid}): {reason}")
+    }
+}
+
+impl fmt::Display for Acknowledged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { gid, participant, operator, reason } = self;
+        write!(f, "{operator} has dealt with {gid} at {participant}: {reason}")
     }
 }
 

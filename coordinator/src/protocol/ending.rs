@@ -28,6 +28,7 @@ impl Transaction {
             | Record::Delegated(_)
             | Record::Begun(_)
             | Record::Resolved(_)
+            | Record::Acknowledged(_)
             | Record::Identity(_)
             | Record::Epoch(_)
             | Record::Lease { .. }

@@ -1,6 +1,6 @@
 //! What a log holds of one transaction, folded.
 
-use super::record::{Decided, Heuristic, Record, Resolved};
+use super::record::{Decided, Heuristic, HeuristicKind, Record, Resolved};
 
 /// What a log holds of one transaction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,8 +36,35 @@ impl TransactionHistory {
             | Record::Epoch(_)
             | Record::Lease { .. }
             | Record::Begun(_)
-            | Record::Carried(_) => {}
+            | Record::Carried(_)
+            | Record::Acknowledged(_) => {}
         }
         self.records.push((position, running_ms, record));
+    }
+
+    /// The departures that nobody has acknowledged: a branch that was mended, or that a person settled or
+    /// acknowledged afterwards, is off the list.
+    pub fn unacknowledged(&self) -> impl Iterator<Item = &Heuristic> {
+        self.records.iter().enumerate().filter_map(|(at, (_, _, record))| {
+            let Record::Heuristic(heuristic) = record else { return None };
+            let later = self.records.iter().skip(at + 1).any(|(_, _, later)| supersedes(later, heuristic));
+            (heuristic.kind != HeuristicKind::Mended && !later).then_some(heuristic)
+        })
+    }
+}
+
+fn supersedes(later: &Record, heuristic: &Heuristic) -> bool {
+    match later {
+        Record::Heuristic(later) => later.gid == heuristic.gid,
+        Record::Resolved(resolved) => resolved.gid == heuristic.gid,
+        Record::Acknowledged(acknowledged) => acknowledged.gid == heuristic.gid,
+        Record::Identity(_)
+        | Record::Epoch(_)
+        | Record::Lease { .. }
+        | Record::Begun(_)
+        | Record::Decided(_)
+        | Record::Delegated(_)
+        | Record::Ended { .. }
+        | Record::Carried(_) => false,
     }
 }

@@ -45,6 +45,8 @@ pub enum Record {
     Resolved(Resolved),
     /// A record of the earlier half of the journal that is still owed, appended again.
     Carried(Box<Carried>),
+    /// A person has seen how a branch departed from the decision, and dealt with it.
+    Acknowledged(Acknowledged),
 }
 
 /// Whose log this is.
@@ -227,6 +229,19 @@ pub struct Resolved {
     pub reason: String,
 }
 
+/// A person has seen how a branch departed from the decision: retention may take it from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Acknowledged {
+    /// The branch.
+    pub gid: Gid,
+    /// Where it is.
+    pub participant: ParticipantName,
+    /// Who did it; at most [`MAX_LABEL`] bytes.
+    pub operator: String,
+    /// What was done about it; at most [`MAX_TEXT`] bytes.
+    pub reason: String,
+}
+
 /// A record that was still owed when the journal changed halves.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Carried {
@@ -248,6 +263,7 @@ impl Record {
             Self::Ended { gtid } => Some(gtid),
             Self::Heuristic(heuristic) => Some(&heuristic.gid.gtid),
             Self::Resolved(resolved) => Some(&resolved.gid.gtid),
+            Self::Acknowledged(acknowledged) => Some(&acknowledged.gid.gtid),
             Self::Carried(carried) => carried.record.gtid(),
         }
     }
@@ -265,6 +281,7 @@ impl Record {
             Self::Heuristic(_) => "Heuristic",
             Self::Resolved(_) => "Resolved",
             Self::Carried(_) => "Carried",
+            Self::Acknowledged(_) => "Acknowledged",
         }
     }
 }

@@ -163,6 +163,7 @@ impl Transaction {
             // offered yet; the others are not about transactions.
             Record::Begun(_)
             | Record::Resolved(_)
+            | Record::Acknowledged(_)
             | Record::Delegated(_)
             | Record::Identity(_)
             | Record::Epoch(_)

@@ -17,10 +17,11 @@ use crate::protocol::record::{Begun, Decided, Decision, KeyRecord, MAX_BRANCHES,
 /// The first byte says which kind of request the rest is.
 pub fn request(bytes: &[u8]) {
     let [kind, rest @ ..] = bytes else { return };
-    match kind % 4 {
+    match kind % 5 {
         0 => begin(rest),
         1 => commit(rest),
         2 => resolve(rest),
+        3 => acknowledge(rest),
         _ => {
             if let Ok(request) = v1::ListInDoubtRequest::decode(rest) {
                 let _ = judged(translate::in_doubt(&request));
@@ -97,6 +98,14 @@ fn resolve(bytes: &[u8]) {
     assert!(!resolve.apply || !resolve.operator.is_empty() && !resolve.reason.is_empty());
 }
 
+fn acknowledge(bytes: &[u8]) {
+    let Ok(request) = v1::AcknowledgeRequest::decode(bytes) else { return };
+    let gtid = request.gtid.clone();
+    let Some(acknowledge) = judged(translate::acknowledge(request)) else { return };
+    assert_eq!(acknowledge.gtid.to_string(), gtid);
+    assert!(!acknowledge.apply || !acknowledge.operator.is_empty() && !acknowledge.reason.is_empty());
+}
+
 /// Examples to begin with: one request of each kind.
 pub fn examples() -> Vec<Vec<u8>> {
     let begin = v1::BeginRequest {
@@ -126,11 +135,21 @@ pub fn examples() -> Vec<Vec<u8>> {
         apply: true,
     };
     let in_doubt = v1::ListInDoubtRequest { participant: "bank-a".into(), wait_ms: 7 };
-    [begin.encode_to_vec(), commit.encode_to_vec(), resolve.encode_to_vec(), in_doubt.encode_to_vec()]
-        .into_iter()
-        .zip(0u8..)
-        .map(|(bytes, kind)| [vec![kind], bytes].concat())
-        .collect()
+    let acknowledge = v1::AcknowledgeRequest {
+        gtid: "acme-7-3f9ac2-1042".into(),
+        participant: "bank-a".into(),
+        operator: "ann".into(),
+        reason: "repaid by hand".into(),
+        apply: true,
+    };
+    let requests = [
+        begin.encode_to_vec(),
+        commit.encode_to_vec(),
+        resolve.encode_to_vec(),
+        acknowledge.encode_to_vec(),
+        in_doubt.encode_to_vec(),
+    ];
+    requests.into_iter().zip(0u8..).map(|(bytes, kind)| [vec![kind], bytes].concat()).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use votum_proto::names::Gtid;
 use votum_proto::v1;
 use votum_proto::v1::operator_server::Operator;
 
-use super::outcome::outcome;
+use super::outcome::{departures, outcome};
 use super::{errors, translate};
 use crate::driver::request::{self as driver, Answer, DriverHandle, RequestError};
 
@@ -78,5 +78,16 @@ impl Operator for OperatorService {
         let resolve = translate::resolve(request.into_inner()).map_err(|error| refused(&error))?;
         let gtid = resolve.gid.gtid.to_string();
         self.ask(&gtid, |answer| driver::Request::Resolve(resolve, answer)).await
+    }
+
+    async fn acknowledge(
+        &self,
+        request: Request<v1::AcknowledgeRequest>,
+    ) -> Result<Response<v1::AcknowledgeResponse>, Status> {
+        let acknowledge = translate::acknowledge(request.into_inner()).map_err(|error| refused(&error))?;
+        let (gtid, applied) = (acknowledge.gtid.to_string(), acknowledge.apply);
+        let listed = self.driver.ask(|answer| driver::Request::Acknowledge(acknowledge, answer)).await;
+        let departures = departures(&listed.map_err(|error| errors::status(&error, &gtid))?);
+        Ok(Response::new(v1::AcknowledgeResponse { departures, applied }))
     }
 }

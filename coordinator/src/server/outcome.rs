@@ -68,7 +68,7 @@ fn retryable(reason: &AbortReason) -> bool {
 }
 
 /// The branches that are known to have departed from the decision. A hazard that was mended has not.
-fn departures(heuristics: &[Heuristic]) -> Vec<v1::HeuristicBranch> {
+pub(super) fn departures(heuristics: &[Heuristic]) -> Vec<v1::HeuristicBranch> {
     Heuristic::departures(heuristics)
         .filter_map(|heuristic| Some((branch_kind(heuristic.kind)?, heuristic)))
         .map(|(kind, heuristic)| v1::HeuristicBranch {

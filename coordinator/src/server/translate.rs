@@ -9,7 +9,7 @@ use votum_proto::names::{Gtid, NameError, ParticipantName};
 use votum_proto::v1;
 
 use crate::config::Limits;
-use crate::driver::request::{Begin, BranchClaim, Commit, RequestError, Resolve, Wait};
+use crate::driver::request::{Acknowledge, Begin, BranchClaim, Commit, RequestError, Resolve, Wait};
 use crate::protocol::record::{KeyRecord, MAX_BRANCHES, MAX_KEY, MAX_LABEL, MAX_TEXT, cut};
 
 /// The longest digest that a client may give of its work, in bytes.
@@ -135,13 +135,7 @@ pub fn resolve(request: v1::ResolveRequest) -> Result<Resolve, RequestError> {
             return Err(RequestError::Invalid("say whether to commit or to roll back the branch".into()));
         }
     };
-    bounded("operator", request.operator.len(), MAX_LABEL)?;
-    bounded("reason", request.reason.len(), MAX_TEXT)?;
-    if request.apply && (request.operator.is_empty() || request.reason.is_empty()) {
-        return Err(RequestError::Invalid(
-            "say who settles the branch and why: both are kept in the log".into(),
-        ));
-    }
+    said(&request.operator, &request.reason, request.apply)?;
     Ok(Resolve {
         gid: name(&request.gid)?,
         participant: name(&request.participant)?,
@@ -150,6 +144,32 @@ pub fn resolve(request: v1::ResolveRequest) -> Result<Resolve, RequestError> {
         reason: request.reason,
         apply: request.apply,
     })
+}
+
+/// What a person has dealt with.
+///
+/// # Errors
+/// [`RequestError::Invalid`]: a name that is not one, or an order that does not say who gives it.
+pub fn acknowledge(request: v1::AcknowledgeRequest) -> Result<Acknowledge, RequestError> {
+    said(&request.operator, &request.reason, request.apply)?;
+    let at = request.participant.as_str();
+    Ok(Acknowledge {
+        gtid: name(&request.gtid)?,
+        participant: if at.is_empty() { None } else { Some(name(at)?) },
+        operator: request.operator,
+        reason: request.reason,
+        apply: request.apply,
+    })
+}
+
+/// Whether an order says who gives it, and why.
+fn said(operator: &str, reason: &str, apply: bool) -> Result<(), RequestError> {
+    bounded("operator", operator.len(), MAX_LABEL)?;
+    bounded("reason", reason.len(), MAX_TEXT)?;
+    if apply && (operator.is_empty() || reason.is_empty()) {
+        return Err(RequestError::Invalid("say who does it and why: both are kept in the log".into()));
+    }
+    Ok(())
 }
 
 fn bounded(what: &str, found: usize, most: usize) -> Result<(), RequestError> {
@@ -266,6 +286,10 @@ mod tests {
         assert!(refused(resolve(v1::ResolveRequest { apply: true, ..request.clone() })).contains("who"));
         assert!(refused(resolve(v1::ResolveRequest { action: 0, ..request.clone() })).contains("commit or"));
         assert!(refused(resolve(v1::ResolveRequest { gid: "x".into(), ..request })).contains("gid"));
+        let gtid = "acme-7-3f9ac2-1".to_owned();
+        let request = v1::AcknowledgeRequest { gtid, operator: "ann".into(), ..Default::default() };
+        assert_eq!(acknowledge(request.clone()).map(|request| request.participant), Ok(None));
+        assert!(refused(acknowledge(v1::AcknowledgeRequest { apply: true, ..request })).contains("who"));
     }
 
     #[test]

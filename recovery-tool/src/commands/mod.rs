@@ -1,5 +1,6 @@
 //! One file for each command: whom it asks, how its answer is judged and shown.
 
+mod acknowledge;
 mod explain;
 mod in_doubt;
 mod list;
@@ -25,9 +26,20 @@ pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Command::Show(args) => show::run(&source, args, screen),
         Command::InDoubt(args) => in_doubt::run(running(&source, "in-doubt")?, args, screen),
         Command::Resolve(args) => resolve::run(running(&source, "resolve")?, args, screen),
+        Command::Acknowledge(args) => acknowledge::run(running(&source, "acknowledge")?, args, screen),
         Command::Log(args) => log::run(directory(&source)?, &args.command, screen),
         Command::Explain(args) => explain::run(args, screen),
     }
+}
+
+/// Who gives an order that is kept in the log: as typed, else who is logged in.
+fn operator(typed: Option<&str>, user: Option<String>) -> Result<String, Failure> {
+    let named = typed.map(str::to_owned).or(user).filter(|name| !name.trim().is_empty());
+    named.ok_or_else(|| {
+        Failure::usage(
+            "who gives the order is kept in the log, and $USER is empty: say it with --operator NAME",
+        )
+    })
 }
 
 fn running<'a>(source: &'a Source, command: &str) -> Result<&'a Address, Failure> {
@@ -47,5 +59,19 @@ fn directory(source: &Source) -> Result<&Path, Failure> {
             "`log` reads files: say where with --directory DIR, which is the directory of [log] in the \
              configuration of a stopped coordinator, or a copy of it",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_gives_an_order_without_a_name() {
+        assert_eq!(operator(Some("ada"), Some("root".into())).unwrap(), "ada");
+        assert_eq!(operator(None, Some("root".into())).unwrap(), "root");
+        for (typed, user) in [(None, None), (None, Some(String::new())), (Some(" "), Some("root".into()))] {
+            assert_eq!(operator(typed, user).unwrap_err().exit, Exit::Usage);
+        }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! `None` is `null` in JSON and means that it is not known or does not apply; durations are milliseconds.
 
+mod acknowledgement;
 mod in_doubt;
 mod records;
 mod resolution;
@@ -11,6 +12,7 @@ mod schema_tests;
 mod status;
 mod transactions;
 
+pub(crate) use acknowledgement::Acknowledgement;
 pub(crate) use in_doubt::{InDoubt, Prepared, Unheard};
 pub(crate) use records::{DumpedRecord, Problem, ProblemLine, SalvagedRecord, Verified};
 pub(crate) use resolution::Resolution;

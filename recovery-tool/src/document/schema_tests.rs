@@ -9,7 +9,8 @@ use votum_coordinator::log::salvage::Trust;
 use votum_proto::v1;
 
 use super::{
-    DumpedRecord, InDoubt, List, ProblemLine, Resolution, SalvagedRecord, Shown, Status, Verified, fixed,
+    Acknowledgement, DumpedRecord, InDoubt, List, ProblemLine, Resolution, SalvagedRecord, Shown, Status,
+    Verified, fixed,
 };
 use crate::failure::Failure;
 use crate::render::{Screen, Style};
@@ -82,6 +83,9 @@ fn every_key_that_is_emitted_is_documented_and_no_other() {
     let problems = verified.problems.iter().cloned().map(|problem| ProblemLine { problem });
     let answer = v1::ResolveResponse { statements: vec!["bank-a: …".into()], ..Default::default() };
     let resolution = Resolution::new("gid".into(), "bank-a".into(), true, answer);
+    let departures = vec![v1::HeuristicBranch::default()];
+    let answer = v1::AcknowledgeResponse { departures, applied: true };
+    let acknowledgement = Acknowledgement::new("gtid".into(), answer);
     let emitted: BTreeMap<String, BTreeSet<String>> = [
         ("error", keys(&[failure()])),
         ("status", keys(&[Status::new(fixed::ailing(), 60_000)])),
@@ -89,6 +93,7 @@ fn every_key_that_is_emitted_is_documented_and_no_other() {
         ("show", keys(&[Shown::from(fixed::committing()), Shown::from(fixed::departed())])),
         ("in-doubt", in_doubt()),
         ("resolve", keys(&[resolution])),
+        ("acknowledge", keys(&[acknowledgement])),
         ("problem", keys(&problems.collect::<Vec<_>>())),
         ("verify", keys(&[verified])),
         ("dump", keys(&[DumpedRecord::from(fixed::dumped())])),

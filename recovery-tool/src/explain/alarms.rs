@@ -81,7 +81,8 @@ pub(super) const PAGES: &[Page] = &[
         safe: "It is recorded in the log, is part of every answer about this transaction, and is shown \
             until it is dealt with.",
         remedy: "`votumctl show GTID` names the branch and what was seen there. Repair the data by hand, with \
-            those who own it.",
+            those who own it; then `votumctl acknowledge GTID --reason TEXT --yes` ends the alarm and keeps \
+            in the log who did what.",
     },
     Page {
         code: "VOTUM-1408",

@@ -1,5 +1,6 @@
 //! Answers for people, and where they go.
 
+mod acknowledgement;
 mod in_doubt;
 mod log;
 mod page;
@@ -13,6 +14,7 @@ use std::io::{self, Write};
 use comfy_table::Color;
 use serde::Serialize;
 
+pub(crate) use acknowledgement::acknowledgement;
 pub(crate) use in_doubt::in_doubt;
 pub(crate) use log::{dump_heading, dumped, salvage_end, salvage_heading, salvaged, verified};
 pub(crate) use page::{page, titles};

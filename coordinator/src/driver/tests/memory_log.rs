@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 
 use votum_proto::names::{Gtid, ParticipantName};
 
-use crate::log::history::unacknowledged;
 use crate::log::{DecisionLog, Entry, History, HistoryError, TransactionHistory};
 use crate::protocol::record::{Decision, Heuristic, KeyRecord, Record};
 
@@ -53,7 +52,8 @@ impl History for MemoryHistory {
                 | Record::Epoch(_)
                 | Record::Lease { .. }
                 | Record::Begun(_)
-                | Record::Carried(_) => {}
+                | Record::Carried(_)
+                | Record::Acknowledged(_) => {}
             }
             found.records.push((0, 0, record.clone()));
         }
@@ -81,7 +81,7 @@ impl History for MemoryHistory {
             self.records.lock().unwrap().iter().filter_map(|r| r.gtid().cloned()).collect();
         let mut open = Vec::new();
         for gtid in gtids {
-            open.extend(unacknowledged(&self.transaction(&gtid)?).cloned());
+            open.extend(self.transaction(&gtid)?.unacknowledged().cloned());
         }
         Ok(open)
     }

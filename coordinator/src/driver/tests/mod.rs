@@ -1,5 +1,7 @@
 //! The driver against a log and an agent in the test's hand.
 
+#[cfg(test)]
+mod acknowledge;
 #[allow(unreachable_pub)] // for the fuzzer
 pub mod frames;
 #[cfg(test)]

@@ -20,6 +20,7 @@ fn one_of_each() -> Vec<Record> {
         Record::Ended { gtid: gtid.clone() },
         heuristic(&gtid, HeuristicKind::Hazard),
         resolved(&gtid),
+        acknowledged(&gtid),
         Record::Carried(Box::new(Carried {
             position: 301,
             running_ms: 60_000,

@@ -160,7 +160,7 @@ fn beyond_its_bytes_the_log_waits_for_nothing_undecided() {
 fn what_is_owed_and_what_has_an_open_heuristic_never_goes() {
     let mut world = world(1000, 0);
     let mut core = world.start().unwrap();
-    let [owed, delegated, hazard, mended] = [1, 2, 3, 4].map(|seq| gtid(core.life(), seq));
+    let [owed, delegated, hazard, mended, other] = [1, 2, 3, 4, 5].map(|seq| gtid(core.life(), seq));
     run(
         &mut core,
         10,
@@ -174,23 +174,27 @@ fn what_is_owed_and_what_has_an_open_heuristic_never_goes() {
             heuristic(&mended, HeuristicKind::Hazard),
             heuristic(&mended, HeuristicKind::Mended),
             Record::Ended { gtid: mended.clone() },
+            Record::Decided(commit(&other)),
+            heuristic(&other, HeuristicKind::Rollback),
+            Record::Ended { gtid: other.clone() },
         ],
     );
     listed(&mut core, HOUR);
     pass(&mut core, 2 * HOUR);
     let reader = reader(&world);
-    for gtid in [&owed, &delegated, &hazard] {
+    for gtid in [&owed, &delegated, &hazard, &other] {
         assert!(!reader.transaction(gtid).unwrap().records.is_empty(), "{gtid} was dropped");
     }
     assert!(reader.transaction(&mended).unwrap().records.is_empty());
     let open = reader.heuristics().unwrap();
-    assert_eq!(open.iter().map(|open| &open.gid.gtid).collect::<Vec<_>>(), [&hazard]);
+    assert_eq!(open.iter().map(|open| &open.gid.gtid).collect::<Vec<_>>(), [&hazard, &other]);
 
-    run(&mut core, 3 * HOUR, vec![resolved(&hazard)]);
-    assert!(reader.heuristics().unwrap().is_empty(), "a person settled it");
+    run(&mut core, 3 * HOUR, vec![resolved(&hazard), acknowledged(&other)]);
+    assert!(reader.heuristics().unwrap().is_empty(), "a person settled the one, and has seen the other");
     listed(&mut core, 3 * HOUR + 10);
     pass(&mut core, 4 * HOUR);
     assert!(reader.transaction(&hazard).unwrap().records.is_empty());
+    assert!(reader.transaction(&other).unwrap().records.is_empty());
 }
 
 #[test]

@@ -90,6 +90,15 @@ pub(super) fn resolved(gtid: &Gtid) -> Record {
     })
 }
 
+pub(super) fn acknowledged(gtid: &Gtid) -> Record {
+    Record::Acknowledged(Acknowledged {
+        gid: Gid { gtid: gtid.clone(), branch: 1, branches: 2 },
+        participant: "bank-b".parse().unwrap(),
+        operator: "op".into(),
+        reason: "repaid by hand".into(),
+    })
+}
+
 pub(super) fn forced(token: Token, record: Record) -> Entry {
     Entry { token, record, forced: true }
 }

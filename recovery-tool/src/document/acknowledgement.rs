@@ -1,0 +1,22 @@
+//! What a person has dealt with, or would say so of.
+
+use serde::Serialize;
+use votum_proto::v1;
+
+use super::transactions::Heuristic;
+
+/// The answer of `votumctl acknowledge`.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Acknowledgement {
+    pub(crate) gtid: String,
+    pub(crate) departures: Vec<Heuristic>,
+    pub(crate) applied: bool,
+}
+
+impl Acknowledgement {
+    /// What was on the list of `gtid`.
+    pub(crate) fn new(gtid: String, answer: v1::AcknowledgeResponse) -> Self {
+        let v1::AcknowledgeResponse { departures, applied } = answer;
+        Self { gtid, departures: departures.into_iter().map(Heuristic::from).collect(), applied }
+    }
+}
