@@ -14,10 +14,13 @@ struct Row {
     command: Command,
     sqlstate: &'static str,
     policy: Policy,
+    /// What the database says by it, for the page.
+    #[cfg_attr(not(test), allow(dead_code))]
+    meaning: &'static str,
 }
 
-const fn row(command: Command, sqlstate: &'static str, policy: Policy) -> Row {
-    Row { command, sqlstate, policy }
+const fn row(command: Command, sqlstate: &'static str, policy: Policy, meaning: &'static str) -> Row {
+    Row { command, sqlstate, policy, meaning }
 }
 
 use Command::{
@@ -26,96 +29,93 @@ use Command::{
 };
 use Policy::{Acknowledge, Refuse, Retry, RetryWithAlarm, Verify, VoteNo};
 
+/// docs/postgres-errors.md is made of it.
 const TABLE: &[Row] = &[
-    // Broken on the way, or the server is not there: it comes back.
-    row(Connect, "", Retry),
-    row(Connect, "08", Retry),
-    // Starting up, shutting down, in recovery without hot standby.
-    row(Connect, "57P03", Retry),
-    row(Connect, "57P01", Retry),
-    row(Connect, "57P02", Retry),
-    // Too many connections.
-    row(Connect, "53300", Retry),
-    // Authentication, unknown database, no right to connect: somebody has to change something.
-    row(Connect, "28", RetryWithAlarm),
-    row(Connect, "3D000", RetryWithAlarm),
-    row(Connect, "42501", RetryWithAlarm),
-    row(Begin, "", VoteNo),
-    row(Statement, "", VoteNo),
-    // The backend may finish its PREPARE after the connection broke.
-    row(Prepare, "", Verify),
-    row(Prepare, "08", Verify),
-    row(Prepare, "57P01", Verify),
-    row(Prepare, "57P02", Verify),
-    // Serialization failure, deadlock: the whole transaction may be run again.
-    row(Prepare, "40001", VoteNo),
-    row(Prepare, "40P01", VoteNo),
-    // Deferred constraints.
-    row(Prepare, "23", VoteNo),
-    // A gid that is taken already.
-    row(Prepare, "42710", VoteNo),
-    // max_prepared_transactions is 0, or all its slots are taken.
-    row(Prepare, "55000", VoteNo),
-    row(Prepare, "53200", VoteNo),
-    // Temporary objects, LISTEN, cursors WITH HOLD, exported snapshots, foreign writes.
-    row(Prepare, "0A000", VoteNo),
-    // The transaction had failed, or was gone.
-    row(Prepare, "25P01", VoteNo),
-    row(Prepare, "25P02", VoteNo),
-    // Cancelled before it was prepared.
-    row(Prepare, "57014", VoteNo),
-    // The commit of a branch that wrote nothing has nothing to lose.
-    row(CommitReadOnly, "", VoteNo),
-    row(CommitReadOnly, "40001", VoteNo),
-    // No such gid: somebody ended it, or it was never prepared, or a failover lost it. Find out which.
-    row(CommitPrepared, "42704", Verify),
-    // Busy in another backend, which is the only object state that COMMIT PREPARED complains about.
-    row(CommitPrepared, "55000", Retry),
-    row(CommitPrepared, "", Verify),
-    row(CommitPrepared, "08", Verify),
-    row(CommitPrepared, "57014", Verify),
-    row(CommitPrepared, "57P01", Verify),
-    row(CommitPrepared, "57P02", Verify),
-    row(CommitPrepared, "57P03", Retry),
-    // Out of memory or connections for the moment.
-    row(CommitPrepared, "53200", Retry),
-    row(CommitPrepared, "53300", Retry),
-    // A full disk, the wrong owner, a standby: a person's work.
-    row(CommitPrepared, "53100", RetryWithAlarm),
-    row(CommitPrepared, "42501", RetryWithAlarm),
-    row(CommitPrepared, "25006", RetryWithAlarm),
-    // Prepared in another database of this server.
-    row(CommitPrepared, "0A000", Refuse),
-    row(RollbackPrepared, "42704", Verify),
-    row(RollbackPrepared, "55000", Retry),
-    row(RollbackPrepared, "", Verify),
-    row(RollbackPrepared, "08", Verify),
-    row(RollbackPrepared, "57014", Verify),
-    row(RollbackPrepared, "57P01", Verify),
-    row(RollbackPrepared, "57P02", Verify),
-    row(RollbackPrepared, "57P03", Retry),
-    row(RollbackPrepared, "53200", Retry),
-    row(RollbackPrepared, "53300", Retry),
-    row(RollbackPrepared, "53100", RetryWithAlarm),
-    row(RollbackPrepared, "42501", RetryWithAlarm),
-    row(RollbackPrepared, "25006", RetryWithAlarm),
-    row(RollbackPrepared, "0A000", Refuse),
-    row(Listing, "", Retry),
-    row(Listing, "08", Retry),
-    row(Listing, "57014", Retry),
-    row(Listing, "57P01", Retry),
-    row(Listing, "57P02", Retry),
-    row(Listing, "57P03", Retry),
-    row(Listing, "53", Retry),
-    row(OutcomeQuery, "", Retry),
-    row(OutcomeQuery, "08", Retry),
-    row(OutcomeQuery, "57014", Retry),
-    row(OutcomeQuery, "57P01", Retry),
-    row(OutcomeQuery, "57P02", Retry),
-    row(OutcomeQuery, "57P03", Retry),
-    row(OutcomeQuery, "53", Retry),
-    // The server has not reached this transaction id: that is the answer.
-    row(OutcomeQuery, "22023", Acknowledge),
+    row(Connect, "", Retry, "the connection broke, or the server is not there"),
+    row(Connect, "08", Retry, "connection failure"),
+    row(Connect, "57P03", Retry, "starting up, shutting down, or in recovery without hot standby"),
+    row(Connect, "57P01", Retry, "ended by an administrator"),
+    row(Connect, "57P02", Retry, "another process of the server crashed"),
+    row(Connect, "53300", Retry, "too many connections"),
+    row(Connect, "28", RetryWithAlarm, "authentication failed: somebody has to change something"),
+    row(Connect, "3D000", RetryWithAlarm, "no such database"),
+    row(Connect, "42501", RetryWithAlarm, "no right to connect"),
+    row(Begin, "", VoteNo, "the connection broke: nothing was prepared"),
+    row(Statement, "", VoteNo, "the connection broke: nothing was prepared"),
+    row(Prepare, "", Verify, "the connection broke: the backend may still finish its PREPARE"),
+    row(Prepare, "08", Verify, "connection failure, as above"),
+    row(Prepare, "57P01", Verify, "ended by an administrator, as above"),
+    row(Prepare, "57P02", Verify, "another process of the server crashed, as above"),
+    row(Prepare, "40001", VoteNo, "serialization failure: the whole transaction may be run again"),
+    row(Prepare, "40P01", VoteNo, "deadlock: the whole transaction may be run again"),
+    row(Prepare, "23", VoteNo, "a deferred constraint is violated"),
+    row(Prepare, "42710", VoteNo, "the gid is taken"),
+    row(Prepare, "55000", VoteNo, "max_prepared_transactions is 0"),
+    row(Prepare, "53200", VoteNo, "all slots of max_prepared_transactions are taken"),
+    row(
+        Prepare,
+        "0A000",
+        VoteNo,
+        "it used temporary objects, LISTEN, cursors WITH HOLD, exported snapshots or foreign servers",
+    ),
+    row(Prepare, "25P01", VoteNo, "the transaction is gone"),
+    row(Prepare, "25P02", VoteNo, "the transaction had failed"),
+    row(Prepare, "57014", VoteNo, "cancelled before it was prepared"),
+    row(CommitReadOnly, "", VoteNo, "the connection broke: it has nothing to lose"),
+    row(CommitReadOnly, "40001", VoteNo, "serialization failure: what it read does not stand"),
+    row(
+        CommitPrepared,
+        "42704",
+        Verify,
+        "no such gid: ended by somebody, never prepared, or lost by a failover; which, is found out",
+    ),
+    row(CommitPrepared, "55000", Retry, "busy in another backend"),
+    row(CommitPrepared, "", Verify, "the connection broke: it may have had its effect"),
+    row(CommitPrepared, "08", Verify, "connection failure, as above"),
+    row(CommitPrepared, "57014", Verify, "cancelled, perhaps while it waited for a synchronous standby"),
+    row(CommitPrepared, "57P01", Verify, "ended by an administrator"),
+    row(CommitPrepared, "57P02", Verify, "another process of the server crashed"),
+    row(CommitPrepared, "57P03", Retry, "starting up or shutting down"),
+    row(CommitPrepared, "53200", Retry, "out of memory for the moment"),
+    row(CommitPrepared, "53300", Retry, "too many connections for the moment"),
+    row(CommitPrepared, "53100", RetryWithAlarm, "the disk is full"),
+    row(CommitPrepared, "42501", RetryWithAlarm, "prepared by another role"),
+    row(CommitPrepared, "25006", RetryWithAlarm, "a standby"),
+    row(CommitPrepared, "0A000", Refuse, "prepared in another database of this server"),
+    row(RollbackPrepared, "42704", Verify, "no such gid: as for COMMIT PREPARED"),
+    row(RollbackPrepared, "55000", Retry, "busy in another backend"),
+    row(RollbackPrepared, "", Verify, "the connection broke: it may have had its effect"),
+    row(RollbackPrepared, "08", Verify, "connection failure, as above"),
+    row(RollbackPrepared, "57014", Verify, "cancelled"),
+    row(RollbackPrepared, "57P01", Verify, "ended by an administrator"),
+    row(RollbackPrepared, "57P02", Verify, "another process of the server crashed"),
+    row(RollbackPrepared, "57P03", Retry, "starting up or shutting down"),
+    row(RollbackPrepared, "53200", Retry, "out of memory for the moment"),
+    row(RollbackPrepared, "53300", Retry, "too many connections for the moment"),
+    row(RollbackPrepared, "53100", RetryWithAlarm, "the disk is full"),
+    row(RollbackPrepared, "42501", RetryWithAlarm, "prepared by another role"),
+    row(RollbackPrepared, "25006", RetryWithAlarm, "a standby"),
+    row(RollbackPrepared, "0A000", Refuse, "prepared in another database of this server"),
+    row(Listing, "", Retry, "the connection broke: nothing is known, which is not that nothing is prepared"),
+    row(Listing, "08", Retry, "connection failure"),
+    row(Listing, "57014", Retry, "cancelled"),
+    row(Listing, "57P01", Retry, "ended by an administrator"),
+    row(Listing, "57P02", Retry, "another process of the server crashed"),
+    row(Listing, "57P03", Retry, "starting up or shutting down"),
+    row(Listing, "53", Retry, "out of connections, memory or disk"),
+    row(OutcomeQuery, "", Retry, "the connection broke"),
+    row(OutcomeQuery, "08", Retry, "connection failure"),
+    row(OutcomeQuery, "57014", Retry, "cancelled"),
+    row(OutcomeQuery, "57P01", Retry, "ended by an administrator"),
+    row(OutcomeQuery, "57P02", Retry, "another process of the server crashed"),
+    row(OutcomeQuery, "57P03", Retry, "starting up or shutting down"),
+    row(OutcomeQuery, "53", Retry, "out of connections, memory or disk"),
+    row(
+        OutcomeQuery,
+        "22023",
+        Acknowledge,
+        "the server has not reached this transaction id: that is the answer",
+    ),
 ];
 
 /// What is done about `sqlstate` in answer to `command`; an empty one means that the connection broke.
@@ -176,10 +176,13 @@ pub(crate) fn status_code(sqlstate: &str) -> Code {
 }
 
 #[cfg(test)]
+mod page;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
-    const ALL: [Command; 9] = [
+    pub(super) const ALL: [Command; 9] = [
         Connect,
         Begin,
         Statement,
