@@ -99,6 +99,8 @@ pub(crate) enum Command {
     Acknowledge(AcknowledgeArgs),
     Log(LogArgs),
     Explain(ExplainArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 /// The coordinator, its log and its participants on one screen
@@ -282,6 +284,29 @@ Examples:
 pub(crate) struct ExplainArgs {
     /// The code; without one all are listed
     pub(crate) code: Option<String>,
+}
+
+/// Print what a shell needs to complete the words of votumctl
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  votumctl completions bash > /etc/bash_completion.d/votumctl
+  votumctl completions zsh > ~/.zfunc/_votumctl
+  votumctl completions fish > ~/.config/fish/completions/votumctl.fish")]
+pub(crate) struct CompletionsArgs {
+    /// For which shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Write a manual page for votumctl and each of its commands
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  votumctl man /usr/local/share/man/man1
+  votumctl man . && man ./votumctl-resolve.1")]
+pub(crate) struct ManArgs {
+    /// The directory to write them to, which must be there
+    pub(crate) directory: PathBuf,
 }
 
 /// Reads the process's arguments and environment.

@@ -1,10 +1,12 @@
 //! One file for each command: whom it asks, how its answer is judged and shown.
 
 mod acknowledge;
+mod completions;
 mod explain;
 mod in_doubt;
 mod list;
 mod log;
+mod man;
 mod resolve;
 mod show;
 mod status;
@@ -29,6 +31,8 @@ pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Command::Acknowledge(args) => acknowledge::run(running(&source, "acknowledge")?, args, screen),
         Command::Log(args) => log::run(directory(&source)?, &args.command, screen),
         Command::Explain(args) => explain::run(args, screen),
+        Command::Completions(args) => completions::run(args, screen),
+        Command::Man(args) => man::run(args, screen),
     }
 }
 

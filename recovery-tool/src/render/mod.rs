@@ -122,6 +122,14 @@ impl<'a> Screen<'a> {
         if self.json { Ok(()) } else { self.write(text) }
     }
 
+    /// Text that is for a program, though not JSON.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn raw(&mut self, text: &str) -> io::Result<()> {
+        self.write(text.trim_end())
+    }
+
     /// The failure as a document, where a program reads; people are told on stderr.
     ///
     /// # Errors
