@@ -1,11 +1,7 @@
 //! A person has dealt with how branches departed from their decision.
 
-use std::time::Duration;
-
-use votum_proto::runtime::Seams;
-
 use super::super::request::{Acknowledge, Outcome, Request, RequestError};
-use super::world::{World, decided_commit, gid, gtid, name};
+use super::world::{World, decided_commit, gid, gtid, heard, name};
 use crate::protocol::record::{Heuristic, HeuristicKind, Record};
 
 /// A commit of an earlier life, both of whose branches were rolled back.
@@ -44,8 +40,7 @@ fn acknowledge(participant: Option<&str>, apply: bool) -> Acknowledge {
 
 async fn ask(world: &World, participant: Option<&str>, apply: bool) -> Result<Vec<Heuristic>, RequestError> {
     let asked = world.driver.ask(|answer| Request::Acknowledge(acknowledge(participant, apply), answer));
-    let clock = Seams::production().clock;
-    clock.timeout(Duration::from_secs(30), asked).await.expect("it waits for a word on disk")
+    heard(asked).await
 }
 
 fn at(listed: &[Heuristic]) -> Vec<&str> {
@@ -64,7 +59,7 @@ async fn a_departure_is_on_the_list_until_a_persons_word_is_on_disk() {
     assert!(answered.try_recv().is_err(), "not before it is on disk");
     assert_eq!(world.alarms().await, ["VOTUM-1407", "VOTUM-1407"]);
     world.force().await;
-    assert_eq!(at(&answered.await.unwrap().unwrap()), ["b"]);
+    assert_eq!(at(&heard(answered).await.unwrap().unwrap()), ["b"]);
     assert_eq!(world.alarms().await, ["VOTUM-1407"]);
     assert!(matches!(ask(&world, Some("b"), true).await, Err(RequestError::Invalid(_))), "twice");
 
@@ -82,7 +77,7 @@ async fn all_departures_of_a_transaction_are_acknowledged_together_and_its_outco
     world.driver.send(Request::Acknowledge(acknowledge(None, true), answer)).await;
     world.settle().await;
     world.force().await;
-    assert_eq!(at(&answered.await.unwrap().unwrap()), ["a", "b"]);
+    assert_eq!(at(&heard(answered).await.unwrap().unwrap()), ["a", "b"]);
     assert_eq!(world.alarms().await, [""; 0]);
     let (shown, outcome) = world.driver.ask(|answer| Request::Show(gtid(6, 3), answer)).await.unwrap();
     assert_eq!(

@@ -7,7 +7,7 @@ use votum_proto::v1;
 use votum_proto::v1::gone::XidStatus;
 
 use super::super::request::{Begun, Outcome, Request, RequestError, Wait};
-use super::world::{AGENT, World};
+use super::world::{AGENT, World, heard};
 use crate::protocol::record::{KeyRecord, Record};
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn i3_nobody_hears_of_a_commit_before_it_is_forced() {
     assert_eq!(world.get(begun.gtid.clone()).await, Ok(Outcome::InProgress("deciding")));
     world.force().await;
     assert_eq!(world.told().await, "commit@a~ commit@b~");
-    assert!(matches!(answered.await.unwrap(), Ok(Outcome::Committed { .. })));
+    assert!(matches!(heard(answered).await.unwrap(), Ok(Outcome::Committed { .. })));
 }
 
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn completed_waits_for_every_acknowledgement() {
     world.agent_has(&gid(0), "a", true).await;
     assert!(answered.try_recv().is_err());
     world.agent_has(&gid(1), "b", true).await;
-    let outcome = answered.await.unwrap();
+    let outcome = heard(answered).await.unwrap();
     assert_eq!(outcome, Ok(Outcome::Committed { pending: vec![], heuristics: vec![] }));
     world.force().await;
     let ended = Record::Ended { gtid: begun.gtid.clone() };
@@ -44,7 +44,7 @@ async fn past_its_bound_completed_answers_with_who_still_owes() {
     let mut world = World::ready().await;
     let (_, answered) = world.deciding(Wait::Completed).await;
     world.force().await;
-    let Ok(Outcome::Committed { pending, .. }) = answered.await.unwrap() else { panic!() };
+    let Ok(Outcome::Committed { pending, .. }) = heard(answered).await.unwrap() else { panic!() };
     assert_eq!(pending.len(), 2);
 }
 
@@ -53,7 +53,7 @@ async fn a_transaction_that_nobody_ends_is_ended_by_its_timeout() {
     let mut world = World::ready().await;
     let begun = world.begin().await.unwrap();
     let answered = world.commit(&begun, Wait::Decided).await;
-    assert!(matches!(answered.await.unwrap(), Ok(Outcome::Aborted { .. })));
+    assert!(matches!(heard(answered).await.unwrap(), Ok(Outcome::Aborted { .. })));
     assert_eq!(world.told().await, "prepare@a prepare@b rollback@a rollback@b");
 }
 
@@ -64,7 +64,7 @@ async fn only_a_transaction_that_lasts_is_noted_before_it_is_decided() {
     world.force().await;
     let slow = world.begin().await.unwrap();
     let answered = world.commit(&slow, Wait::Decided).await;
-    assert!(matches!(answered.await.unwrap(), Ok(Outcome::Aborted { .. })));
+    assert!(matches!(heard(answered).await.unwrap(), Ok(Outcome::Aborted { .. })));
     world.force().await;
     let records = world.log.durable.records.lock().unwrap();
     let kinds = |gtid: &Gtid| {
@@ -112,7 +112,7 @@ async fn a_restarted_agent_is_a_no_for_what_it_had_not_prepared() {
     world.told().await;
     world.disconnect().await;
     world.connect(v1::AgentHello { instance: AGENT + 1, ..World::hello() }).await;
-    assert!(matches!(answered.await.unwrap(), Ok(Outcome::Aborted { .. })));
+    assert!(matches!(heard(answered).await.unwrap(), Ok(Outcome::Aborted { .. })));
     assert_eq!(world.told().await, "rollback@a rollback@b");
 }
 
@@ -121,7 +121,7 @@ async fn i11_after_a_doubtful_write_nothing_is_sent_and_the_client_hears_unknown
     let mut world = World::ready().await;
     let (begun, answered) = world.deciding(Wait::Decided).await;
     world.doubtful().await;
-    assert!(matches!(answered.await.unwrap(), Ok(Outcome::Unknown(_))));
+    assert!(matches!(heard(answered).await.unwrap(), Ok(Outcome::Unknown(_))));
     assert_eq!(world.told().await, "");
     assert!(matches!(world.begin().await, Err(RequestError::LogFailed(_))));
     assert!(matches!(world.get(begun.gtid).await, Err(RequestError::Unavailable(_))));
@@ -155,7 +155,7 @@ async fn begin_never_hands_out_what_no_lease_on_disk_covers() {
                 reason: String::new(),
                 answer,
             });
-            assert!(matches!(answered.await, Ok(Outcome::Aborted { .. })));
+            assert!(matches!(heard(answered).await, Ok(Outcome::Aborted { .. })));
         }
     }
     assert!(matches!(world.begin().await, Err(RequestError::Unavailable(_))), "seq 11 of a lease of 10");
@@ -201,7 +201,7 @@ async fn a_wrong_secret_does_nothing() {
     let mut begun = world.begin().await.unwrap();
     begun.secret[0] ^= 1;
     let answered = world.commit(&begun, Wait::Decided).await;
-    assert!(matches!(answered.await.unwrap(), Err(RequestError::WrongSecret(_))));
+    assert!(matches!(heard(answered).await.unwrap(), Err(RequestError::WrongSecret(_))));
     assert_eq!(world.told().await, "");
 }
 
@@ -226,7 +226,7 @@ async fn an_idempotency_key_is_refused_while_live_answered_once_committed_and_fr
     for (branch, participant) in [(0, "a"), (1, "b")] {
         world.agent_has(&Gid { gtid: begun.gtid.clone(), branch, branches: 2 }, participant, true).await;
     }
-    assert!(matches!(answered.await.unwrap(), Ok(Outcome::Committed { .. })));
+    assert!(matches!(heard(answered).await.unwrap(), Ok(Outcome::Committed { .. })));
     world.force().await;
     assert_eq!(world.begin_with(key(1)).await, Err(RequestError::KeyCommitted(begun.gtid.clone())));
     assert_eq!(world.begin_with(key(3)).await, Err(RequestError::KeyMismatch(begun.gtid)));
@@ -248,7 +248,7 @@ async fn i4_a_key_is_free_as_soon_as_its_transaction_is_aborted_and_never_called
             kind: Some(v1::vote::Kind::No(v1::VoteNo::default())),
         }))
         .await;
-    assert!(matches!(answered.await.unwrap(), Ok(Outcome::Aborted { .. })));
+    assert!(matches!(heard(answered).await.unwrap(), Ok(Outcome::Aborted { .. })));
     // The rollback at a is still under way.
     let begun = world.begin_with(key.clone()).await.unwrap();
     world.agent_has(&gid(&aborted, 0), "a", false).await;
@@ -273,7 +273,7 @@ async fn a_drain_refuses_new_work_waits_for_the_old_and_closes_the_log() {
             world.settle().await;
             assert!(matches!(world.begin().await, Err(RequestError::Unavailable(_))));
             world.force().await;
-            assert!(matches!(answered.await.unwrap(), Ok(Outcome::Committed { .. })));
+            assert!(matches!(heard(answered).await.unwrap(), Ok(Outcome::Committed { .. })));
             assert!(!world.is_closed(), "acknowledgements are still awaited");
             let gids: Vec<Gid> =
                 (0..2).map(|branch| Gid { branches: 2, ..super::world::gid(7, 1, branch) }).collect();

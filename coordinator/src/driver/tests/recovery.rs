@@ -5,7 +5,7 @@ use votum_proto::v1;
 use votum_proto::v1::gone::XidStatus;
 
 use super::super::request::{Outcome, Request, RequestError, Wait};
-use super::world::{World, decided_commit, gid, gtid, name, owed_commit, resolved};
+use super::world::{World, decided_commit, gid, gtid, heard, name, owed_commit, resolved};
 use crate::protocol::record::{Heuristic, HeuristicKind, Record};
 
 fn hello_with(rows: Vec<v1::PreparedTransaction>) -> v1::AgentHello {
@@ -153,7 +153,7 @@ async fn the_alarm_about_other_work_under_a_branchs_name_lasts_as_long_as_that_i
     let answered = world.commit(&begun, Wait::Decided).await;
     let branch = Gid { gtid: begun.gtid, branch: 0, branches: 2 };
     world.agent_votes_yes(&branch, "a", 700).await;
-    assert!(matches!(answered.await.unwrap(), Ok(Outcome::Aborted { .. })), "its time is over");
+    assert!(matches!(heard(answered).await.unwrap(), Ok(Outcome::Aborted { .. })), "its time is over");
     world.told().await;
     let other = v1::branch_end::Kind::OtherXid(v1::OtherXid { xid: 999 });
     world.agent_says(World::end(&branch, "a", false, other)).await;

@@ -1,7 +1,7 @@
 //! A person settles branches.
 
 use super::super::request::{Request, RequestError, Resolve};
-use super::world::{World, decided_commit, gid, gtid, name, resolved};
+use super::world::{World, decided_commit, gid, gtid, heard, name, resolved};
 use crate::protocol::record::Record;
 
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn r10_below_the_mark_a_branch_waits_for_a_person_whose_word_is_forced_fir
     world.force().await;
     assert_eq!(world.told().await, "rollback@a");
     world.agent_has(&gid(6, 3, 0), "a", false).await;
-    assert_eq!(answered.await.unwrap().unwrap().result, "done");
+    assert_eq!(heard(answered).await.unwrap().unwrap().result, "done");
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn a_resolution_that_contradicts_another_one_is_refused_also_while_that_on
     let refused = world.driver.ask(|answer| Request::Resolve(resolve(false), answer)).await;
     assert!(matches!(refused, Err(RequestError::Invalid(_))), "ordered: {refused:?}");
     world.agent_has(&gid(6, 3, 0), "a", true).await;
-    assert_eq!(answered.await.unwrap().unwrap().result, "done");
+    assert_eq!(heard(answered).await.unwrap().unwrap().result, "done");
     let refused = world.driver.ask(|answer| Request::Resolve(resolve(false), answer)).await;
     assert!(matches!(refused, Err(RequestError::Invalid(_))), "done, not listed since: {refused:?}");
     let agreed = world.driver.ask(|answer| Request::Resolve(resolve(true), answer)).await.unwrap();
@@ -127,7 +127,7 @@ async fn r16_a_resolution_that_a_listing_had_carried_out_is_answered_by_that_and
     world.agent_lists(listing()).await;
     assert_eq!(world.told().await, "commit@a?");
     world.agent_has(&gid(6, 3, 0), "a", true).await;
-    assert_eq!(answered.await.unwrap().unwrap().result, "done");
+    assert_eq!(heard(answered).await.unwrap().unwrap().result, "done");
     world.force().await;
     assert_eq!(world.told().await, "");
 }

@@ -349,6 +349,13 @@ impl World {
     }
 }
 
+/// What comes without anybody doing more, at the latest when every timeout has passed; a test ends where it
+/// does not.
+pub(super) async fn heard<T>(answer: impl Future<Output = T>) -> T {
+    let clock = Seams::production().clock;
+    clock.timeout(Duration::from_secs(120), answer).await.expect("no answer within two minutes")
+}
+
 /// A commit of an earlier life, as the journal gives it: owed.
 pub(super) fn owed_commit(epoch: u64, seq: u64) -> TransactionHistory {
     let record = Record::Decided(decided_commit(epoch, seq));
