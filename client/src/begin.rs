@@ -82,7 +82,9 @@ impl Begin {
     }
 
     /// How long the transaction may live before it is decided; bounded by the coordinator's configuration,
-    /// whose default applies otherwise. Rounded up to a millisecond.
+    /// whose default applies otherwise. Rounded up to a millisecond. Where one transaction closely follows
+    /// another it was begun with the outcome of that, and may have lived for a twentieth of its time, at most
+    /// 50 ms, when it is yours.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         let milliseconds = timeout.as_micros().div_ceil(1000).max(1);
         self.request.timeout_ms = u64::try_from(milliseconds).unwrap_or(u64::MAX);
