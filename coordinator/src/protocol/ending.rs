@@ -4,7 +4,7 @@ use votum_proto::names::{BranchNumber, Gid, ParticipantName};
 
 use super::event::{Effect, Report, Vote};
 use super::record::{Decided, Heuristic, HeuristicKind, MAX_TEXT, PreparedBranch, Record, cut};
-use super::recovery::{self, Gone, GoneVerdict, XidStatus};
+use super::recovery::{self, GoneVerdict};
 use super::transaction::{Delivery, Phase, Transaction, Undo};
 
 impl Transaction {
@@ -145,9 +145,6 @@ impl Transaction {
             // R15: this may be the answer to the rollback of other work (I9), and then says nothing of the
             // branch that voted. Only the server's memory of that one's id does.
             Report::Done | Report::NeverPrepared if undo.other_work => ask_again_with(branch, None),
-            Report::Gone(Gone { status: XidStatus::NotAsked, .. }) if undo.other_work => {
-                ask_again_with(branch, None)
-            }
             Report::Done | Report::NeverPrepared => {
                 undo.done = true;
                 self.retire_if_undone()

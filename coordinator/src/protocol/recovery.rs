@@ -361,10 +361,9 @@ pub fn judge_gone_after_abort(branch: &PreparedBranch, gone: &Gone) -> (Row, Gon
                 branch.timeline, gone.timeline, branch.xid8
             ),
         },
-        XidStatus::InProgress => GoneVerdict::AskAgain { alarm: None },
-        XidStatus::Aborted | XidStatus::NotReached | XidStatus::Forgotten | XidStatus::NotAsked => {
-            GoneVerdict::Acknowledge
-        }
+        // Nobody looked: it answers an order that did not name the id, after a listing that was late.
+        XidStatus::InProgress | XidStatus::NotAsked => GoneVerdict::AskAgain { alarm: None },
+        XidStatus::Aborted | XidStatus::NotReached | XidStatus::Forgotten => GoneVerdict::Acknowledge,
     };
     (Row::R15, verdict)
 }

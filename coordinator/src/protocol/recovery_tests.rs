@@ -208,11 +208,13 @@ fn r15_an_aborted_transactions_branch_that_committed_is_a_heuristic_commit() {
 }
 
 #[test]
-fn r15_anything_but_committed_or_in_progress_acknowledges_the_rollback() {
-    for status in [XidStatus::Aborted, XidStatus::NotReached, XidStatus::Forgotten, XidStatus::NotAsked] {
+fn r15_anything_but_committed_or_not_yet_known_acknowledges_the_rollback() {
+    for status in [XidStatus::Aborted, XidStatus::NotReached, XidStatus::Forgotten] {
         let (_, verdict) = judge_gone_after_abort(&branch(), &gone(status));
         assert_eq!(verdict, GoneVerdict::Acknowledge);
     }
-    let (_, running) = judge_gone_after_abort(&branch(), &gone(XidStatus::InProgress));
-    assert_eq!(running, GoneVerdict::AskAgain { alarm: None });
+    for status in [XidStatus::InProgress, XidStatus::NotAsked] {
+        let (_, verdict) = judge_gone_after_abort(&branch(), &gone(status));
+        assert_eq!(verdict, GoneVerdict::AskAgain { alarm: None });
+    }
 }

@@ -343,6 +343,18 @@ fn an_answer_that_comes_while_a_departure_is_on_its_way_to_the_disk_does_not_end
     }
 }
 
+/// A listing that was late has the branch rolled back once more, by an order that names no id to ask about.
+#[test]
+fn r15_that_a_branch_is_gone_says_nothing_as_long_as_nobody_asked_about_its_id() {
+    let mut transaction = begin();
+    transaction.step(commit_requested(&["a", "b"]));
+    transaction.step(voted("a", 0, yes(700)));
+    transaction.step(Event::TimedOut);
+    let ended = |status| Event::BranchEnded { branch: 0, was_commit: false, report: gone(status) };
+    assert_eq!(words(&transaction.step(ended(XidStatus::NotAsked))), "later#0");
+    assert_eq!(words(&transaction.step(ended(XidStatus::Committed))), "force Heuristic heuristic");
+}
+
 /// Aborted after a's yes with transaction id 700; then 701 was found under a's name.
 fn aborting_with_other_work() -> Transaction {
     let mut transaction = begin();

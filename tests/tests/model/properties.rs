@@ -77,9 +77,20 @@ fn departures(state: &State) -> impl Iterator<Item = &Heuristic> {
 }
 
 fn agreement(_: &Bounds, state: &State) -> bool {
-    let rolled_back =
-        |gtid: &Gtid| works(state, Fate::RolledBack).any(|(_, work)| work.of.as_ref() == Some(gtid));
+    let rolled_back = |gtid: &Gtid| {
+        let of_it =
+            |(at, work): (usize, &Work)| work.of.as_ref() == Some(gtid) && !is_other(state, at, gtid, work);
+        works(state, Fate::RolledBack).any(of_it)
+    };
     state.seen.rolled_back || committed(state).all(|(_, gtid, _)| !rolled_back(gtid))
+}
+
+/// Whether the decision names another id there: a statement that came once more opened the branch again after
+/// its end, and what it did is nobody's (R1x).
+fn is_other(state: &State, at: usize, gtid: &Gtid, work: &Work) -> bool {
+    commits(state).filter(|decided| decided.gtid == *gtid).any(|decided| {
+        decided.branches.iter().any(|branch| index(&branch.participant) == at && branch.xid8 != work.xid8)
+    })
 }
 
 fn all_voted(bounds: &Bounds, state: &State) -> bool {
