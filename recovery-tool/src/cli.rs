@@ -10,6 +10,7 @@ use clap::{
 use votum_proto::address::Address;
 use votum_proto::names::{Gid, Gtid, ParticipantName};
 
+use crate::failure::Failure;
 use crate::render::Style;
 
 /// Where a coordinator listens unless it was told otherwise.
@@ -197,15 +198,41 @@ pub(crate) struct ResolveArgs {
     /// Roll it back
     #[arg(long)]
     pub(crate) rollback: bool,
-    /// Why; kept in the log
+    #[command(flatten)]
+    pub(crate) order: Order,
+}
+
+/// Who orders something that changes the log, and why.
+#[derive(Debug, Args)]
+pub(crate) struct Order {
+    /// Why, or what was done about it; kept in the log
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) reason: String,
     /// Who does it; kept in the log [default: $USER]
     #[arg(long, value_name = "NAME")]
-    pub(crate) operator: Option<String>,
+    operator: Option<String>,
     /// Do it
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+impl Order {
+    /// Who gives it: as typed, else who is logged in.
+    ///
+    /// # Errors
+    /// When that is nobody.
+    pub(crate) fn operator(&self) -> Result<String, Failure> {
+        operator(self.operator.as_deref(), std::env::var("USER").ok())
+    }
+}
+
+fn operator(typed: Option<&str>, user: Option<String>) -> Result<String, Failure> {
+    let named = typed.map(str::to_owned).or(user).filter(|name| !name.trim().is_empty());
+    named.ok_or_else(|| {
+        Failure::usage(
+            "who gives the order is kept in the log, and $USER is empty: say it with --operator NAME",
+        )
+    })
 }
 
 /// Take off the list that branches departed from their decision; without --yes only say which
@@ -225,15 +252,8 @@ pub(crate) struct AcknowledgeArgs {
     /// Only the branch at this participant [default: every one that departed]
     #[arg(long, value_name = "NAME")]
     pub(crate) participant: Option<ParticipantName>,
-    /// What was done about it; kept in the log
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub(crate) reason: String,
-    /// Who says so; kept in the log [default: $USER]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) operator: Option<String>,
-    /// Do it
-    #[arg(long)]
-    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) order: Order,
 }
 
 /// Read the files of a log
@@ -393,5 +413,14 @@ mod tests {
             sub.into_iter().for_each(check);
         }
         check(&Cli::command());
+    }
+
+    #[test]
+    fn nobody_gives_an_order_without_a_name() {
+        assert_eq!(operator(Some("ada"), Some("root".into())).unwrap(), "ada");
+        assert_eq!(operator(None, Some("root".into())).unwrap(), "root");
+        for (typed, user) in [(None, None), (None, Some(String::new())), (Some(" "), Some("root".into()))] {
+            assert_eq!(operator(typed, user).unwrap_err().exit, crate::failure::Exit::Usage);
+        }
     }
 }

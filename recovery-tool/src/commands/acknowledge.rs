@@ -20,9 +20,9 @@ pub(super) fn run(
     let request = v1::AcknowledgeRequest {
         gtid: args.gtid.to_string(),
         participant: args.participant.as_ref().map(ParticipantName::to_string).unwrap_or_default(),
-        operator: super::operator(args.operator.as_deref(), std::env::var("USER").ok())?,
-        reason: args.reason.clone(),
-        apply: args.yes,
+        operator: args.order.operator()?,
+        reason: args.order.reason.clone(),
+        apply: args.order.yes,
     };
     let answer = Coordinator::connect(address, Duration::ZERO)?.acknowledge(request)?;
     let document = Acknowledgement::new(args.gtid.to_string(), answer);

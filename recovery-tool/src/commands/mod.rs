@@ -36,16 +36,6 @@ pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
     }
 }
 
-/// Who gives an order that is kept in the log: as typed, else who is logged in.
-fn operator(typed: Option<&str>, user: Option<String>) -> Result<String, Failure> {
-    let named = typed.map(str::to_owned).or(user).filter(|name| !name.trim().is_empty());
-    named.ok_or_else(|| {
-        Failure::usage(
-            "who gives the order is kept in the log, and $USER is empty: say it with --operator NAME",
-        )
-    })
-}
-
 fn running<'a>(source: &'a Source, command: &str) -> Result<&'a Address, Failure> {
     match source {
         Source::Coordinator(address) => Ok(address),
@@ -63,19 +53,5 @@ fn directory(source: &Source) -> Result<&Path, Failure> {
             "`log` reads files: say where with --directory DIR, which is the directory of [log] in the \
              configuration of a stopped coordinator, or a copy of it",
         )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nobody_gives_an_order_without_a_name() {
-        assert_eq!(operator(Some("ada"), Some("root".into())).unwrap(), "ada");
-        assert_eq!(operator(None, Some("root".into())).unwrap(), "root");
-        for (typed, user) in [(None, None), (None, Some(String::new())), (Some(" "), Some("root".into()))] {
-            assert_eq!(operator(typed, user).unwrap_err().exit, Exit::Usage);
-        }
     }
 }

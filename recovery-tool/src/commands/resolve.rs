@@ -17,18 +17,18 @@ use crate::render::{self, Screen};
 const DATABASE: Duration = Duration::from_secs(50);
 
 pub(super) fn run(address: &Address, args: &ResolveArgs, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
-    let operator = super::operator(args.operator.as_deref(), std::env::var("USER").ok())?;
+    let operator = args.order.operator()?;
     let action = if args.commit { Action::Commit } else { Action::Rollback };
     let request = v1::ResolveRequest {
         gid: args.gid.to_string(),
         participant: args.participant.to_string(),
         action: action.into(),
         operator,
-        reason: args.reason.clone(),
-        apply: args.yes,
+        reason: args.order.reason.clone(),
+        apply: args.order.yes,
     };
     let answer = Coordinator::connect(address, DATABASE)?.resolve(request)?;
     let document = Resolution::new(args.gid.to_string(), args.participant.to_string(), args.commit, answer);
-    screen.answer(&document, |document, style| render::resolution(document, args.yes, style))?;
+    screen.answer(&document, |document, style| render::resolution(document, args.order.yes, style))?;
     Ok(Exit::Fine)
 }
