@@ -58,7 +58,7 @@ impl Transaction {
             .map(|undo| {
                 let xid8 = prepared(decided, undo.number).map_or(0, |branch| branch.xid8);
                 // A listed id makes the agent look at the server, whatever it knows of the session.
-                let listed_xid = if undo.other_work { recovery::low_half(xid8) } else { 0 };
+                let listed_xid = if undo.ask_server { recovery::low_half(xid8) } else { 0 };
                 let (participant, gid) = (undo.participant.clone(), Some(decided.gid(undo.number)));
                 Effect::SendRollback { participant, gid, xid8, listed_xid }
             })
@@ -144,8 +144,13 @@ impl Transaction {
         match report {
             // R15: this may be the answer to the rollback of other work (I9), and then says nothing of the
             // branch that voted. Only the server's memory of that one's id does.
-            Report::Done | Report::NeverPrepared if undo.other_work => ask_again_with(branch, None),
-            Report::Done | Report::NeverPrepared => {
+            Report::Done if undo.ask_server => ask_again_with(branch, None),
+            // An agent that knows nothing of a yes that it gave: its server is the one to ask.
+            Report::NeverPrepared => {
+                undo.ask_server = true;
+                ask_again_with(branch, None)
+            }
+            Report::Done => {
                 undo.done = true;
                 self.retire_if_undone()
             }
@@ -162,7 +167,7 @@ impl Transaction {
                 GoneVerdict::AskAgain { alarm } => ask_again_with(branch, alarm),
             },
             Report::OtherXid(xid) => {
-                undo.other_work = true;
+                undo.ask_server = true;
                 roll_back_other_work(decided.gid(number), branch, *xid)
             }
         }

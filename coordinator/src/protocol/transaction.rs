@@ -98,9 +98,9 @@ pub(super) struct Undo {
     pub(super) done: bool,
     /// As [`Delivery::Departing`].
     pub(super) departing: bool,
-    /// Other work was found prepared under its name: that a rollback was carried out says nothing of the
-    /// branch that voted, from now on.
-    pub(super) other_work: bool,
+    /// From now on nothing but the server's memory of the id that voted says how it ended: other work was
+    /// found prepared under its name, or the agent knows nothing of its vote.
+    pub(super) ask_server: bool,
 }
 
 /// The outcome, as far as it stands.

@@ -355,6 +355,20 @@ fn r15_that_a_branch_is_gone_says_nothing_as_long_as_nobody_asked_about_its_id()
     assert_eq!(words(&transaction.step(ended(XidStatus::Committed))), "force Heuristic heuristic");
 }
 
+/// The agent has restarted since it voted, and serves a statement of the branch that came once more.
+#[test]
+fn r15_an_agent_that_knows_nothing_of_its_yes_is_made_to_look_at_the_server() {
+    let mut transaction = begin();
+    transaction.step(commit_requested(&["a", "b"]));
+    transaction.step(voted("a", 0, yes(700)));
+    transaction.step(Event::TimedOut);
+    let ended = |report| Event::BranchEnded { branch: 0, was_commit: false, report };
+    assert_eq!(words(&transaction.step(ended(Report::NeverPrepared))), "later#0");
+    let again = transaction.step(Event::AskAgain { branch: 0 });
+    assert!(matches!(again[..], [Effect::SendRollback { xid8: 700, listed_xid: 700, .. }]), "{again:?}");
+    assert_eq!(words(&transaction.step(ended(gone(XidStatus::Aborted)))), "completed retire");
+}
+
 /// Aborted after a's yes with transaction id 700; then 701 was found under a's name.
 fn aborting_with_other_work() -> Transaction {
     let mut transaction = begin();

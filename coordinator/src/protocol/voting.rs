@@ -244,7 +244,7 @@ impl Transaction {
                 participant: b.participant.clone(),
                 done: false,
                 departing: false,
-                other_work: false,
+                ask_server: false,
             })
             .collect();
         let mut effects = vec![Effect::Persist { record: Record::Decided(decided.clone()), forced: false }];
