@@ -120,7 +120,7 @@ async fn read(agent: &Arc<Inner>, hello: &Hello, number: u64, mut incoming: Inco
             return;
         }
         if let Some(witness) = frame.witness {
-            coordinator.note_witness(witness);
+            coordinator.note_witness(witness, agent.seams.clock.now());
         }
         for message in frame.messages {
             if let Err(why) = obey(agent, &mut registry, hello, message) {

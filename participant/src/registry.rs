@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use votum_proto::names::{CoordinatorId, Gid, Gtid, Life, ParticipantName};
+use votum_proto::runtime::Monotonic;
 use votum_proto::secret::EpochKey;
 use votum_proto::v1;
 use votum_proto::v1::agent_message::Kind as Message;
@@ -43,9 +44,16 @@ pub(crate) struct Registry {
 pub(crate) struct Coordinator {
     pub(crate) fence: Fence,
     pub(crate) key: Option<EpochKey>,
-    pub(crate) witness: Option<v1::Witness>,
+    pub(crate) witness: Option<Remembered>,
     pub(crate) stream: Option<Stream>,
     pub(crate) streams: u64,
+}
+
+/// How far a coordinator's log had reached, and when that was told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Remembered {
+    pub(crate) witness: v1::Witness,
+    pub(crate) at: Monotonic,
 }
 
 /// The newest stream of a coordinator. Dropping it ends the stream.
@@ -70,13 +78,10 @@ impl Coordinator {
     }
 
     /// Notes how far the coordinator's log reached when it spoke.
-    pub(crate) fn note_witness(&mut self, witness: v1::Witness) {
-        let newer = self
-            .witness
-            .as_ref()
-            .is_none_or(|known| (witness.epoch, witness.position) > (known.epoch, known.position));
-        if newer {
-            self.witness = Some(witness);
+    pub(crate) fn note_witness(&mut self, witness: v1::Witness, now: Monotonic) {
+        let reached = |witness: &v1::Witness| (witness.epoch, witness.position);
+        if self.witness.as_ref().is_none_or(|known| reached(&witness) > reached(&known.witness)) {
+            self.witness = Some(Remembered { witness, at: now });
         }
     }
 }

@@ -98,6 +98,7 @@ pub(crate) enum Command {
     InDoubt(InDoubtArgs),
     Resolve(ResolveArgs),
     Acknowledge(AcknowledgeArgs),
+    WriteOff(WriteOffArgs),
     Log(LogArgs),
     Explain(ExplainArgs),
     Completions(CompletionsArgs),
@@ -256,6 +257,26 @@ pub(crate) struct AcknowledgeArgs {
     pub(crate) order: Order,
 }
 
+/// Give up what a stale log lacks (VOTUM-1401), when it is lost for good; without --yes only say what
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  votumctl write-off --reason \"4711: disk lost, backup of Sunday\"
+  votumctl write-off --reason \"4711: disk lost, backup of Sunday\" --coordinator-id acme --yes
+
+The last resort: the true log, wherever it is, is better than this. The dry run shows which agent has
+seen what, and when it was last told. What was decided and is lacking here is then known to nobody:
+branches that it left prepared wait for a person. The coordinator works again from its next start on.
+Who wrote it off and why are kept in the log. Ends with 1, because a person has to go on from there;
+with 4 when the log is not stale, or an agent that may have seen more has not been heard.")]
+pub(crate) struct WriteOffArgs {
+    /// Whose log it is, typed out: what is done cannot be undone
+    #[arg(long, value_name = "ID", required_if_eq("yes", "true"))]
+    pub(crate) coordinator_id: Option<String>,
+    #[command(flatten)]
+    pub(crate) order: Order,
+}
+
 /// Read the files of a log
 #[derive(Debug, Args)]
 pub(crate) struct LogArgs {
@@ -397,6 +418,7 @@ mod tests {
             "votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank-a --commit --rollback --reason w",
             "votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank-a --commit",
             "votumctl resolve other --participant bank-a --commit --reason why",
+            "votumctl write-off --reason why --yes",
         ] {
             assert_eq!(parse(line).map(|_| 0).unwrap_err().exit_code(), 2, "{line}");
         }

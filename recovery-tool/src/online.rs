@@ -76,6 +76,14 @@ impl Coordinator {
         let answer = self.runtime.block_on(self.client.acknowledge(request));
         self.answered(answer)
     }
+
+    pub(crate) fn write_off(
+        &mut self,
+        request: v1::WriteOffRequest,
+    ) -> Result<v1::WriteOffResponse, Failure> {
+        let answer = self.runtime.block_on(self.client.write_off(request));
+        self.answered(answer)
+    }
 }
 
 /// What the operating system said, below the layers that pass it on.

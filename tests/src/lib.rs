@@ -22,6 +22,7 @@ pub mod scene;
 pub mod simulation;
 pub mod splitmix;
 pub mod teller;
+pub mod tool;
 pub mod world;
 
 use std::path::Path;

@@ -5,55 +5,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
-use tokio::process::Command;
 use votum_client::{Outcome, Status};
 use votum_proto::names::{Gid, Gtid};
 use votum_tests::eventually::{Found, eventually};
-use votum_tests::process::{Build, program};
 use votum_tests::scene::{A, B, Scene};
 use votum_tests::teller::{Leg, work};
+use votum_tests::tool::{Said, votumctl};
 use votum_tests::world::World;
 
 const LEGS: [Leg<'static>; 2] =
     [Leg { bank: A, account: 1, amount: -30 }, Leg { bank: B, account: 1, amount: 30 }];
-
-/// What a command wrote, and how it ended.
-#[derive(Debug)]
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Said {
-    fn json(&self) -> anyhow::Result<Value> {
-        serde_json::from_str(&self.out).with_context(|| format!("not one document: {self:?}"))
-    }
-
-    fn lines(&self) -> anyhow::Result<Vec<Value>> {
-        let line = |line| serde_json::from_str(line).with_context(|| format!("not a document: {line}"));
-        self.out.lines().map(line).collect()
-    }
-
-    /// That it ended with `code`.
-    #[track_caller]
-    fn ended(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "{self:?}");
-        self
-    }
-}
-
-/// Runs `votumctl` with these words, asking this world's coordinator unless they say otherwise.
-async fn votumctl(world: &World, words: &[&str]) -> anyhow::Result<Said> {
-    let mut command = Command::new(program(Build::Plain, "votumctl")?);
-    command.args(words).env("VOTUM_COORDINATOR", world.address().to_string()).env("USER", "ada");
-    let output = command.output().await?;
-    Ok(Said {
-        code: output.status.code().context("votumctl was killed")?,
-        out: String::from_utf8(output.stdout)?,
-        err: String::from_utf8(output.stderr)?,
-    })
-}
 
 /// The answers as text and as JSON must end alike.
 async fn both(world: &World, words: &[&str]) -> anyhow::Result<Said> {

@@ -6,10 +6,11 @@ use votum_proto::v1::agent_message::Kind;
 
 use super::alarms::{HEURISTIC, PHASE_TWO, REFUSED, STALE};
 use super::knowledge::Owner;
+use super::write_off::Evidence;
 use super::{AgentSettings, Driver, Link, LocalId, LogState, Participant, Pending, wire};
 use crate::crash;
 use crate::protocol::event::{Event, Report, Vote};
-use crate::protocol::lives::HelloSays;
+use crate::protocol::lives::{HelloSays, Proof};
 use crate::protocol::record::Record;
 use crate::protocol::recovery::{self, Row};
 use crate::transport::{AgentIndex, Generation, LinkEvent};
@@ -38,6 +39,7 @@ impl Driver {
                 instance: 0,
                 down: "not reached yet".into(),
                 heard: false,
+                judged: false,
             });
         }
     }
@@ -95,27 +97,35 @@ impl Driver {
     fn judge_hello(&mut self, agent: AgentIndex, hello: &v1::AgentHello) {
         let address = self.links.get(agent).map(|link| link.address.clone()).unwrap_or_default();
         let gids: Vec<Gid> = hello.listings.iter().flat_map(|listing| self.ours_in(listing)).collect();
-        self.hello_says(&address, self.lives.judge_hello(hello.witness.map(wire::witness), &gids));
+        let age_ms = hello.witness.map(|_| hello.witness_age_ms);
+        self.hello_says(&address, age_ms, self.lives.judge_hello(hello.witness.map(wire::witness), &gids));
+        if let Some(link) = self.links.get_mut(agent) {
+            link.judged = true;
+        }
     }
 
-    fn hello_says(&mut self, address: &str, HelloSays { proofs, not_yet }: HelloSays) {
+    fn hello_says(
+        &mut self,
+        address: &str,
+        witness_age_ms: Option<u64>,
+        HelloSays { proofs, not_yet }: HelloSays,
+    ) {
         for proof in proofs {
-            self.now_stale(&format!("agent {address}: {proof}"));
+            self.now_stale(address, proof, witness_age_ms);
         }
         if let Some(witness) = not_yet {
             // It may be the only proof there is, and an agent replaces it by the first that it is told.
             self.settings.durable.withhold();
-            let heard = (address.to_owned(), witness);
-            if !self.unjudged.contains(&heard) {
-                self.unjudged.push(heard);
+            if !self.unjudged.iter().any(|(by, known, _)| by == address && *known == witness) {
+                self.unjudged.push((address.to_owned(), witness, witness_age_ms));
             }
         }
     }
 
     /// The list of lives is whole: judges the witnesses that spoke of lives before the journal.
     pub(super) fn judge_heard_witnesses(&mut self) {
-        for (address, witness) in std::mem::take(&mut self.unjudged) {
-            self.hello_says(&address, self.lives.judge_hello(Some(witness), &[]));
+        for (address, witness, age_ms) in std::mem::take(&mut self.unjudged) {
+            self.hello_says(&address, age_ms, self.lives.judge_hello(Some(witness), &[]));
         }
         if self.stale.is_none() {
             self.settings.durable.release();
@@ -132,7 +142,10 @@ impl Driver {
 
     /// Somebody has seen more of this log than it holds: what rests on absence stops until an operator has
     /// looked, and nothing is decided any more; commits that are known go on being delivered.
-    fn now_stale(&mut self, proof: &str) {
+    fn now_stale(&mut self, address: &str, Proof { life, what }: Proof, witness_age_ms: Option<u64>) {
+        let proof = format!("agent {address}: {what}");
+        let heard = self.seams.clock.now();
+        self.evidence.insert((address.to_owned(), life), Evidence { what, heard, witness_age_ms });
         // The first proof stands: each agent brings its own again with every hello, in other words.
         if self.stale.is_some() {
             return;
@@ -144,12 +157,12 @@ impl Driver {
             &format!(
                 "this log is stale: {proof}. It was restored from an older copy, copied, or made anew. \
                  Nothing is begun, what is undecided is aborted, and no abort is presumed; known commits are \
-                 still delivered"
+                 still delivered. Put the true log in its place; only if that is lost: votumctl write-off"
             ),
         );
         // The agents keep the proof: this life may end, and the next one must not take the log for whole.
         self.settings.durable.withhold();
-        self.stale = Some(proof.to_owned());
+        self.stale = Some(proof);
         // I13: the true log may be put in this one's place, and would know nothing of a commit decided here.
         self.abort_undecided("the coordinator's log is stale: somebody has seen more of it than it holds");
     }
@@ -201,7 +214,8 @@ impl Driver {
             Some(Kind::SessionLost(lost)) => self.on_session_lost(lost),
             Some(Kind::Listing(listing)) => {
                 if let Some(proof) = self.ours_in(&listing).iter().find_map(|gid| self.lives.judge_gid(gid)) {
-                    self.now_stale(&proof);
+                    let address = self.links.get(agent).map(|link| link.address.clone()).unwrap_or_default();
+                    self.now_stale(&address, proof, None);
                 }
                 self.on_listing(agent, listing);
             }

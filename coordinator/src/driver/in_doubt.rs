@@ -182,7 +182,7 @@ fn next_sentence(action: &Action, says: &LogSays) -> String {
         }
         Action::Leave => "nothing: it is not this coordinator's to end".into(),
         Action::LeaveAndAlarm(why) => format!("left as it is: {why}"),
-        Action::Quarantine => "a person decides: votumctl resolve".into(),
+        Action::Quarantine { why } => format!("a person decides (votumctl resolve): {why}"),
         Action::Commit { .. } => "COMMIT PREPARED, as soon as the database takes it".into(),
         Action::Rollback { alarm: None } => "ROLLBACK PREPARED, as soon as the database takes it".into(),
         Action::Rollback { alarm: Some(why) } => format!("ROLLBACK PREPARED: {why}"),

@@ -115,6 +115,7 @@ impl Driver {
             | Pending::Lease(_)
             | Pending::Resolution(_)
             | Pending::Acknowledgement(_)
+            | Pending::WriteOff(_)
             | Pending::Note => None,
         });
         let oldest = undecided.next().map(|(id, _)| *id).into_iter().chain(on_the_way).min();
@@ -184,10 +185,9 @@ impl Driver {
                 self.leave(row, participant, gid, xid, &why);
                 true
             }
-            Action::Quarantine => {
-                let why = "its record may have been dropped after retention; an operator has to decide \
-                           (votumctl resolve)";
-                self.leave(row, participant, gid, xid, why);
+            Action::Quarantine { why } => {
+                let why = format!("{why}; an operator has to decide (votumctl resolve)");
+                self.leave(row, participant, gid, xid, &why);
                 true
             }
             Action::Commit { xid8, mends } => {

@@ -52,6 +52,7 @@ impl Driver {
                 }
                 Pending::Resolution(resolution) => self.resolution_durable(&resolution),
                 Pending::Acknowledgement(acknowledgement) => self.acknowledged(*acknowledgement),
+                Pending::WriteOff(writing_off) => writing_off.durable(),
                 Pending::Note => {}
             }
         }
@@ -60,7 +61,8 @@ impl Driver {
     /// The whole history can be read: absence means something now, and what waited for that is judged.
     fn on_counted(&mut self, lives: &[KnownLife]) {
         let leased_until = self.leased_until;
-        self.lives = Lives::new(lives.iter().map(seen).collect(), true);
+        let written_off = self.lives.written_off();
+        self.lives = Lives::new(lives.iter().map(seen).collect(), true).with_written_off(written_off);
         self.lives.leased(leased_until);
         self.lives.reached(self.position);
         self.judge_heard_witnesses();

@@ -16,7 +16,7 @@
 //! | `listings` | what is prepared and open at a participant, judged and acted on |
 //! | `knowledge` | what the log says of a gid, in the recovery table's terms |
 //! | `log_events` | what the log says: durable, counted, doubtful |
-//! | `operator`, `resolve`, `acknowledge` | what votumctl asks |
+//! | `operator`, `resolve`, `acknowledge`, `write_off` | what votumctl asks |
 //! | `in_doubt` | listings on request, joined with the log |
 //! | `settlement` | how a restart settles what it found |
 //! | `state` | what the driver keeps |
@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use votum_proto::names::{CoordinatorId, Life, ParticipantName};
+use votum_proto::names::{CoordinatorId, Epoch, Life, ParticipantName};
 use votum_proto::runtime::{Monotonic, Seams};
 use votum_proto::secret::{EpochKey, IdentityKey};
 
@@ -58,6 +58,7 @@ mod tests;
 mod timers;
 mod turn;
 mod wire;
+mod write_off;
 
 use alarms::Alarms;
 pub use alarms::HEURISTIC;
@@ -107,7 +108,7 @@ pub fn start(
     seams: &Seams,
 ) -> DriverHandle {
     let (requests, inbox) = mpsc::channel(REQUEST_QUEUE);
-    let Opened { identity, life, leased_until, lives, owed, position, log, events } = opened;
+    let Opened { identity, life, leased_until, lives, written_off, owed, position, log, events } = opened;
     settings.durable.advance(position);
     let mut driver = Driver {
         epoch_key: IdentityKey(identity.key).epoch_key(life),
@@ -118,7 +119,7 @@ pub fn start(
         next_seq: 1,
         leased_until,
         lease_asked: leased_until,
-        lives: Lives::new(lives.iter().map(seen).collect(), false),
+        lives: Lives::new(lives.iter().map(seen).collect(), false).with_written_off(written_off),
         live: BTreeMap::new(),
         undecided: 0,
         keys: BTreeMap::new(),
@@ -131,6 +132,8 @@ pub fn start(
         last_token: 0,
         pending: VecDeque::new(),
         stale: None,
+        evidence: BTreeMap::new(),
+        writing_off: None,
         unjudged: Vec::new(),
         alarms: Alarms::default(),
         timers: Timers::default(),
@@ -184,9 +187,13 @@ struct Driver {
     pending: VecDeque<(Token, Pending)>,
     /// What proves that this log is stale, once something does.
     stale: Option<String>,
-    /// Witnesses of lives older than the journal, with the address of the agent that showed each: to be
-    /// judged when the log is counted.
-    unjudged: Vec<(String, Witness)>,
+    /// Everything that proves it, by who showed it and the life of which something is lacking.
+    evidence: BTreeMap<(String, Life), write_off::Evidence>,
+    /// What was written off in this life, on disk or on its way: it counts from the next one on.
+    writing_off: Option<Epoch>,
+    /// Witnesses of lives older than the journal, with the address of the agent that showed each, and how many
+    /// milliseconds ago it was written: to be judged when the log is counted.
+    unjudged: Vec<(String, Witness, Option<u64>)>,
     alarms: Alarms,
     timers: Timers,
     settlement: Settlement,
@@ -278,6 +285,7 @@ impl Driver {
             }
             Request::Resolve(resolve, answer) => self.resolve(resolve, answer),
             Request::Acknowledge(acknowledge, answer) => self.acknowledge(&acknowledge, answer),
+            Request::WriteOff(write_off, answer) => self.write_off(&write_off, answer),
             Request::Drain { grace, answer } => self.begin_drain(grace, answer),
         }
     }

@@ -154,7 +154,8 @@ pub fn recorded_summary(gtid: &Gtid, history: &TransactionHistory) -> v1::Transa
         | Record::Heuristic(_)
         | Record::Resolved(_)
         | Record::Carried(_)
-        | Record::Acknowledged(_) => None,
+        | Record::Acknowledged(_)
+        | Record::WrittenOff(_) => None,
     });
     v1::TransactionSummary {
         gtid: gtid.to_string(),

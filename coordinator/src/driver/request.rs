@@ -60,6 +60,8 @@ pub enum Request {
     Resolve(Resolve, Answer<v1::ResolveResponse>),
     /// See `Operator.Acknowledge`. Answered with what was on the list.
     Acknowledge(Acknowledge, Answer<Vec<Heuristic>>),
+    /// See `Operator.WriteOff`.
+    WriteOff(WriteOff, Answer<v1::WriteOffResponse>),
     /// Refuse new transactions, abort undecided ones at the deadline, close the log. Answered when that is
     /// done.
     Drain {
@@ -143,6 +145,19 @@ pub struct Acknowledge {
     /// What was done about it.
     pub reason: String,
     /// False: say what is on the list.
+    pub apply: bool,
+}
+
+/// A person's way out of a stale log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteOff {
+    /// Whose log it is, typed out: what is done cannot be undone.
+    pub coordinator_id: String,
+    /// Who does it.
+    pub operator: String,
+    /// Why.
+    pub reason: String,
+    /// False: say what would be written off.
     pub apply: bool,
 }
 

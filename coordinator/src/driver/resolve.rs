@@ -79,9 +79,11 @@ impl Driver {
             Pending::Resolution(other) => {
                 (&other.resolve.gid, &other.resolve.participant) == (&resolve.gid, &resolve.participant)
             }
-            Pending::Transaction(..) | Pending::Lease(_) | Pending::Acknowledgement(_) | Pending::Note => {
-                false
-            }
+            Pending::Transaction(..)
+            | Pending::Lease(_)
+            | Pending::Acknowledgement(_)
+            | Pending::WriteOff(_)
+            | Pending::Note => false,
         })
     }
 
@@ -159,6 +161,9 @@ impl Driver {
             }
             LogSays::Nothing(Absence::BelowMark) => {
                 Decides("its record may have been dropped after retention".into())
+            }
+            LogSays::Nothing(Absence::WrittenOff) => {
+                Decides("its record may be among what was lost with the log, and written off".into())
             }
             LogSays::Nothing(Absence::Proven) if resolve.commit => {
                 Refused("refused: it was never decided, which means abort (presumed abort)".into())

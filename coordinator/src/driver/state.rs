@@ -10,7 +10,7 @@ use votum_proto::runtime::{Backoff, Monotonic};
 use votum_proto::v1;
 
 use super::request::{Answer, Outcome, Wait};
-use super::{acknowledge, resolve};
+use super::{acknowledge, resolve, write_off};
 use crate::log::{Entry, History};
 use crate::protocol::record::Record;
 use crate::protocol::transaction::Transaction;
@@ -74,8 +74,10 @@ pub(super) struct Link {
     pub(super) instance: u64,
     /// Why no stream stands.
     pub(super) down: String,
-    /// A hello of it was judged in this life.
+    /// A stream of it stood in this life: its hello was judged.
     pub(super) heard: bool,
+    /// Its hello was judged in this life, also where it came with a refusal.
+    pub(super) judged: bool,
 }
 
 /// What is known of one participant.
@@ -130,6 +132,7 @@ pub(super) enum Pending {
     Lease(u64),
     Resolution(Box<resolve::Resolution>),
     Acknowledgement(Box<acknowledge::Acknowledgement>),
+    WriteOff(Box<write_off::WritingOff>),
     /// For people only.
     Note,
 }

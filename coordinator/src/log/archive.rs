@@ -86,6 +86,7 @@ impl<S: Store> Archive<S> {
             Record::Acknowledged(acknowledged) => {
                 self.put_of(&acknowledged.gid.gtid, position, running_ms, bytes)?;
             }
+            Record::WrittenOff(_) => self.put_record(position, running_ms, bytes)?,
         }
         self.through = self.through.max(position);
         Ok(())

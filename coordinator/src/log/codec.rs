@@ -79,6 +79,7 @@ mod kind {
     pub(super) const RESOLVED: u8 = 9;
     pub(super) const CARRIED: u8 = 10;
     pub(super) const ACKNOWLEDGED: u8 = 11;
+    pub(super) const WRITTEN_OFF: u8 = 12;
 }
 
 /// The stable form of `record`.
@@ -98,7 +99,8 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, EncodeError> {
         | Record::Ended { .. }
         | Record::Heuristic(_)
         | Record::Resolved(_)
-        | Record::Acknowledged(_) => MAX_RECORD - CARRIED_EXTRA,
+        | Record::Acknowledged(_)
+        | Record::WrittenOff(_) => MAX_RECORD - CARRIED_EXTRA,
     };
     if bytes.len() > room {
         return Err(EncodeError::TooLarge { kind: record.kind(), bytes: bytes.len() });
@@ -119,6 +121,7 @@ fn body(record: &Record) -> Result<Vec<u8>, EncodeError> {
         Record::Heuristic(heuristic) => extend(name, kind::HEURISTIC, heuristic),
         Record::Resolved(resolved) => extend(name, kind::RESOLVED, resolved),
         Record::Acknowledged(acknowledged) => extend(name, kind::ACKNOWLEDGED, acknowledged),
+        Record::WrittenOff(written_off) => extend(name, kind::WRITTEN_OFF, written_off),
         Record::Carried(carried) => {
             if matches!(carried.record, Record::Carried(_)) {
                 return Err(EncodeError::Nested);
@@ -183,6 +186,7 @@ fn plain(kind: u8, body: &[u8]) -> Result<Record, DecodeError> {
         kind::HEURISTIC => Record::Heuristic(whole(kind, body)?),
         kind::RESOLVED => Record::Resolved(whole(kind, body)?),
         kind::ACKNOWLEDGED => Record::Acknowledged(whole(kind, body)?),
+        kind::WRITTEN_OFF => Record::WrittenOff(whole(kind, body)?),
         unknown => return Err(DecodeError::UnknownKind(unknown)),
     })
 }

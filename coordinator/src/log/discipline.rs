@@ -107,7 +107,9 @@ impl<D: Disk, S: Store> Core<D, S> {
             );
             return Err(Refusal::new(RefusalKind::Damaged, journal.path(), found).at(0));
         }
-        let life = Life { epoch: Epoch(newest.max(epoch_above).saturating_add(step)), incarnation };
+        let written_off = image.written_off().map_or(0, |written_off| written_off.through.0);
+        let above = newest.max(epoch_above).max(written_off);
+        let life = Life { epoch: Epoch(above.saturating_add(step)), incarnation };
         let Recovered { mut kept, running_ms, warnings } = recovered;
         let mut core = Self {
             limits,
@@ -430,6 +432,7 @@ fn is_commit(record: &Record) -> bool {
         | Record::Heuristic(_)
         | Record::Resolved(_)
         | Record::Carried(_)
-        | Record::Acknowledged(_) => false,
+        | Record::Acknowledged(_)
+        | Record::WrittenOff(_) => false,
     }
 }

@@ -1,12 +1,12 @@
-//! What the journal alone knows: whose log it is, its lives, and every decision that is still owed. Folded
-//! from its records, in the live path and at the start alike.
+//! What the journal alone knows: whose log it is, its lives, what a person has written off of them, and every
+//! decision that is still owed. Folded from its records, in the live path and at the start alike.
 
 use std::collections::BTreeMap;
 
 use votum_proto::names::{Gtid, Life};
 
 use super::{KnownLife, LogPosition, TransactionHistory};
-use crate::protocol::record::{Carried, Decision, EpochBegun, Identity, Record};
+use crate::protocol::record::{Carried, Decision, EpochBegun, Identity, Record, WrittenOff};
 
 /// How many lives a change of halves carries at least; the store keeps them all.
 const LIVES_CARRIED: usize = 1024;
@@ -24,6 +24,7 @@ struct SeenLife {
 pub struct Image {
     identity: Option<(LogPosition, u64, Identity)>,
     lives: BTreeMap<Life, SeenLife>,
+    written_off: Option<(LogPosition, u64, WrittenOff)>,
     owed: BTreeMap<Gtid, TransactionHistory>,
 }
 
@@ -59,6 +60,12 @@ impl Image {
             Record::Acknowledged(acknowledged) => {
                 self.note(&acknowledged.gid.gtid, position, running_ms, record);
             }
+            Record::WrittenOff(written_off) => {
+                let through = self.written_off().map(|before| before.through);
+                if through <= Some(written_off.through) {
+                    self.written_off = Some((position, running_ms, written_off.clone()));
+                }
+            }
             Record::Carried(carried) => self.apply(carried.position, carried.running_ms, &carried.record),
         }
     }
@@ -76,6 +83,11 @@ impl Image {
     /// Whose log it is.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref().map(|(_, _, identity)| identity)
+    }
+
+    /// What a person has written off last: the furthest.
+    pub fn written_off(&self) -> Option<&WrittenOff> {
+        self.written_off.as_ref().map(|(_, _, written_off)| written_off)
     }
 
     /// The newest life; `None` before the first start.
@@ -109,6 +121,9 @@ impl Image {
             if let Some((position, running_ms, until)) = seen.lease {
                 records.push(carry(position, running_ms, Record::Lease { life: *life, until }));
             }
+        }
+        if let Some((position, running_ms, written_off)) = &self.written_off {
+            records.push(carry(*position, *running_ms, Record::WrittenOff(written_off.clone())));
         }
         for history in self.owed.values() {
             for (position, running_ms, record) in &history.records {

@@ -44,7 +44,7 @@ pub use self::config::{LogConfig, OnFailure};
 pub use self::refusal::{Refusal, RefusalKind};
 pub use self::start::{initialize, open};
 
-use votum_proto::names::{Gtid, Life, ParticipantName};
+use votum_proto::names::{Epoch, Gtid, Life, ParticipantName};
 
 use crate::protocol::record::{EpochBegun, Heuristic, Identity, KeyRecord, Record};
 
@@ -173,6 +173,8 @@ pub struct Opened {
     /// The lives that the journal alone knows, oldest first, this one last. The whole list comes with
     /// [`LogEvent::Counted`].
     pub lives: Vec<KnownLife>,
+    /// The newest epoch of which a person has written off what is lacking.
+    pub written_off: Option<Epoch>,
     /// Commits (and delegated decisions) that are still owed: every record of each such transaction.
     pub owed: Vec<TransactionHistory>,
     /// The newest position on disk.

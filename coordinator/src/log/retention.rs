@@ -117,8 +117,11 @@ impl<S: Store> Archive<S> {
                     found.transactions.insert(gtid.clone(), dropping);
                 }
             }
-            // Lives and leases have entries of their own, kept for ever. Identity says whose store it is.
-            None if !matches!(record, Record::Identity(_)) => found.alone.push(position),
+            // Lives and leases have entries of their own, kept for ever. Identity says whose store it is, and what
+            // a person wrote off explains for ever why absence proves nothing.
+            None if !matches!(record, Record::Identity(_) | Record::WrittenOff(_)) => {
+                found.alone.push(position);
+            }
             None => {}
         }
         Ok(true)

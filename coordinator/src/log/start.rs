@@ -161,6 +161,7 @@ pub(super) fn opened<D: Disk, S: Store>(
         life: core.life(),
         leased_until,
         lives: core.image().lives(core.position()),
+        written_off: core.image().written_off().map(|written_off| written_off.through),
         owed: core.image().owed().cloned().collect(),
         position: core.position(),
         log,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::record::{
     AbortKind, AbortReason, Acknowledged, Begun, Decided, Decision, Heuristic, HeuristicKind, PreparedBranch,
-    Record, Resolved,
+    Record, Resolved, WrittenOff,
 };
 
 impl fmt::Display for Record {
@@ -29,6 +29,7 @@ impl fmt::Display for Record {
                 write!(f, "{} of position {}: {}", carried.record.kind(), carried.position, carried.record)
             }
             Self::Acknowledged(acknowledged) => acknowledged.fmt(f),
+            Self::WrittenOff(written_off) => written_off.fmt(f),
         }
     }
 }
@@ -128,6 +129,13 @@ impl fmt::Display for Acknowledged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { gid, participant, operator, reason } = self;
         write!(f, "{operator} has dealt with {gid} at {participant}: {reason}")
+    }
+}
+
+impl fmt::Display for WrittenOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { through, seen, operator, reason } = self;
+        write!(f, "{operator} writes off what is lacking up to epoch {through}: {reason} ({seen})")
     }
 }
 

@@ -29,6 +29,7 @@ impl Transaction {
             | Record::Begun(_)
             | Record::Resolved(_)
             | Record::Acknowledged(_)
+            | Record::WrittenOff(_)
             | Record::Identity(_)
             | Record::Epoch(_)
             | Record::Lease { .. }

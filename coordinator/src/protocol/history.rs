@@ -37,7 +37,8 @@ impl TransactionHistory {
             | Record::Lease { .. }
             | Record::Begun(_)
             | Record::Carried(_)
-            | Record::Acknowledged(_) => {}
+            | Record::Acknowledged(_)
+            | Record::WrittenOff(_) => {}
         }
         self.records.push((position, running_ms, record));
     }
@@ -65,6 +66,7 @@ fn supersedes(later: &Record, heuristic: &Heuristic) -> bool {
         | Record::Decided(_)
         | Record::Delegated(_)
         | Record::Ended { .. }
-        | Record::Carried(_) => false,
+        | Record::Carried(_)
+        | Record::WrittenOff(_) => false,
     }
 }

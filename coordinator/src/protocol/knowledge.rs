@@ -75,7 +75,7 @@ pub enum Became {
     Live,
     /// Its decision was handed to one branch, whose answer is awaited.
     Delegated,
-    /// It may have ended longer ago than the log remembers.
+    /// It may have ended longer ago than the log remembers, or in what a person has written off.
     Expired,
     /// Aborted: it is not live, and no decision was ever recorded (I4).
     PresumedAborted,
@@ -138,7 +138,8 @@ impl Known<'_> {
     /// No decision is known: what that is worth.
     fn nothing(&self, gid: &Gid, mark: Dropped<'_>) -> LogSays {
         let unproven = |why: String| LogSays::Nothing(Absence::Unproven(why));
-        if self.lives.get(gid.gtid.life).is_none() {
+        let written_off = self.lives.is_written_off(gid.gtid.life);
+        if self.lives.get(gid.gtid.life).is_none() && !written_off {
             return if self.lives.is_complete() {
                 LogSays::NotOurs { looks_like_ours: true }
             } else {
@@ -152,6 +153,7 @@ impl Known<'_> {
             return unproven(why);
         }
         match mark() {
+            _ if written_off => LogSays::Nothing(Absence::WrittenOff),
             Ok(Some(mark)) if order(&gid.gtid) <= order(&mark) => LogSays::Nothing(Absence::BelowMark),
             Ok(_) => LogSays::Nothing(Absence::Proven),
             Err(error) => unproven(error),
@@ -187,7 +189,8 @@ impl Known<'_> {
             return Became::Unproven(why);
         }
         let (life, next_seq) = present;
-        if self.lives.get(gtid.life).is_none() {
+        let written_off = self.lives.is_written_off(gtid.life);
+        if self.lives.get(gtid.life).is_none() && !written_off {
             return Became::UnknownLife;
         }
         if gtid.life == life && gtid.seq >= next_seq {
@@ -200,6 +203,7 @@ impl Known<'_> {
             return Became::Delegated;
         }
         match horizon() {
+            _ if written_off => Became::Expired,
             Err(error) => Became::Unproven(error),
             Ok(Some(horizon)) if order(gtid) <= order(&horizon) => Became::Expired,
             Ok(_) if self.lives.handed_out(gtid) => Became::PresumedAborted,

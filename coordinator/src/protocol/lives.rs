@@ -2,7 +2,7 @@
 //! log. Pure.
 
 use votum_proto::canary::{Canary, sings};
-use votum_proto::names::{Gid, Gtid, Life};
+use votum_proto::names::{Epoch, Gid, Gtid, Life};
 
 /// One life that the log has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,13 +24,22 @@ pub struct Witness {
     pub position: u64,
 }
 
+/// What shows that a log is stale.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Proof {
+    /// The life of which the log lacks something.
+    pub life: Life,
+    /// What was seen, and what the log holds.
+    pub what: String,
+}
+
 /// What a witness proves against a log.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum WitnessSays {
     /// Nothing: the log holds what it saw.
     Whole,
-    /// The log is stale: why.
-    Stale(String),
+    /// The log is stale.
+    Stale(Proof),
     /// It speaks of a life that only the store may remember: to be judged when the list is whole.
     NotYet,
 }
@@ -39,8 +48,8 @@ pub enum WitnessSays {
 /// must not presume an abort in the very hello that proves it stale.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct HelloSays {
-    /// The log is stale: why, for each proof.
-    pub proofs: Vec<String>,
+    /// Each one shows that the log is stale.
+    pub proofs: Vec<Proof>,
     /// A witness to be judged when the list of lives is whole.
     pub not_yet: Option<Witness>,
 }
@@ -51,12 +60,31 @@ pub struct Lives {
     lives: Vec<LifeSeen>,
     /// Whether the list is the whole one, and not what the journal alone holds.
     complete: bool,
+    /// The newest epoch of which a person has written off what is lacking.
+    written_off: Option<Epoch>,
 }
 
 impl Lives {
     /// A list. `complete` is false while only the journal was read.
     pub fn new(lives: Vec<LifeSeen>, complete: bool) -> Self {
-        Self { lives, complete }
+        Self { lives, complete, written_off: None }
+    }
+
+    /// The same list, of a log in which a person has written off what is lacking up to `through`.
+    #[must_use]
+    pub fn with_written_off(self, through: Option<Epoch>) -> Self {
+        Self { written_off: through, ..self }
+    }
+
+    /// The newest epoch of which a person has written off what is lacking.
+    pub fn written_off(&self) -> Option<Epoch> {
+        self.written_off
+    }
+
+    /// Whether records of the life may be lacking, as a person has said: their absence proves nothing, and
+    /// nobody's having seen them proves the log stale.
+    pub fn is_written_off(&self, life: Life) -> bool {
+        self.written_off.is_some_and(|through| life.epoch <= through)
     }
 
     /// The life's entry, if the log knows it.
@@ -109,26 +137,28 @@ impl Lives {
 
     /// What a witness proves against this log.
     pub fn judge_witness(&self, witness: Witness) -> WitnessSays {
-        match self.get(witness.life) {
-            Some(seen) if witness.position <= seen.last_position => WitnessSays::Whole,
-            Some(seen) => WitnessSays::Stale(format!(
-                "its witness saw position {} of epoch {}, and this log ends at {} there",
-                witness.position, witness.life, seen.last_position
+        let Witness { life, position } = witness;
+        let stale = |what| WitnessSays::Stale(Proof { life, what });
+        match self.get(life) {
+            _ if self.is_written_off(life) => WitnessSays::Whole,
+            Some(seen) if position <= seen.last_position => WitnessSays::Whole,
+            Some(seen) => stale(format!(
+                "its witness saw position {position} of epoch {life}, and this log ends at {} there",
+                seen.last_position
             )),
-            None if !self.complete && self.may_be_earlier(witness.life) => WitnessSays::NotYet,
-            None => WitnessSays::Stale(format!(
-                "its witness saw epoch {}, which this log does not hold",
-                witness.life
-            )),
+            None if !self.complete && self.may_be_earlier(life) => WitnessSays::NotYet,
+            None => stale(format!("its witness saw epoch {life}, which this log does not hold")),
         }
     }
 
     /// What a prepared gid proves against this log, if anything. Its life must be known: another life's gid
     /// is not ours, whoever made it.
-    pub fn judge_gid(&self, gid: &Gid) -> Option<String> {
-        let seen = self.get(gid.gtid.life)?;
-        (gid.gtid.seq > seen.leased_until).then(|| {
-            format!("{gid} is prepared, and this log leased only {} in that epoch", seen.leased_until)
+    pub fn judge_gid(&self, gid: &Gid) -> Option<Proof> {
+        let life = gid.gtid.life;
+        let seen = self.get(life).filter(|_| !self.is_written_off(life))?;
+        (gid.gtid.seq > seen.leased_until).then(|| Proof {
+            life,
+            what: format!("{gid} is prepared, and this log leased only {} in that epoch", seen.leased_until),
         })
     }
 
@@ -169,6 +199,21 @@ mod tests {
         assert!(matches!(judged(&lives(true), life(1), 1), WitnessSays::Stale(_)));
         let copied = Life { epoch: Epoch(3), incarnation: Incarnation::from_low_bits(7) };
         assert!(matches!(judged(&lives(false), copied, 1), WitnessSays::Stale(_)));
+    }
+
+    #[test]
+    fn what_was_written_off_proves_nothing_any_more_and_what_came_after_it_does() {
+        let written_off = |through| lives(true).with_written_off(Some(Epoch(through)));
+        let other = Life { epoch: Epoch(4), incarnation: Incarnation::from_low_bits(7) };
+        for seen in [life(2), life(4), other] {
+            assert_eq!(judged(&written_off(4), seen, 1000), WitnessSays::Whole, "{seen}");
+        }
+        assert!(matches!(judged(&written_off(4), life(5), 1), WitnessSays::Stale(_)));
+        assert!(matches!(judged(&written_off(2), life(3), 91), WitnessSays::Stale(_)));
+        let gtid = Gtid { coordinator_id: "acme".parse().unwrap(), life: life(2), seq: 1001 };
+        let beyond = Gid { gtid, branch: 0, branches: 1 };
+        assert_eq!(written_off(2).judge_gid(&beyond), None);
+        assert!(written_off(1).judge_gid(&beyond).is_some());
     }
 
     #[test]

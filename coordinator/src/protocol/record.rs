@@ -3,7 +3,7 @@
 //! A record is plain data. Its binary form, and the rule that it stays under 4 KiB, belong to the log.
 
 use serde::{Deserialize, Serialize};
-use votum_proto::names::{BranchNumber, CoordinatorId, Gid, Gtid, Life, ParticipantName};
+use votum_proto::names::{BranchNumber, CoordinatorId, Epoch, Gid, Gtid, Life, ParticipantName};
 
 /// The longest idempotency key, in bytes.
 pub const MAX_KEY: usize = 128;
@@ -47,6 +47,8 @@ pub enum Record {
     Carried(Box<Carried>),
     /// A person has seen how a branch departed from the decision, and dealt with it.
     Acknowledged(Acknowledged),
+    /// A person has given up what this log lacks of its epochs.
+    WrittenOff(WrittenOff),
 }
 
 /// Whose log this is.
@@ -242,6 +244,20 @@ pub struct Acknowledged {
     pub reason: String,
 }
 
+/// A person's way out of a stale log: what others have seen of it, and it lacks, is lost. The next life's
+/// epoch is above all of them; of theirs, the absence of a record proves nothing for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct WrittenOff {
+    /// The newest epoch of which something may be lacking.
+    pub through: Epoch,
+    /// What was seen, and by whom; at most [`MAX_TEXT`] bytes.
+    pub seen: String,
+    /// Who did it; at most [`MAX_LABEL`] bytes.
+    pub operator: String,
+    /// Why; at most [`MAX_TEXT`] bytes.
+    pub reason: String,
+}
+
 /// A record that was still owed when the journal changed halves.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Carried {
@@ -257,7 +273,7 @@ impl Record {
     /// The transaction that the record is about, if it is about one.
     pub fn gtid(&self) -> Option<&Gtid> {
         match self {
-            Self::Identity(_) | Self::Epoch(_) | Self::Lease { .. } => None,
+            Self::Identity(_) | Self::Epoch(_) | Self::Lease { .. } | Self::WrittenOff(_) => None,
             Self::Begun(begun) => Some(&begun.gtid),
             Self::Decided(decided) | Self::Delegated(decided) => Some(&decided.gtid),
             Self::Ended { gtid } => Some(gtid),
@@ -282,6 +298,7 @@ impl Record {
             Self::Resolved(_) => "Resolved",
             Self::Carried(_) => "Carried",
             Self::Acknowledged(_) => "Acknowledged",
+            Self::WrittenOff(_) => "WrittenOff",
         }
     }
 }

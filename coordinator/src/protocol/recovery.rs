@@ -40,7 +40,7 @@ pub enum Row {
     R6,
     /// No record, but absence proves nothing now: leave, alarm.
     R8,
-    /// No record, at or below what retention has dropped: a person decides.
+    /// No record, at or below what retention has dropped or a person has written off: a person decides.
     R10,
     /// No record: presumed abort.
     R5,
@@ -92,6 +92,8 @@ pub enum Absence {
     Unproven(String),
     /// At or below the participant's mark: it may have been decided, and dropped.
     BelowMark,
+    /// Of an epoch of which a person has written off what is lacking: it may have been decided.
+    WrittenOff,
     /// There was never a decision.
     Proven,
 }
@@ -121,7 +123,10 @@ pub enum Action {
     /// Nothing, and a person should look.
     LeaveAndAlarm(String),
     /// Nothing until a person decides.
-    Quarantine,
+    Quarantine {
+        /// What may have become of its record.
+        why: &'static str,
+    },
     /// COMMIT PREPARED. `mends` when it had been acknowledged, or given up, before: record it once it
     /// succeeded.
     Commit {
@@ -181,7 +186,13 @@ pub fn judge_prepared(participant: &ParticipantName, branch: u16, xid: u32, log:
         LogSays::Delegated { .. } => verdict(Row::R13s, Action::Leave),
         LogSays::Nothing(Absence::Live) => verdict(Row::R6, Action::Leave),
         LogSays::Nothing(Absence::Unproven(why)) => verdict(Row::R8, Action::LeaveAndAlarm(why.clone())),
-        LogSays::Nothing(Absence::BelowMark) => verdict(Row::R10, Action::Quarantine),
+        LogSays::Nothing(Absence::BelowMark) => {
+            verdict(Row::R10, Action::Quarantine { why: "its record may have been dropped after retention" })
+        }
+        LogSays::Nothing(Absence::WrittenOff) => verdict(
+            Row::R10,
+            Action::Quarantine { why: "its record may be among what was lost with the log, and written off" },
+        ),
         LogSays::Nothing(Absence::Proven) => verdict(Row::R5, Action::Rollback { alarm: None }),
     }
 }

@@ -138,9 +138,12 @@ fn r8_absence_that_proves_nothing_leaves_the_branch_with_an_alarm() {
 }
 
 #[test]
-fn r10_below_the_mark_a_person_decides() {
-    let log = LogSays::Nothing(Absence::BelowMark);
-    assert_eq!(row_and_action(0, 700, &log), (Row::R10, Action::Quarantine));
+fn r10_below_the_mark_and_in_what_was_written_off_a_person_decides() {
+    for (absence, because) in [(Absence::BelowMark, "retention"), (Absence::WrittenOff, "written off")] {
+        let (row, action) = row_and_action(0, 700, &LogSays::Nothing(absence));
+        let quarantined = matches!(action, Action::Quarantine { why } if why.contains(because));
+        assert!(row == Row::R10 && quarantined, "{row} {action:?}");
+    }
 }
 
 #[test]

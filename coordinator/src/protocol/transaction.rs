@@ -164,6 +164,7 @@ impl Transaction {
             Record::Begun(_)
             | Record::Resolved(_)
             | Record::Acknowledged(_)
+            | Record::WrittenOff(_)
             | Record::Delegated(_)
             | Record::Identity(_)
             | Record::Epoch(_)

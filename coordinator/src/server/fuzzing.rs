@@ -17,11 +17,12 @@ use crate::protocol::record::{Begun, Decided, Decision, KeyRecord, MAX_BRANCHES,
 /// The first byte says which kind of request the rest is.
 pub fn request(bytes: &[u8]) {
     let [kind, rest @ ..] = bytes else { return };
-    match kind % 5 {
+    match kind % 6 {
         0 => begin(rest),
         1 => commit(rest),
         2 => resolve(rest),
         3 => acknowledge(rest),
+        4 => write_off(rest),
         _ => {
             if let Ok(request) = v1::ListInDoubtRequest::decode(rest) {
                 let _ = judged(translate::in_doubt(&request));
@@ -106,6 +107,12 @@ fn acknowledge(bytes: &[u8]) {
     assert!(!acknowledge.apply || !acknowledge.operator.is_empty() && !acknowledge.reason.is_empty());
 }
 
+fn write_off(bytes: &[u8]) {
+    let Ok(request) = v1::WriteOffRequest::decode(bytes) else { return };
+    let Some(write_off) = judged(translate::write_off(request)) else { return };
+    assert!(!write_off.apply || !write_off.operator.is_empty() && !write_off.reason.is_empty());
+}
+
 /// Examples to begin with: one request of each kind.
 pub fn examples() -> Vec<Vec<u8>> {
     let begin = v1::BeginRequest {
@@ -142,11 +149,18 @@ pub fn examples() -> Vec<Vec<u8>> {
         reason: "repaid by hand".into(),
         apply: true,
     };
+    let write_off = v1::WriteOffRequest {
+        coordinator_id: "acme".into(),
+        operator: "ann".into(),
+        reason: "the disk is gone".into(),
+        apply: true,
+    };
     let requests = [
         begin.encode_to_vec(),
         commit.encode_to_vec(),
         resolve.encode_to_vec(),
         acknowledge.encode_to_vec(),
+        write_off.encode_to_vec(),
         in_doubt.encode_to_vec(),
     ];
     requests.into_iter().zip(0u8..).map(|(bytes, kind)| [vec![kind], bytes].concat()).collect()

@@ -90,4 +90,12 @@ impl Operator for OperatorService {
         let departures = departures(&listed.map_err(|error| errors::status(&error, &gtid))?);
         Ok(Response::new(v1::AcknowledgeResponse { departures, applied }))
     }
+
+    async fn write_off(
+        &self,
+        request: Request<v1::WriteOffRequest>,
+    ) -> Result<Response<v1::WriteOffResponse>, Status> {
+        let write_off = translate::write_off(request.into_inner()).map_err(|error| refused(&error))?;
+        self.ask("", |answer| driver::Request::WriteOff(write_off, answer)).await
+    }
 }

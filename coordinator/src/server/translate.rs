@@ -9,7 +9,9 @@ use votum_proto::names::{Gtid, NameError, ParticipantName};
 use votum_proto::v1;
 
 use crate::config::Limits;
-use crate::driver::request::{Acknowledge, Begin, BranchClaim, Commit, RequestError, Resolve, Wait};
+use crate::driver::request::{
+    Acknowledge, Begin, BranchClaim, Commit, RequestError, Resolve, Wait, WriteOff,
+};
 use crate::protocol::record::{KeyRecord, MAX_BRANCHES, MAX_KEY, MAX_LABEL, MAX_TEXT, cut};
 
 /// The longest digest that a client may give of its work, in bytes.
@@ -160,6 +162,16 @@ pub fn acknowledge(request: v1::AcknowledgeRequest) -> Result<Acknowledge, Reque
         reason: request.reason,
         apply: request.apply,
     })
+}
+
+/// An order to write off what a stale log lacks.
+///
+/// # Errors
+/// [`RequestError::Invalid`], when it does not say who and why.
+pub fn write_off(request: v1::WriteOffRequest) -> Result<WriteOff, RequestError> {
+    said(&request.operator, &request.reason, request.apply)?;
+    let v1::WriteOffRequest { coordinator_id, operator, reason, apply } = request;
+    Ok(WriteOff { coordinator_id, operator, reason, apply })
 }
 
 /// Whether an order says who gives it, and why.

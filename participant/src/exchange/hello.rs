@@ -19,7 +19,7 @@ use crate::branch::{Ending, reason};
 use crate::fence::Verdict;
 use crate::listing::{self, Draft};
 use crate::outbox::{Frames, outbox};
-use crate::registry::{OrderControl, Registry, Stage, Stream};
+use crate::registry::{OrderControl, Registry, Remembered, Stage, Stream};
 
 /// How long the answer to a hello waits for any one participant. All are waited for at once.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -65,12 +65,19 @@ pub(super) fn refusal(
     agent: &Inner,
     kind: Refused,
     detail: impl Into<String>,
-    witness: Option<v1::Witness>,
+    witness: Option<Remembered>,
 ) -> v1::Refusal {
-    v1::Refusal {
-        kind: kind.into(),
-        detail: detail.into(),
-        hello: Some(v1::AgentHello { instance: agent.instance, witness, listings: Vec::new() }),
+    let hello = answer(agent, witness, Vec::new());
+    v1::Refusal { kind: kind.into(), detail: detail.into(), hello: Some(hello) }
+}
+
+fn answer(agent: &Inner, remembered: Option<Remembered>, listings: Vec<v1::Listing>) -> v1::AgentHello {
+    let age = remembered.map(|remembered| agent.seams.clock.now().since(remembered.at));
+    v1::AgentHello {
+        instance: agent.instance,
+        witness: remembered.map(|remembered| remembered.witness),
+        witness_age_ms: age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        listings,
     }
 }
 
@@ -98,7 +105,7 @@ pub(super) async fn greet(
         }
         coordinator.key = Some(hello.key);
         if let Some(witness) = hello.witness {
-            coordinator.note_witness(witness);
+            coordinator.note_witness(witness, agent.seams.clock.now());
         }
         remembered
     };
@@ -127,15 +134,14 @@ pub(super) async fn greet(
     let number = coordinator.streams;
     let (outbox, frames) = outbox(&agent.seams);
     coordinator.stream = Some(Stream { number, outbox });
-    let answer = v1::AgentHello { instance: agent.instance, witness, listings };
-    Ok((answer, Accepted { number, frames, unlisted }))
+    Ok((answer(agent, witness, listings), Accepted { number, frames, unlisted }))
 }
 
 fn refused(
     agent: &Inner,
     hello: &Hello,
     verdict: Verdict,
-    witness: Option<v1::Witness>,
+    witness: Option<Remembered>,
 ) -> Option<v1::Refusal> {
     let Hello { id, life, .. } = hello;
     match verdict {

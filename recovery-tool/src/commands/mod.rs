@@ -10,6 +10,7 @@ mod man;
 mod resolve;
 mod show;
 mod status;
+mod write_off;
 
 use std::path::Path;
 
@@ -29,6 +30,7 @@ pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Command::InDoubt(args) => in_doubt::run(running(&source, "in-doubt")?, args, screen),
         Command::Resolve(args) => resolve::run(running(&source, "resolve")?, args, screen),
         Command::Acknowledge(args) => acknowledge::run(running(&source, "acknowledge")?, args, screen),
+        Command::WriteOff(args) => write_off::run(running(&source, "write-off")?, args, screen),
         Command::Log(args) => log::run(directory(&source)?, &args.command, screen),
         Command::Explain(args) => explain::run(args, screen),
         Command::Completions(args) => completions::run(args, screen),

@@ -11,6 +11,7 @@ mod resolution;
 mod schema_tests;
 mod status;
 mod transactions;
+mod write_off;
 
 pub(crate) use acknowledgement::Acknowledgement;
 pub(crate) use in_doubt::{InDoubt, Prepared, Unheard};
@@ -18,6 +19,7 @@ pub(crate) use records::{DumpedRecord, Problem, ProblemLine, SalvagedRecord, Ver
 pub(crate) use resolution::Resolution;
 pub(crate) use status::{Participant, STOPPED, Status};
 pub(crate) use transactions::{List, Outcome, Shown};
+pub(crate) use write_off::WriteOff;
 
 /// An empty text of the wire is no text.
 fn known(text: String) -> Option<String> {
@@ -31,4 +33,5 @@ pub(crate) mod fixed {
     pub(crate) use super::records::tests::{dumped, report, salvaged};
     pub(crate) use super::status::tests::{ailing, healthy};
     pub(crate) use super::transactions::tests::{committing, departed, summary};
+    pub(crate) use super::write_off::tests::lacking;
 }

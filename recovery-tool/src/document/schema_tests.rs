@@ -10,7 +10,7 @@ use votum_proto::v1;
 
 use super::{
     Acknowledgement, DumpedRecord, InDoubt, List, ProblemLine, Resolution, SalvagedRecord, Shown, Status,
-    Verified, fixed,
+    Verified, WriteOff, fixed,
 };
 use crate::failure::Failure;
 use crate::render::{Screen, Style};
@@ -94,6 +94,7 @@ fn every_key_that_is_emitted_is_documented_and_no_other() {
         ("in-doubt", in_doubt()),
         ("resolve", keys(&[resolution])),
         ("acknowledge", keys(&[acknowledgement])),
+        ("write-off", keys(&[WriteOff::from(fixed::lacking(true))])),
         ("problem", keys(&problems.collect::<Vec<_>>())),
         ("verify", keys(&[verified])),
         ("dump", keys(&[DumpedRecord::from(fixed::dumped())])),

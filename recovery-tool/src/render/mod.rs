@@ -8,6 +8,7 @@ mod resolution;
 mod status;
 mod table;
 mod transactions;
+mod write_off;
 
 use std::io::{self, Write};
 
@@ -22,6 +23,7 @@ pub(crate) use resolution::resolution;
 pub(crate) use status::status;
 pub(crate) use table::{Column, Table};
 pub(crate) use transactions::{list, shown};
+pub(crate) use write_off::write_off;
 
 use crate::failure::Failure;
 

@@ -340,7 +340,7 @@ impl State {
         let says = self.known(&gid.gtid, &history).of_prepared(participant, gid, xid, owner, &|| Ok(None));
         let Verdict { row, action } = recovery::judge_prepared(participant, gid.branch, xid, &says);
         let order = match action {
-            Action::Leave | Action::LeaveAndAlarm(_) | Action::Quarantine => return,
+            Action::Leave | Action::LeaveAndAlarm(_) | Action::Quarantine { .. } => return,
             Action::Commit { xid8, mends } => {
                 if mends {
                     let mended = mended(agent, gid, xid8);

@@ -53,7 +53,8 @@ impl History for MemoryHistory {
                 | Record::Lease { .. }
                 | Record::Begun(_)
                 | Record::Carried(_)
-                | Record::Acknowledged(_) => {}
+                | Record::Acknowledged(_)
+                | Record::WrittenOff(_) => {}
             }
             found.records.push((0, 0, record.clone()));
         }

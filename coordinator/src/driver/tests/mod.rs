@@ -18,3 +18,5 @@ mod resolve;
 mod settlement;
 #[cfg_attr(not(test), allow(dead_code))] // the fuzzer needs a part of it
 mod world;
+#[cfg(test)]
+mod write_off;

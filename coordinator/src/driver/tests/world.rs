@@ -61,6 +61,20 @@ impl World {
     }
 
     pub(super) fn with_owed(owed: Vec<TransactionHistory>) -> Self {
+        Self::start(owed, None, 1)
+    }
+
+    /// What is lacking up to `epoch` was written off before this life.
+    pub(super) fn written_off(epoch: u64) -> Self {
+        Self::start(Vec::new(), Some(Epoch(epoch)), 1)
+    }
+
+    /// The second agent, of participant `c`, is never heard.
+    pub(super) fn with_a_silent_agent() -> Self {
+        Self::start(Vec::new(), None, 2)
+    }
+
+    fn start(owed: Vec<TransactionHistory>, written_off: Option<Epoch>, agents: usize) -> Self {
         let log = Arc::new(MemoryLog::default());
         let (log_events, events) = mpsc::unbounded_channel();
         let (link_events, links) = mpsc::unbounded_channel();
@@ -70,6 +84,7 @@ impl World {
             life: life(7),
             leased_until: 10,
             lives: Self::lives(),
+            written_off,
             owed,
             position: 100,
             log: Arc::<MemoryLog>::clone(&log),
@@ -82,11 +97,13 @@ impl World {
             lease: 10,
             durable: durable.clone(),
         };
-        let agents = vec![AgentSettings {
-            link: LinkHandle::new(outbox_sender),
-            address: "agent".into(),
-            participants: vec![name("a"), name("b")],
-        }];
+        let agent = |(address, participants): (&str, &[&str])| AgentSettings {
+            link: LinkHandle::new(outbox_sender.clone()),
+            address: address.into(),
+            participants: participants.iter().copied().map(name).collect(),
+        };
+        let known: [(&str, &[&str]); 2] = [("agent", &["a", "b"]), ("silent", &["c"])];
+        let agents = known.into_iter().take(agents).map(agent).collect();
         let driver = start(settings, opened, agents, links, &Seams::production());
         let (generation, position, received) = (0, 100, Vec::new());
         Self { driver, log, durable, log_events, link_events, outbox, generation, position, received }
@@ -129,7 +146,7 @@ impl World {
 
     pub(super) fn hello() -> v1::AgentHello {
         let listing = |participant: &str| Self::listing(participant, Vec::new());
-        v1::AgentHello { instance: AGENT, witness: None, listings: vec![listing("a"), listing("b")] }
+        v1::AgentHello { instance: AGENT, listings: vec![listing("a"), listing("b")], ..Default::default() }
     }
 
     pub(super) fn listing(participant: &str, prepared: Vec<v1::PreparedTransaction>) -> v1::Listing {
@@ -155,6 +172,12 @@ impl World {
     pub(super) async fn connect(&mut self, hello: v1::AgentHello) {
         self.generation += 1;
         self.link_events.send(LinkEvent::Up { agent: 0, generation: self.generation, hello }).unwrap();
+        self.settle().await;
+    }
+
+    pub(super) async fn refuse(&mut self, hello: v1::AgentHello) {
+        let refusal = v1::Refusal { hello: Some(hello), ..Default::default() };
+        self.link_events.send(LinkEvent::Refused { agent: 0, refusal }).unwrap();
         self.settle().await;
     }
 

@@ -21,6 +21,7 @@ fn one_of_each() -> Vec<Record> {
         heuristic(&gtid, HeuristicKind::Hazard),
         resolved(&gtid),
         acknowledged(&gtid),
+        written_off(9),
         Record::Carried(Box::new(Carried {
             position: 301,
             running_ms: 60_000,

@@ -244,6 +244,25 @@ fn every_start_begins_an_epoch_and_lives_are_known_for_ever() {
     assert_eq!(core.image().lives(core.position()), lives, "the journal carries the recent ones");
 }
 
+/// It stays in the journal through every change of halves, and in the store for ever: absence proves nothing
+/// of those epochs as long as the log is there.
+#[test]
+fn what_was_written_off_is_known_for_ever_and_the_next_epoch_is_above_it() {
+    let mut world = world();
+    let mut core = world.start().unwrap();
+    core.append(0, vec![forced(1, written_off(40)), forced(2, written_off(9))]).unwrap();
+    settle(&mut core, 0).unwrap();
+    let written = |core: &TestCore| core.image().written_off().map(|written_off| written_off.through);
+    for _ in 0..3 {
+        work(&mut core, 200);
+        world.lose_power();
+        let life = core.life();
+        core = world.start().unwrap();
+        assert_eq!(written(&core), Some(Epoch(40)));
+        assert!(core.life().epoch > life.epoch.max(Epoch(40)), "{}", core.life());
+    }
+}
+
 #[test]
 fn what_is_owed_outgrows_a_half_and_is_carried_all_the_same() {
     let mut world = world();

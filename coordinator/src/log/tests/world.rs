@@ -99,6 +99,15 @@ pub(super) fn acknowledged(gtid: &Gtid) -> Record {
     })
 }
 
+pub(super) fn written_off(through: u64) -> Record {
+    Record::WrittenOff(WrittenOff {
+        through: Epoch(through),
+        seen: "agent bank-b: epoch 9".into(),
+        operator: "ann".into(),
+        reason: "the disk is gone".into(),
+    })
+}
+
 pub(super) fn forced(token: Token, record: Record) -> Entry {
     Entry { token, record, forced: true }
 }

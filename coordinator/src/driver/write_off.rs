@@ -1,0 +1,132 @@
+//! The way out of a stale log, for when what it lacks is lost for good: a person writes off what others have
+//! seen of it. The next life's epoch is above all of that, and works as any other; of what was written off,
+//! the absence of a record proves nothing for ever (R10).
+
+use votum_proto::names::{Epoch, Life};
+use votum_proto::runtime::Monotonic;
+use votum_proto::v1;
+
+use super::request::{Answer, RequestError, WriteOff};
+use super::{Driver, LogState, Pending};
+use crate::protocol::record::{MAX_LABEL, MAX_TEXT, Record, WrittenOff, cut};
+
+/// No coordinator starts so often: an epoch above it was never begun, and would leave no room for those after.
+const HIGHEST_EPOCH: Epoch = Epoch(1 << 48);
+
+/// Something that proves this log stale.
+pub(super) struct Evidence {
+    /// What was seen, and what the log holds.
+    pub(super) what: String,
+    /// When it was shown to this coordinator.
+    pub(super) heard: Monotonic,
+    /// How long before that the witness was written; `None` where it is no witness.
+    pub(super) witness_age_ms: Option<u64>,
+}
+
+/// On its way to the disk.
+pub(super) struct WritingOff {
+    answer: Answer<v1::WriteOffResponse>,
+    response: v1::WriteOffResponse,
+}
+
+impl WritingOff {
+    pub(super) fn durable(self) {
+        let _ = self.answer.send(Ok(self.response));
+    }
+}
+
+impl Driver {
+    pub(super) fn write_off(&mut self, order: &WriteOff, answer: Answer<v1::WriteOffResponse>) {
+        match self.may_write_off(order) {
+            Ok(through) if order.apply => {
+                let response = self.what_is_written_off(through, true);
+                let record = Record::WrittenOff(WrittenOff {
+                    through,
+                    seen: cut(self.stale.as_deref().unwrap_or_default(), MAX_TEXT),
+                    operator: cut(&order.operator, MAX_LABEL),
+                    reason: cut(&order.reason, MAX_TEXT),
+                });
+                tracing::warn!(%through, operator = %order.operator, reason = %order.reason,
+                    "an operator writes off what this log lacks");
+                self.writing_off = Some(through);
+                let pending = Pending::WriteOff(Box::new(WritingOff { answer, response }));
+                self.persist(record, true, pending);
+            }
+            judged => {
+                let _ = answer.send(judged.map(|through| self.what_is_written_off(through, false)));
+            }
+        }
+    }
+
+    /// The newest epoch of which something is lacking.
+    fn may_write_off(&self, order: &WriteOff) -> Result<Epoch, RequestError> {
+        let refused = |why: String| Err(RequestError::Invalid(why));
+        match &self.log_state {
+            LogState::Ready(_) => {}
+            LogState::Counting => {
+                return Err(RequestError::Unavailable("the coordinator is still reading its log".into()));
+            }
+            LogState::Unreadable(why) | LogState::Doubtful(why) => {
+                return Err(RequestError::LogFailed(why.clone()));
+            }
+        }
+        if let Some(through) = self.writing_off {
+            return refused(format!(
+                "what is lacking up to epoch {through} is written off already: restart the coordinator"
+            ));
+        }
+        let Some(through) = self.evidence.keys().map(|(_, life)| life.epoch).max() else {
+            return refused("the log is not stale: there is nothing to write off".into());
+        };
+        if through > HIGHEST_EPOCH {
+            return refused(format!(
+                "epoch {through} was never begun by any coordinator: look at the agents"
+            ));
+        }
+        if let Some(link) = self.links.iter().find(|link| !link.judged) {
+            return refused(format!(
+                "the agent at {} has not been heard since the coordinator's start, and may have seen more than \
+                 all others: bring it back; if it is gone for good, take it out of the configuration",
+                link.address
+            ));
+        }
+        if order.apply && order.coordinator_id != self.coordinator_id.as_str() {
+            return refused(format!(
+                "this is the log of {}, and not of {:?}: type out the coordinator_id whose lost decisions you \
+                 give up",
+                self.coordinator_id, order.coordinator_id
+            ));
+        }
+        Ok(through)
+    }
+
+    fn what_is_written_off(&self, through: Epoch, applied: bool) -> v1::WriteOffResponse {
+        let now = self.seams.clock.now();
+        let evidence =
+            self.evidence.iter().map(|((agent, life), evidence)| self.shown(agent, *life, evidence, now));
+        let waiting = self.participants.iter().flat_map(|(participant, known)| {
+            let branch =
+                |gid: &String| v1::WaitingBranch { participant: participant.to_string(), gid: gid.clone() };
+            known.quarantined.keys().map(branch)
+        });
+        v1::WriteOffResponse {
+            coordinator_id: self.coordinator_id.to_string(),
+            through_epoch: through.0,
+            evidence: evidence.collect(),
+            waiting: waiting.collect(),
+            applied,
+        }
+    }
+
+    fn shown(&self, agent: &str, life: Life, evidence: &Evidence, now: Monotonic) -> v1::StaleEvidence {
+        let since = u64::try_from(now.since(evidence.heard).as_millis()).unwrap_or(u64::MAX);
+        v1::StaleEvidence {
+            agent_address: agent.to_owned(),
+            epoch: life.epoch.0,
+            incarnation: life.incarnation.to_string(),
+            held: self.lives.get(life).is_some(),
+            what: evidence.what.clone(),
+            witness_age_ms: evidence.witness_age_ms.map(|age| age.saturating_add(since)),
+        }
+    }
+}

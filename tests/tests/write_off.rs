@@ -1,0 +1,128 @@
+//! The way out of a stale log, on real servers: what it lacks is given up, by a person and by name.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use votum_client::{Outcome, Votum, Wait};
+use votum_proto::v1::outcome::Kind;
+use votum_tests::eventually::{Found, eventually};
+use votum_tests::inspect::Prepared;
+use votum_tests::ledger::Ledger;
+use votum_tests::teller::{Leg, Teller};
+use votum_tests::tool::{Said, votumctl};
+use votum_tests::world::World;
+
+async fn teller(world: &World, ledger: &Arc<Ledger>) -> Teller {
+    let options = Votum::options().wait(Wait::Decided).outcome_budget(Duration::from_secs(1));
+    Teller::new(options.connect(&world.address().to_string()).await.unwrap(), ledger)
+}
+
+fn at_a(account: i64) -> [Leg<'static>; 1] {
+    [Leg { bank: "bank-a", account, amount: 0 }]
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(copied.success());
+}
+
+async fn write_off(world: &World, more: &[&str]) -> Said {
+    let words = ["write-off", "--reason", "the disk is lost", "--json"];
+    votumctl(world, &[&words, more].concat()).await.unwrap()
+}
+
+/// What is shown once both agents have shown what they have seen.
+async fn shown_by_both(world: &World) -> Value {
+    eventually("both agents have shown what they have seen", async || {
+        let said = write_off(world, &[]).await;
+        let shown = said.json()?;
+        let both = shown["evidence"].as_array().is_some_and(|evidence| evidence.len() == 2);
+        Ok(if both { Found::Yes(shown) } else { Found::NotYet(format!("{said:?}")) })
+    })
+    .await
+    .unwrap()
+}
+
+/// A coordinator on an older copy of its log, which lacks two commits: of `since`, that is carried out, and of
+/// `lost`, whose branch is still prepared.
+async fn on_an_older_copy(ledger: &Arc<Ledger>) -> (World, Prepared) {
+    let world = World::builder().start().await.unwrap();
+    let older = world.dir().join("older");
+    assert!(teller(&world, ledger).await.transfer("known", &world.legs(10)).await.unwrap().is_committed());
+    world.coordinator.terminate().unwrap();
+    world.coordinator.wait_exit().await.unwrap();
+    copy(world.log_directory(), &older);
+    world.start_coordinator(Some("decision-forced@2")).await.unwrap();
+    assert!(teller(&world, ledger).await.transfer("since", &at_a(2)).await.unwrap().is_committed());
+    let outcome = teller(&world, ledger).await.transfer("lost", &at_a(3)).await.unwrap();
+    assert!(matches!(outcome, Outcome::Unknown { .. }), "{outcome:?}");
+    world.coordinator.wait_crash().await.unwrap();
+    let lost = world.until_prepared(1).await.unwrap().remove(0);
+    std::fs::remove_dir_all(world.log_directory()).unwrap();
+    std::fs::rename(&older, world.log_directory()).unwrap();
+    world.coordinator.start(None).unwrap();
+    world.until_status("the log is known to be stale", |status| status.stale).await.unwrap();
+    world.until_alarm("VOTUM-1401").await.unwrap();
+    (world, lost)
+}
+
+/// R8, R10: what the log lacks is seen, named and given up; afterwards everything works, and what the lost
+/// part left prepared waits for a person.
+#[tokio::test]
+async fn a_person_leads_out_of_a_log_restored_from_an_older_copy() {
+    let ledger = Arc::new(Ledger::new());
+    let (world, lost) = on_an_older_copy(&ledger).await;
+    let stale_epoch = world.status().await.unwrap().epoch;
+
+    let shown = shown_by_both(&world).await;
+    assert_eq!(
+        (shown["applied"].as_bool(), shown["coordinator_id"].as_str()),
+        (Some(false), Some(world.coordinator_id()))
+    );
+    let evidence = shown["evidence"].as_array().unwrap();
+    assert!(evidence.iter().all(|proof| proof["witness_age_ms"].is_u64()), "{shown}");
+    assert!(world.status().await.unwrap().stale);
+
+    let not_typed = write_off(&world, &["--yes"]).await.ended(2);
+    assert!(not_typed.err.contains("--coordinator-id"), "{not_typed:?}");
+    let wrong = write_off(&world, &["--yes", "--coordinator-id", "another"]).await.ended(4);
+    assert!(wrong.out.contains("type out"), "{wrong:?}");
+    let applied = write_off(&world, &["--yes", "--coordinator-id", world.coordinator_id()]).await.ended(1);
+    assert_eq!(applied.json().unwrap()["applied"].as_bool(), Some(true), "{applied:?}");
+
+    world.crash_and_restart_coordinator().await.unwrap();
+    let status = world.until_status("the log is whole again", |status| {
+        !status.stale && status.participants.iter().all(|known| known.heard)
+    });
+    let status = status.await.unwrap();
+    assert!(
+        status.epoch > stale_epoch && status.epoch > shown["through_epoch"].as_u64().unwrap(),
+        "{status:?}"
+    );
+    let after = teller(&world, &ledger).await;
+    let legs: Vec<Leg<'_>> = world.legs(10).into_iter().map(|leg| Leg { account: 4, ..leg }).collect();
+    assert!(after.transfer("after", &legs).await.unwrap().is_committed());
+
+    let waits = world.until_alarm("VOTUM-1402").await.unwrap();
+    assert_eq!((waits.gtid.as_str(), waits.participant.as_str()), (lost.gid.as_str(), "bank-a"));
+    let gtid = |name: &str| ledger.transfers()[name].gtid.clone().unwrap();
+    assert!(matches!(world.ask(&gtid("known")).await.unwrap(), Some(Kind::Committed(_))));
+    for name in ["since", "lost"] {
+        let answer = world.ask(&gtid(name)).await.unwrap();
+        assert!(matches!(answer, Some(Kind::Expired(_))), "{name}: {answer:?}");
+    }
+    // It is as true after another start.
+    world.crash_and_restart_coordinator().await.unwrap();
+    world.until_alarm("VOTUM-1402").await.unwrap();
+    assert_eq!(world.until_prepared(1).await.unwrap(), [lost.clone()]);
+    let words = ["resolve", &lost.gid, "--participant", "bank-a", "--commit", "--reason", "4711", "--yes"];
+    let settled = votumctl(&world, &words).await.unwrap().ended(0);
+    assert!(settled.out.contains("Settled"), "{settled:?}");
+    world.until_no_alarm("VOTUM-1402").await.unwrap();
+    world.check(&ledger).await.unwrap();
+}
