@@ -12,14 +12,16 @@ pub(super) const PAGES: &[Page] = &[
         cause: "The directory was restored from a backup or copied, and the coordinator ran elsewhere since.",
         safe: "Commits that this log knows are delivered. No branch is rolled back for want of a record.",
         remedy: "Find the newest log of this coordinator and start on that. `votumctl status` says what was \
-            seen, and where.",
+            seen, and where. Only if it is lost for good: `votumctl write-off --reason …` shows what would be \
+            given up, and how to do it; after the restart, what the lost part left prepared waits for a person \
+            (VOTUM-1402).",
     },
     Page {
         code: "VOTUM-1402",
         title: "a branch waits for a person",
         meaning: "It is prepared, no decision is recorded, and the absence of a record does not prove an \
-            abort: its record may have been dropped after retention (R10), or the log cannot be trusted \
-            now, or an agent that may know better has not been heard since the start (R8).",
+            abort: its record may have been dropped after retention, or been lost with a log and written \
+            off (R10), or the log cannot be trusted now, or an agent that may know better has not been heard since the start (R8).",
         cause: "A participant that came back after longer than the retention, or was restored from a backup; \
             VOTUM-1401; or an agent that is down, which the alarm names: start it, or take its participants \
             out of the configuration if they are gone for good.",
