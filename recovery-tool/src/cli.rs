@@ -47,7 +47,7 @@ pub(crate) struct Connection {
     #[arg(long, value_name = "ADDR", env = "VOTUM_COORDINATOR", global = true, hide_env_values = true)]
     coordinator: Option<Address>,
     /// Read the log in this directory instead, of a stopped coordinator or a copy: for status, list, show
-    /// and log
+    /// and log; for backup and restore, where the log is, or is to be
     #[arg(long, value_name = "DIR", global = true)]
     directory: Option<PathBuf>,
     /// Answer with one JSON document
@@ -99,6 +99,8 @@ pub(crate) enum Command {
     Resolve(ResolveArgs),
     Acknowledge(AcknowledgeArgs),
     WriteOff(WriteOffArgs),
+    Backup(BackupArgs),
+    Restore(RestoreArgs),
     Log(LogArgs),
     Explain(ExplainArgs),
     Completions(CompletionsArgs),
@@ -275,6 +277,36 @@ pub(crate) struct WriteOffArgs {
     pub(crate) coordinator_id: Option<String>,
     #[command(flatten)]
     pub(crate) order: Order,
+}
+
+/// Copy the log in --directory, of a running coordinator or a stopped one, and check the copy
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  votumctl backup /backup/votum-2026-11-22 --directory /var/lib/votum
+
+Run it on the coordinator's machine, as its user: the log holds the key that secrets come from, and
+never leaves by the network. A log that is backed up is no substitute for a disk that keeps what it
+has synced: what is decided after the backup is lacking in it.")]
+pub(crate) struct BackupArgs {
+    /// Where the copy goes: a directory that is empty, or not there yet
+    #[arg(value_name = "TO")]
+    pub(crate) to: PathBuf,
+}
+
+/// Put a backup into --directory, for a coordinator to start on: the last resort
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  votumctl restore /backup/votum-2026-11-22 --directory /var/lib/votum
+
+What was decided after the backup was made is lacking in it, and no agent may remember. So the
+coordinator takes the restored log for stale (VOTUM-1401): it delivers what it knows, begins nothing
+and presumes nothing, until a person has given up what is lacking: `votumctl write-off`.")]
+pub(crate) struct RestoreArgs {
+    /// The directory that `votumctl backup` wrote
+    #[arg(value_name = "FROM")]
+    pub(crate) from: PathBuf,
 }
 
 /// Read the files of a log

@@ -119,10 +119,61 @@ async fn a_person_leads_out_of_a_log_restored_from_an_older_copy() {
     // It is as true after another start.
     world.crash_and_restart_coordinator().await.unwrap();
     world.until_alarm("VOTUM-1402").await.unwrap();
-    assert_eq!(world.until_prepared(1).await.unwrap(), [lost.clone()]);
+    assert_eq!(world.until_prepared(1).await.unwrap(), std::slice::from_ref(&lost));
     let words = ["resolve", &lost.gid, "--participant", "bank-a", "--commit", "--reason", "4711", "--yes"];
     let settled = votumctl(&world, &words).await.unwrap().ended(0);
     assert!(settled.out.contains("Settled"), "{settled:?}");
     world.until_no_alarm("VOTUM-1402").await.unwrap();
+    world.check(&ledger).await.unwrap();
+}
+
+/// What was decided since the backup is known to nobody: no agent remembers, and nothing would prove the log
+/// stale. That it was restored does.
+#[tokio::test]
+async fn a_backup_of_a_running_coordinator_comes_back_and_presumes_nothing_of_what_it_lacks() {
+    let ledger = Arc::new(Ledger::new());
+    let world = World::builder().start().await.unwrap();
+    let log = world.log_directory().display().to_string();
+    let backup = world.dir().join("backup").display().to_string();
+    assert!(teller(&world, &ledger).await.transfer("known", &world.legs(10)).await.unwrap().is_committed());
+    let made = votumctl(&world, &["backup", &backup, "--directory", &log, "--json"]).await.unwrap().ended(0);
+    assert_eq!(made.json().unwrap()["ok"].as_bool(), Some(true), "{made:?}");
+    world.coordinator.kill9().unwrap();
+    world.start_coordinator(Some("decision-forced@1")).await.unwrap();
+    let outcome = teller(&world, &ledger).await.transfer("lost", &at_a(3)).await.unwrap();
+    assert!(matches!(outcome, Outcome::Unknown { .. }), "{outcome:?}");
+    world.coordinator.wait_crash().await.unwrap();
+    let lost = world.until_prepared(1).await.unwrap();
+    for bank in &world.banks {
+        bank.agent.kill9().unwrap();
+        bank.agent.start(None).unwrap();
+    }
+
+    let there = votumctl(&world, &["restore", &backup, "--directory", &log]).await.unwrap().ended(4);
+    assert!(there.err.contains("VOTUM-1102"), "{there:?}");
+    std::fs::remove_dir_all(world.log_directory()).unwrap();
+    let back = votumctl(&world, &["restore", &backup, "--directory", &log]).await.unwrap().ended(1);
+    assert!(back.out.contains("write-off"), "{back:?}");
+    world.coordinator.start(None).unwrap();
+    world.until_status("the log is known to be stale", |status| status.stale).await.unwrap();
+    world.until_alarm("VOTUM-1402").await.unwrap();
+    assert_eq!(world.until_prepared(1).await.unwrap(), lost);
+
+    let applied = eventually("it is written off", async || {
+        let said = write_off(&world, &["--yes", "--coordinator-id", world.coordinator_id()]).await;
+        Ok(if said.code == 1 { Found::Yes(said) } else { Found::NotYet(format!("{said:?}")) })
+    });
+    let shown = applied.await.unwrap().json().unwrap();
+    assert_eq!(shown["evidence"][0]["shown_by"].as_str(), Some("votumctl restore"), "{shown}");
+    world.crash_and_restart_coordinator().await.unwrap();
+    world.until_status("the log is whole again", |status| !status.stale).await.unwrap();
+    let waits = world.until_alarm("VOTUM-1402").await.unwrap();
+    assert_eq!(waits.gtid, lost[0].gid);
+    let words =
+        ["resolve", &lost[0].gid, "--participant", "bank-a", "--rollback", "--reason", "4711", "--yes"];
+    let settled = votumctl(&world, &words).await.unwrap().ended(0);
+    assert!(settled.out.contains("Settled"), "{settled:?}");
+    let after = teller(&world, &ledger).await;
+    assert!(after.transfer("after", &world.legs(10)).await.unwrap().is_committed());
     world.check(&ledger).await.unwrap();
 }

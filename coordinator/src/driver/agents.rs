@@ -4,7 +4,7 @@ use votum_proto::names::{Gid, Gtid, ParticipantName};
 use votum_proto::v1;
 use votum_proto::v1::agent_message::Kind;
 
-use super::alarms::{HEURISTIC, PHASE_TWO, REFUSED, STALE};
+use super::alarms::{HEURISTIC, PHASE_TWO, REFUSED};
 use super::knowledge::Owner;
 use super::write_off::Evidence;
 use super::{AgentSettings, Driver, Link, LocalId, LogState, Participant, Pending, wire};
@@ -111,7 +111,7 @@ impl Driver {
         HelloSays { proofs, not_yet }: HelloSays,
     ) {
         for proof in proofs {
-            self.now_stale(address, proof, witness_age_ms);
+            self.shown_stale(address, proof, witness_age_ms);
         }
         if let Some(witness) = not_yet {
             // It may be the only proof there is, and an agent replaces it by the first that it is told.
@@ -140,31 +140,11 @@ impl Driver {
         gids.filter(|gid| gid.gtid.coordinator_id == self.coordinator_id).collect()
     }
 
-    /// Somebody has seen more of this log than it holds: what rests on absence stops until an operator has
-    /// looked, and nothing is decided any more; commits that are known go on being delivered.
-    fn now_stale(&mut self, address: &str, Proof { life, what }: Proof, witness_age_ms: Option<u64>) {
-        let proof = format!("agent {address}: {what}");
+    /// The agent at `address` has shown that it has seen more of this log than it holds.
+    fn shown_stale(&mut self, address: &str, Proof { life, what }: Proof, witness_age_ms: Option<u64>) {
+        let through = life.epoch;
         let heard = self.seams.clock.now();
-        self.evidence.insert((address.to_owned(), life), Evidence { what, heard, witness_age_ms });
-        // The first proof stands: each agent brings its own again with every hello, in other words.
-        if self.stale.is_some() {
-            return;
-        }
-        self.alarms.raise(
-            STALE,
-            "",
-            "",
-            &format!(
-                "this log is stale: {proof}. It was restored from an older copy, copied, or made anew. \
-                 Nothing is begun, what is undecided is aborted, and no abort is presumed; known commits are \
-                 still delivered. Put the true log in its place; only if that is lost: votumctl write-off"
-            ),
-        );
-        // The agents keep the proof: this life may end, and the next one must not take the log for whole.
-        self.settings.durable.withhold();
-        self.stale = Some(proof);
-        // I13: the true log may be put in this one's place, and would know nothing of a commit decided here.
-        self.abort_undecided("the coordinator's log is stale: somebody has seen more of it than it holds");
+        self.now_stale(&format!("agent {address}"), Evidence { through, what, heard, witness_age_ms });
     }
 
     fn order_what_is_owed(&mut self, participant: &ParticipantName, instance: u64) {
@@ -215,7 +195,7 @@ impl Driver {
             Some(Kind::Listing(listing)) => {
                 if let Some(proof) = self.ours_in(&listing).iter().find_map(|gid| self.lives.judge_gid(gid)) {
                     let address = self.links.get(agent).map(|link| link.address.clone()).unwrap_or_default();
-                    self.now_stale(&address, proof, None);
+                    self.shown_stale(&address, proof, None);
                 }
                 self.on_listing(agent, listing);
             }

@@ -108,7 +108,8 @@ pub fn start(
     seams: &Seams,
 ) -> DriverHandle {
     let (requests, inbox) = mpsc::channel(REQUEST_QUEUE);
-    let Opened { identity, life, leased_until, lives, written_off, owed, position, log, events } = opened;
+    let Opened { identity, life, leased_until, lives, written_off, restored, owed, position, log, events } =
+        opened;
     settings.durable.advance(position);
     let mut driver = Driver {
         epoch_key: IdentityKey(identity.key).epoch_key(life),
@@ -150,6 +151,9 @@ pub fn start(
     };
     driver.meet(agents);
     driver.recover(&owed);
+    if let Some(restored) = restored {
+        driver.note_restored(restored);
+    }
     seams.spawn(driver.run(Inbox { requests: inbox, links: link_events, log: events }));
     DriverHandle::new(requests)
 }
@@ -187,8 +191,8 @@ struct Driver {
     pending: VecDeque<(Token, Pending)>,
     /// What proves that this log is stale, once something does.
     stale: Option<String>,
-    /// Everything that proves it, by who showed it and the life of which something is lacking.
-    evidence: BTreeMap<(String, Life), write_off::Evidence>,
+    /// Everything that proves it, by who showed it and the epoch of which something is lacking.
+    evidence: BTreeMap<(String, Epoch), write_off::Evidence>,
     /// What was written off in this life, on disk or on its way: it counts from the next one on.
     writing_off: Option<Epoch>,
     /// Witnesses of lives older than the journal, with the address of the agent that showed each, and how many

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 pub const LOCK_FILE: &str = "lock";
 /// Present while `initialize` is at work: what stands beside it is nobody's log yet.
 pub const INITIALIZING_FILE: &str = "initializing";
+/// Present from `votumctl restore` on until what the backup lacks was written off.
+pub const RESTORED_FILE: &str = "restored";
 /// The folder of the store.
 pub const STORE_FOLDER: &str = "store";
 
@@ -54,8 +56,6 @@ pub struct LogConfig {
     pub cache_bytes: u64,
     /// What happens when a write fails or hangs.
     pub on_failure: OnFailure,
-    /// The new life's epoch will be above this one. 0, unless an operator leaves a log that is stale.
-    pub epoch_above: u64,
 }
 
 impl LogConfig {
@@ -70,7 +70,6 @@ impl LogConfig {
             watchdog: Duration::from_secs(20),
             cache_bytes: 16 << 20,
             on_failure: OnFailure::ExitProcess,
-            epoch_above: 0,
         }
     }
 

@@ -5,6 +5,7 @@
 //! outlives the journal. See `docs/log.md` for the format on disk and what each file is trusted with.
 
 pub mod archive;
+pub mod backup;
 mod batch;
 pub mod codec;
 pub mod config;
@@ -40,6 +41,7 @@ use std::sync::Arc;
 
 pub use crate::protocol::history::TransactionHistory;
 
+pub use self::backup::Restored;
 pub use self::config::{LogConfig, OnFailure};
 pub use self::refusal::{Refusal, RefusalKind};
 pub use self::start::{initialize, open};
@@ -175,6 +177,8 @@ pub struct Opened {
     pub lives: Vec<KnownLife>,
     /// The newest epoch of which a person has written off what is lacking.
     pub written_off: Option<Epoch>,
+    /// It was put here from a backup, and nobody has written off what that lacks.
+    pub restored: Option<Restored>,
     /// Commits (and delegated decisions) that are still owed: every record of each such transaction.
     pub owed: Vec<TransactionHistory>,
     /// The newest position on disk.

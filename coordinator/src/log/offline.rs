@@ -107,7 +107,7 @@ fn copy_of(from: &Path) -> Result<tempfile::TempDir, Refusal> {
     Ok(to)
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result<(), Refusal> {
+pub(super) fn copy_folder(from: &Path, to: &Path) -> Result<(), Refusal> {
     for path in entries(from)? {
         let Some(name) = path.file_name() else { continue };
         let target = to.join(name);

@@ -11,7 +11,8 @@ use votum_proto::names::{CoordinatorId, Incarnation};
 use votum_proto::runtime::{Entropy, Seams};
 
 use super::archive::Archive;
-use super::config::{INITIALIZING_FILE, LOCK_FILE, LogConfig, STORE_FOLDER};
+use super::backup;
+use super::config::{INITIALIZING_FILE, LOCK_FILE, LogConfig, RESTORED_FILE, STORE_FOLDER};
 use super::count::{CountError, count};
 use super::desk::{Desk, Handle, Message, Outbox};
 use super::discipline::{Birth, Core, Started};
@@ -72,9 +73,9 @@ pub fn initialize(
 }
 
 /// Refuses a directory that holds anything but the lock, unless an initialization was at work there.
-fn take_away_unfinished(directory: &Path) -> Result<(), Refusal> {
+pub(super) fn take_away_unfinished(directory: &Path) -> Result<(), Refusal> {
     let marker = directory.join(INITIALIZING_FILE);
-    let ours = [directory.join(STORE_FOLDER), directory.join("journal-a"), directory.join("journal-b")];
+    let ours = [STORE_FOLDER, "journal-a", "journal-b", RESTORED_FILE].map(|name| directory.join(name));
     let interrupted = marker.exists();
     for path in files::entries(directory)? {
         // A directory that is a volume of its own has a `lost+found`.
@@ -106,7 +107,7 @@ pub fn open(config: LogConfig, coordinator_id: &CoordinatorId, seams: Seams) -> 
     check_there(directory)?;
     let lock = files::lock(directory)?;
     force_all(directory)?;
-    let birth = birth(&*seams.entropy, config.lease, config.epoch_above);
+    let birth = birth(&*seams.entropy, config.lease, 0);
     let origin = seams.clock.now();
     let disk = Files::open(directory)?;
     let Started { core, kept, warnings } =
@@ -123,7 +124,8 @@ pub fn open(config: LogConfig, coordinator_id: &CoordinatorId, seams: Seams) -> 
     let post = inbox.clone();
     // The writer is gone only after a failure or a close; both were told by an event.
     let handle = Handle(Box::new(move |message| drop(post.send(message))));
-    let opened = opened(&core, config.lease, Arc::new(handle), received);
+    let restored = backup::settle(directory, core.image().written_off())?;
+    let opened = Opened { restored, ..opened(&core, config.lease, Arc::new(handle), received) };
     let identity = core.identity().clone();
     let folder = directory.join(STORE_FOLDER);
     let cache_bytes = config.cache_bytes;
@@ -162,6 +164,7 @@ pub(super) fn opened<D: Disk, S: Store>(
         leased_until,
         lives: core.image().lives(core.position()),
         written_off: core.image().written_off().map(|written_off| written_off.through),
+        restored: None,
         owed: core.image().owed().cloned().collect(),
         position: core.position(),
         log,
@@ -170,7 +173,7 @@ pub(super) fn opened<D: Disk, S: Store>(
 }
 
 /// Forces every file of the log, and lets the system forget what it has cached of them.
-fn force_all(directory: &Path) -> Result<(), Refusal> {
+pub(super) fn force_all(directory: &Path) -> Result<(), Refusal> {
     for half in Half::BOTH {
         files::force_and_forget(&directory.join(half.file_name()))?;
     }

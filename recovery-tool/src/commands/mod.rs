@@ -1,6 +1,7 @@
 //! One file for each command: whom it asks, how its answer is judged and shown.
 
 mod acknowledge;
+mod backup;
 mod completions;
 mod explain;
 mod in_doubt;
@@ -31,7 +32,9 @@ pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Command::Resolve(args) => resolve::run(running(&source, "resolve")?, args, screen),
         Command::Acknowledge(args) => acknowledge::run(running(&source, "acknowledge")?, args, screen),
         Command::WriteOff(args) => write_off::run(running(&source, "write-off")?, args, screen),
-        Command::Log(args) => log::run(directory(&source)?, &args.command, screen),
+        Command::Backup(args) => backup::backup(directory(&source, "backup")?, args, screen),
+        Command::Restore(args) => backup::restore(directory(&source, "restore")?, args, screen),
+        Command::Log(args) => log::run(directory(&source, "log")?, &args.command, screen),
         Command::Explain(args) => explain::run(args, screen),
         Command::Completions(args) => completions::run(args, screen),
         Command::Man(args) => man::run(args, screen),
@@ -48,12 +51,12 @@ fn running<'a>(source: &'a Source, command: &str) -> Result<&'a Address, Failure
     }
 }
 
-fn directory(source: &Source) -> Result<&Path, Failure> {
+fn directory<'a>(source: &'a Source, command: &str) -> Result<&'a Path, Failure> {
     match source {
         Source::Directory(directory) => Ok(directory),
-        Source::Coordinator(_) => Err(Failure::usage(
-            "`log` reads files: say where with --directory DIR, which is the directory of [log] in the \
-             configuration of a stopped coordinator, or a copy of it",
-        )),
+        Source::Coordinator(_) => Err(Failure::usage(format!(
+            "`{command}` works on files: say where the log is with --directory DIR, which is the directory of \
+             [log] in the coordinator's configuration"
+        ))),
     }
 }

@@ -16,10 +16,8 @@ pub(crate) struct WriteOff {
 /// One proof that the log is stale.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Evidence {
-    pub(crate) agent: String,
-    pub(crate) epoch: u64,
-    pub(crate) incarnation: String,
-    pub(crate) held: bool,
+    pub(crate) shown_by: String,
+    pub(crate) through_epoch: u64,
     pub(crate) what: String,
     pub(crate) witness_age_ms: Option<u64>,
 }
@@ -46,8 +44,8 @@ impl From<v1::WriteOffResponse> for WriteOff {
 
 impl From<v1::StaleEvidence> for Evidence {
     fn from(evidence: v1::StaleEvidence) -> Self {
-        let v1::StaleEvidence { agent_address, epoch, incarnation, held, what, witness_age_ms } = evidence;
-        Self { agent: agent_address, epoch, incarnation, held, what, witness_age_ms }
+        let v1::StaleEvidence { shown_by, through_epoch, what, witness_age_ms } = evidence;
+        Self { shown_by, through_epoch, what, witness_age_ms }
     }
 }
 
@@ -63,11 +61,9 @@ pub(crate) mod tests {
 
     /// A log whose end is lacking, and which also lacks an epoch; one branch waits.
     pub(crate) fn lacking(applied: bool) -> v1::WriteOffResponse {
-        let evidence = |agent: &str, epoch, what: &str, witness_age_ms| v1::StaleEvidence {
-            agent_address: agent.into(),
-            epoch,
-            incarnation: "3f9ac2".into(),
-            held: epoch == 7,
+        let evidence = |by: &str, through_epoch, what: &str, witness_age_ms| v1::StaleEvidence {
+            shown_by: format!("agent {by}"),
+            through_epoch,
             what: what.into(),
             witness_age_ms,
         };

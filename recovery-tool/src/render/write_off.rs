@@ -18,7 +18,7 @@ pub(crate) fn write_off(document: &WriteOff, style: Style) -> String {
     for evidence in &document.evidence {
         let told = |age| format!(", last told {} ago", super::duration(age));
         let when = evidence.witness_age_ms.map(told).unwrap_or_default();
-        let _ = writeln!(text, "seen by      {}{when}: {}", evidence.agent, evidence.what);
+        let _ = writeln!(text, "shown by     {}{when}: {}", evidence.shown_by, evidence.what);
     }
     for branch in &document.waiting {
         let _ = writeln!(text, "waits        {}: {}", branch.participant, branch.gid);
@@ -73,8 +73,8 @@ mod tests {
 Dry run: nothing is done
 coordinator  acme
 through      epoch 8
-seen by      bank-a:7420, last told 2 h ago: its witness saw position 90 of epoch 7, and this log ends at 80 there
-seen by      bank-b:7420, last told 4.0 s ago: its witness saw epoch 8, which this log does not hold
+shown by     agent bank-a:7420, last told 2 h ago: its witness saw position 90 of epoch 7, and this log ends at 80 there
+shown by     agent bank-b:7420, last told 4.0 s ago: its witness saw epoch 8, which this log does not hold
 waits        bank-a: votum_acme_7_3f9ac2_1042_0_2
 
 ! An agent was told more less than a minute ago: the coordinator with the true log may be running

@@ -85,6 +85,7 @@ impl World {
             leased_until: 10,
             lives: Self::lives(),
             written_off,
+            restored: None,
             owed,
             position: 100,
             log: Arc::<MemoryLog>::clone(&log),

@@ -43,7 +43,8 @@ async fn what_was_seen_and_when_is_shown_and_written_off_once_it_is_on_disk() {
     let shown = ask(&world, order("", false)).await.unwrap();
     assert_eq!((shown.through_epoch, shown.applied), (6, false));
     let [evidence] = shown.evidence.as_slice() else { panic!("{shown:?}") };
-    assert!(evidence.what.contains("position 91 of epoch 6") && evidence.held, "{evidence:?}");
+    assert!(evidence.what.contains("position 91 of epoch 6"), "{evidence:?}");
+    assert_eq!((evidence.shown_by.as_str(), evidence.through_epoch), ("agent agent", 6));
     assert!(evidence.witness_age_ms.is_some_and(|age| age >= 5_000), "{evidence:?}");
     assert_eq!(shown.waiting[0].gid, gid(6, 3, 0).to_string());
     assert!(

@@ -36,11 +36,16 @@ impl Place {
         place
     }
 
+    /// Nothing is there yet.
+    pub(super) fn nothing() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
     pub(super) fn path(&self) -> std::path::PathBuf {
         self.0.path().join("log")
     }
 
-    fn try_open(&self) -> Result<Opened, Refusal> {
+    pub(super) fn try_open(&self) -> Result<Opened, Refusal> {
         open(config(&self.path()), &acme(), Seams::production())
     }
 

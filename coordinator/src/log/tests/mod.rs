@@ -1,5 +1,6 @@
 //! The log, tested on a disk that forgets and on real files.
 
+mod backup;
 mod codec;
 mod crashes;
 mod damage;
