@@ -8,6 +8,7 @@ pub mod crash;
 pub mod driver;
 pub mod log;
 pub mod protocol;
+pub mod removal;
 pub mod run;
 pub mod server;
 pub mod transport;

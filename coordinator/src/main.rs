@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use votum_coordinator::config::Config;
-use votum_coordinator::log;
 use votum_coordinator::run::{RunError, run};
+use votum_coordinator::{log, removal};
 use votum_proto::runtime::Seams;
 use votum_proto::service::shutdown::Shutdown;
 
@@ -33,7 +33,8 @@ struct Cli {
         default_value = "/etc/votum/coordinator.toml"
     )]
     config: PathBuf,
-    /// Say everything that is wrong with the configuration, and run nothing.
+    /// Say everything that is wrong with the configuration, and run nothing. That a participant is gone from it
+    /// to which the log may still owe a commit counts as wrong.
     #[arg(long)]
     check_config: bool,
     #[command(subcommand)]
@@ -84,15 +85,32 @@ async fn main() -> ExitCode {
             eprintln!("{errors}");
             MISCONFIGURED
         }
-        Ok(_) if cli.check_config => {
-            println!("configuration is fine");
-            DONE
-        }
+        Ok(config) if cli.check_config => check(&config),
         Ok(config) => match cli.command {
             Some(Command::Init) => initialize(&config),
             None => serve(config).await,
         },
     })
+}
+
+/// What no look at the file alone can show: a participant that is gone from it and still needed.
+fn check(config: &Config) -> u8 {
+    match removal::still_owed(config) {
+        Ok(owed) if owed.is_empty() => {
+            println!("configuration is fine");
+            DONE
+        }
+        Ok(owed) => {
+            owed.iter().for_each(|owed| eprintln!("{owed}"));
+            MISCONFIGURED
+        }
+        Err(refusal) => {
+            eprintln!(
+                "the configuration reads well; whether its log owes anything to others is not known: {refusal}"
+            );
+            LOG_REFUSED
+        }
+    }
 }
 
 fn initialize(config: &Config) -> u8 {

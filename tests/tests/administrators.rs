@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
 #![cfg(test)] // clippy then lets helpers fail as tests do
 
+use std::process::Command;
+
 use votum_client::Outcome;
 use votum_tests::eventually::{Found, eventually};
 use votum_tests::expect;
 use votum_tests::postgres::{Options, ROLE};
+use votum_tests::process::{Build, program};
 use votum_tests::scene::{A, B, Scene};
 use votum_tests::world::World;
 
@@ -19,7 +22,9 @@ async fn a_participant_that_is_taken_out_of_the_configuration_while_in_doubt_is_
     let removed = async {
         let at = whole.find("[[participants]]\nname = \"bank-b\"").unwrap();
         let rest = whole[at..].find("\n\n").map_or("", |end| &whole[at + end..]);
+        assert_eq!(checked(world), (0, "configuration is fine\n".into()));
         std::fs::write(world.config_file(), format!("{}{rest}", &whole[..at])).unwrap();
+        too_early(world);
         world.coordinator.start(None).unwrap();
         eventually("the branch at the other participant is committed", async || {
             let prepared = world.prepared().await?;
@@ -34,6 +39,7 @@ async fn a_participant_that_is_taken_out_of_the_configuration_while_in_doubt_is_
         let owed = world.until_status("a commit is owed", |status| status.undelivered == 1).await.unwrap();
         assert!(owed.participants.iter().all(|known| known.participant == A), "{owed:?}");
         assert_eq!(world.prepared().await.unwrap().len(), 1);
+        too_early(world);
         world.coordinator.kill9().unwrap();
         std::fs::write(world.config_file(), &whole).unwrap();
         world.start_coordinator(None).await
@@ -42,6 +48,21 @@ async fn a_participant_that_is_taken_out_of_the_configuration_while_in_doubt_is_
     assert!(!matches!(outcome, Outcome::Aborted(_)), "{outcome:?}");
     world.until_prepared(0).await.unwrap();
     scene.close().await.unwrap();
+}
+
+/// What `votum-coordinator --check-config` says, and how it ends.
+fn checked(world: &World) -> (i32, String) {
+    let mut command = Command::new(program(Build::Plain, "votum-coordinator").unwrap());
+    let said = command.args(["--check-config", "--config"]).arg(world.config_file()).output().unwrap();
+    let text = [said.stdout, said.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    (said.status.code().unwrap(), text)
+}
+
+/// Bank-b is gone from the configuration, and still needed: whether or not a coordinator is running.
+fn too_early(world: &World) {
+    let (code, said) = checked(world);
+    assert!(code == 2 && said.starts_with("participants: bank-b is not named any more"), "{code}: {said}");
+    assert!(said.contains("1 commit") && !said.contains("bank-a"), "{said}");
 }
 
 /// R1: the branch is ours by gid and transaction id, whoever owns it; only somebody else may end it now.

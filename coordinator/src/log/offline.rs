@@ -24,6 +24,9 @@ use crate::protocol::record::{Identity, Record};
 /// sled's page cache for a look, in bytes.
 const CACHE: u64 = 16 << 20;
 
+/// How often a journal is read that may be written to meanwhile.
+const READS: u32 = 5;
+
 /// Keeps the coordinator out while its directory is read. A copy without a lock file needs none.
 pub(super) fn keep_out(directory: &Path) -> Result<Option<File>, Refusal> {
     let path = directory.join(LOCK_FILE);
@@ -156,6 +159,15 @@ pub fn open_history(directory: &Path) -> Result<OfflineLog, Refusal> {
         _copied: copied,
         _lock: lock,
     })
+}
+
+/// Every commit that the journal in `directory` owes, also while a coordinator runs on it.
+///
+/// # Errors
+/// As [`super::open`]. A journal that is written to may change halves while it is read: it is then read again.
+pub fn owed(directory: &Path) -> Result<Vec<TransactionHistory>, Refusal> {
+    let read = || journal(directory).map(|journaled| journaled.image.owed().cloned().collect());
+    (1..READS).find_map(|_| read().ok()).map_or_else(read, Ok)
 }
 
 /// What a look at a whole log found.
