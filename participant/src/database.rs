@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use votum_proto::names::{Gid, ParticipantName};
+use votum_proto::names::{CoordinatorId, Gid, Life, ParticipantName};
 use votum_proto::runtime::BoxFuture;
 use votum_proto::v1;
 
@@ -240,6 +240,15 @@ pub struct DatabaseListing {
     pub prepared: Vec<v1::PreparedTransaction>,
 }
 
+/// What a database keeps of one coordinator_id, for agents that restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// The newest life that has spoken.
+    pub fence: Life,
+    /// How far its log, or an earlier one's, had reached; `None` where nobody said yet.
+    pub witness: Option<v1::Witness>,
+}
+
 /// A database behind the agent.
 #[async_trait]
 pub trait Database: Send + Sync {
@@ -265,6 +274,9 @@ pub trait Database: Send + Sync {
     async fn confirm(&self) -> Result<(), DatabaseError>;
     /// Lists what is prepared; with `details` also locks and who waits for them.
     async fn list(&self, details: bool) -> Result<DatabaseListing, DatabaseError>;
+    /// Notes `kept` of a coordinator_id beside what stands there, of which the newer counts, on disk, and returns
+    /// what stood there; `None` where nothing did, or where the database has no place for it.
+    async fn keep(&self, coordinator: &CoordinatorId, kept: &Kept) -> Result<Option<Kept>, DatabaseError>;
     /// Ends a server process whose connection broke; `true` once it is gone.
     async fn end_backend(&self, backend: &BackendId) -> Result<bool, DatabaseError>;
     /// Resolves at the next breaking of any connection to this database.

@@ -56,6 +56,22 @@ impl Fence {
         Verdict::Same
     }
 
+    /// Remembers a life that spoke before this agent's start, as a database kept it.
+    pub fn learn(&mut self, spoke: Life) {
+        match self.newest {
+            Some(newest) if spoke.epoch < newest.epoch => {}
+            Some(newest) if spoke.epoch == newest.epoch => {
+                if spoke != newest {
+                    self.copied = Some(spoke.epoch);
+                }
+            }
+            Some(_) | None => {
+                self.newest = Some(spoke);
+                self.copied = None;
+            }
+        }
+    }
+
     /// The life whose transactions may run here: the newest, unless its epoch has two.
     pub fn speaking(&self) -> Option<Life> {
         self.newest.filter(|life| self.copied != Some(life.epoch))
@@ -81,6 +97,24 @@ mod tests {
         assert_eq!(fence.judge(life(4, 9)), Verdict::Newer);
         assert_eq!(fence.judge(life(3, 1)), Verdict::Older { newest: life(4, 9) });
         assert_eq!(fence.speaking(), Some(life(4, 9)));
+    }
+
+    #[test]
+    fn what_a_database_kept_counts_as_if_it_had_spoken_here() {
+        let mut fence = Fence::default();
+        fence.judge(life(3, 1));
+        for older in [life(2, 7), life(3, 1)] {
+            fence.learn(older);
+            assert_eq!(fence.speaking(), Some(life(3, 1)));
+        }
+        fence.learn(life(3, 2));
+        assert_eq!(fence.speaking(), None, "copied");
+        fence.learn(life(4, 2));
+        assert_eq!(fence.judge(life(3, 1)), Verdict::Older { newest: life(4, 2) });
+        assert_eq!(fence.judge(life(4, 2)), Verdict::Same);
+        let mut restarted = Fence::default();
+        restarted.learn(life(4, 2));
+        assert_eq!(restarted.judge(life(4, 1)), Verdict::Copied { other: life(4, 2) });
     }
 
     #[test]

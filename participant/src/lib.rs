@@ -30,6 +30,7 @@ mod reply;
 mod run;
 pub mod server;
 mod sessions;
+mod witness;
 
 pub use agent::Agent;
 pub use config::{AgentConfig, ConfigProblem, ParticipantConfig, Tls};

@@ -13,6 +13,7 @@ use votum_proto::v1::agent_message::Kind as Message;
 use crate::agent::{Inner, Participant};
 use crate::crash::{self, CrashPoint};
 use crate::registry::Registry;
+use crate::witness;
 
 /// How soon a listing is tried again after one failed: at first, and at last.
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
@@ -70,7 +71,11 @@ pub(crate) async fn draft<'a>(
         ENDING.clone_into(&mut listing.failure);
         return Draft { observer, listing };
     }
-    let listed = participant.database.list(details).await;
+    let kept = witness::keep(agent, participant, of).await;
+    let listed = match kept {
+        Ok(()) => participant.database.list(details).await,
+        Err(error) => Err(error),
+    };
     participant.note_answer(listed.is_ok());
     match listed {
         Ok(found) => {

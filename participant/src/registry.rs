@@ -17,6 +17,7 @@ use crate::database::Gate;
 use crate::fence::Fence;
 use crate::outbox::Outbox;
 use crate::phase2::Order;
+use crate::witness::Told;
 
 /// A branch: one for each participant of a transaction.
 pub(crate) type Key = (Gtid, ParticipantName);
@@ -45,6 +46,8 @@ pub(crate) struct Coordinator {
     pub(crate) fence: Fence,
     pub(crate) key: Option<EpochKey>,
     pub(crate) witness: Option<Remembered>,
+    /// What the databases were told of it.
+    pub(crate) told: BTreeMap<ParticipantName, Told>,
     pub(crate) stream: Option<Stream>,
     pub(crate) streams: u64,
 }

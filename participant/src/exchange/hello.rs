@@ -91,12 +91,11 @@ pub(super) async fn greet(
         let why = format!("coordinator_id {} is not among those that this agent serves", hello.id);
         return Err(refusal(agent, Refused::NotAllowed, why, None));
     }
-    let witness = {
+    {
         let mut registry = agent.lock();
         let coordinator = registry.coordinators.entry(hello.id.clone()).or_default();
-        let remembered = coordinator.witness;
         let verdict = coordinator.fence.judge(hello.life);
-        if let Some(refusal) = refused(agent, hello, verdict, remembered) {
+        if let Some(refusal) = refused(agent, hello, verdict, coordinator.witness) {
             if coordinator.fence.speaking().is_none() {
                 coordinator.stream = None;
                 end_older(&mut registry, &hello.id, None);
@@ -104,11 +103,7 @@ pub(super) async fn greet(
             return Err(refusal);
         }
         coordinator.key = Some(hello.key);
-        if let Some(witness) = hello.witness {
-            coordinator.note_witness(witness, agent.seams.clock.now());
-        }
-        remembered
-    };
+    }
     let stopped = end_older(&mut agent.lock(), &hello.id, Some(hello.life));
     let drafts =
         join_all(agent.participants.values().map(|participant| draft(agent, hello, participant, &stopped)))
@@ -127,13 +122,21 @@ pub(super) async fn greet(
     }
     let coordinator = registry.coordinators.entry(hello.id.clone()).or_default();
     if coordinator.fence.speaking() != Some(hello.life) {
-        let why = "a newer life of this coordinator_id spoke in the meantime";
-        return Err(refusal(agent, Refused::OlderEpoch, why, coordinator.witness));
+        // Another life spoke in the meantime, or before this agent's start, as a database remembers.
+        let (verdict, witness) = (coordinator.fence.judge(hello.life), coordinator.witness);
+        let why = "another life of this coordinator_id spoke in the meantime";
+        let refused = refused(agent, hello, verdict, witness);
+        return Err(refused.unwrap_or_else(|| refusal(agent, Refused::OlderEpoch, why, witness)));
     }
     coordinator.streams += 1;
     let number = coordinator.streams;
     let (outbox, frames) = outbox(&agent.seams);
     coordinator.stream = Some(Stream { number, outbox });
+    // What is shown is from before this hello, what the databases kept included.
+    let witness = coordinator.witness;
+    if let Some(own) = hello.witness {
+        coordinator.note_witness(own, agent.seams.clock.now());
+    }
     Ok((answer(agent, witness, listings), Accepted { number, frames, unlisted }))
 }
 

@@ -11,15 +11,15 @@ use async_trait::async_trait;
 use futures::{FutureExt as _, StreamExt as _};
 use tonic::Status;
 use votum_proto::exchange::{self, CoordinatorEnd};
-use votum_proto::names::{Epoch, Gid, Gtid, Incarnation, Life, ParticipantName};
+use votum_proto::names::{CoordinatorId, Epoch, Gid, Gtid, Incarnation, Life, ParticipantName};
 use votum_proto::runtime::{BoxFuture, Clock, Entropy, Monotonic, Seams, Spawn};
 use votum_proto::secret::{EpochKey, IdentityKey};
 use votum_proto::v1;
 
 use crate::Agent;
 use crate::database::{
-    BackendId, BeginOptions, Canceller, Database, DatabaseError, DatabaseListing, Found, Gate, Preparation,
-    RowSink, ServerFacts, Session, Statement, XidOutcome,
+    BackendId, BeginOptions, Canceller, Database, DatabaseError, DatabaseListing, Found, Gate, Kept,
+    Preparation, RowSink, ServerFacts, Session, Statement, XidOutcome,
 };
 
 /// The life of the coordinator that speaks to the agent.
@@ -235,6 +235,9 @@ impl Database for Arc<Played> {
         };
         let prepared = self.done().prepared.iter().map(row).collect();
         Ok(DatabaseListing { facts: FACTS, role: "votum".into(), database: "bank".into(), prepared })
+    }
+    async fn keep(&self, _coordinator: &CoordinatorId, _kept: &Kept) -> Result<Option<Kept>, DatabaseError> {
+        Ok(None)
     }
     async fn end_backend(&self, _backend: &BackendId) -> Result<bool, DatabaseError> {
         Ok(true)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex, Semaphore};
-use votum_proto::names::{Gid, ParticipantName};
+use votum_proto::names::{CoordinatorId, Gid, ParticipantName};
 use votum_proto::runtime::{BoxFuture, Seams};
 use votum_proto::v1::gone::XidStatus;
 
@@ -14,10 +14,10 @@ use super::connect::{Connection, Connector};
 use super::listing::{FACTS, find_query, list, parse_facts, parse_found};
 use super::session::PostgresSession;
 use super::timeouts::Timeouts;
-use super::{failure, first_row, policy, unexpected};
+use super::{failure, first_row, policy, unexpected, witness};
 use crate::config::{ConfigProblem, ParticipantConfig};
 use crate::database::{
-    Aftermath, BackendId, Command, Database, DatabaseError, DatabaseListing, Found, Gate, ServerFacts,
+    Aftermath, BackendId, Command, Database, DatabaseError, DatabaseListing, Found, Gate, Kept, ServerFacts,
     Session, XidOutcome,
 };
 
@@ -288,6 +288,10 @@ impl Database for Postgres {
 
     async fn list(&self, details: bool) -> Result<DatabaseListing, DatabaseError> {
         self.ask(async |connection| list(&connection.client, details).await).await
+    }
+
+    async fn keep(&self, coordinator: &CoordinatorId, kept: &Kept) -> Result<Option<Kept>, DatabaseError> {
+        self.ask(async |connection| witness::keep(&connection.client, coordinator, kept).await).await
     }
 
     async fn end_backend(&self, backend: &BackendId) -> Result<bool, DatabaseError> {

@@ -20,6 +20,7 @@ mod tls;
 mod types;
 mod values;
 mod wire;
+pub mod witness;
 
 use std::sync::Arc;
 

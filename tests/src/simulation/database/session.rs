@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use votum_participant::database::{
     Aftermath, BackendId, BeginOptions, Canceller, Command, Database, DatabaseError, DatabaseListing, Found,
-    Gate, Policy, Preparation, RowSink, Session, Statement, XidOutcome,
+    Gate, Kept, Policy, Preparation, RowSink, Session, Statement, XidOutcome,
 };
-use votum_proto::names::{Gid, ParticipantName};
+use votum_proto::names::{CoordinatorId, Gid, ParticipantName};
 use votum_proto::runtime::BoxFuture;
 use votum_proto::v1;
 
@@ -121,6 +121,11 @@ impl Database for Behind {
             Ok(DatabaseListing { facts, role: ROLE.into(), database: "bank".into(), prepared })
         });
         listing.await.map_err(|error| error.into_database_error(Command::Listing))
+    }
+
+    /// No administrator has made a place for it: the agents' memories are all there is.
+    async fn keep(&self, _: &CoordinatorId, _: &Kept) -> Result<Option<Kept>, DatabaseError> {
+        Ok(None)
     }
 
     async fn end_backend(&self, backend: &BackendId) -> Result<bool, DatabaseError> {
