@@ -52,6 +52,8 @@ pub(crate) struct Participant {
     sweep: watch::Sender<u64>,
     /// Whether the last thing asked of the database was answered.
     answers: watch::Sender<bool>,
+    /// Whether the database has a place for what is kept of coordinators.
+    place: watch::Sender<bool>,
 }
 
 impl Participant {
@@ -70,6 +72,17 @@ impl Participant {
              {known}; correct the connection, or restart the agent if the database has been moved there",
             facts.system_identifier
         ))
+    }
+
+    /// Notes whether the database has a place for what is kept of coordinators.
+    pub(crate) fn note_place(&self, there: bool) {
+        self.place.send_if_modified(|known| std::mem::replace(known, there) != there);
+    }
+
+    /// Waits until it has.
+    pub(crate) async fn has_place(&self) {
+        let mut place = self.place.subscribe();
+        let _ = place.wait_for(|there| *there).await;
     }
 
     /// Notes whether the database answers. When it begins to again, everything that waits goes on at once
@@ -132,6 +145,7 @@ impl Agent {
                     identity: OnceLock::new(),
                     sweep: watch::Sender::new(0),
                     answers: watch::Sender::new(true),
+                    place: watch::Sender::new(false),
                 };
                 (name, Arc::new(participant))
             })

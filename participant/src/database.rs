@@ -249,6 +249,17 @@ pub struct Kept {
     pub witness: Option<v1::Witness>,
 }
 
+/// What stood in a database of one coordinator_id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stood {
+    /// The database has no place for it: nothing is kept there.
+    Nowhere,
+    /// Nothing yet.
+    Nothing,
+    /// This.
+    Kept(Kept),
+}
+
 /// A database behind the agent.
 #[async_trait]
 pub trait Database: Send + Sync {
@@ -275,8 +286,8 @@ pub trait Database: Send + Sync {
     /// Lists what is prepared; with `details` also locks and who waits for them.
     async fn list(&self, details: bool) -> Result<DatabaseListing, DatabaseError>;
     /// Notes `kept` of a coordinator_id beside what stands there, of which the newer counts, on disk, and returns
-    /// what stood there; `None` where nothing did, or where the database has no place for it.
-    async fn keep(&self, coordinator: &CoordinatorId, kept: &Kept) -> Result<Option<Kept>, DatabaseError>;
+    /// what stood there.
+    async fn keep(&self, coordinator: &CoordinatorId, kept: &Kept) -> Result<Stood, DatabaseError>;
     /// Ends a server process whose connection broke; `true` once it is gone.
     async fn end_backend(&self, backend: &BackendId) -> Result<bool, DatabaseError>;
     /// Resolves at the next breaking of any connection to this database.

@@ -24,6 +24,7 @@ use crate::listing;
 use crate::outbox::Frames;
 use crate::phase2;
 use crate::registry::{Coordinator, Registry};
+use crate::witness;
 
 /// Serves one stream to its end.
 pub(crate) async fn serve(agent: &Arc<Inner>, end: AgentEnd) {
@@ -86,6 +87,7 @@ async fn run(
     for participant in agent.participants.values() {
         let listed = !unlisted.contains(participant.name());
         parts.push(listing::sweep(agent, participant, &hello.id, number, listed).boxed());
+        parts.push(witness::keep_up(agent, participant, &hello.id).boxed());
     }
     // Polls in this order, so that what is said to the coordinator goes out first.
     select_all(parts).await;

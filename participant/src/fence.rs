@@ -62,7 +62,7 @@ impl Fence {
             Some(newest) if spoke.epoch < newest.epoch => {}
             Some(newest) if spoke.epoch == newest.epoch => {
                 if spoke != newest {
-                    self.copied = Some(spoke.epoch);
+                    (self.newest, self.copied) = (Some(spoke), Some(spoke.epoch));
                 }
             }
             Some(_) | None => {

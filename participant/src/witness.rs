@@ -7,7 +7,7 @@ use votum_proto::names::CoordinatorId;
 use votum_proto::runtime::Monotonic;
 
 use crate::agent::{Inner, Participant};
-use crate::database::{DatabaseError, Kept};
+use crate::database::{DatabaseError, Kept, Stood};
 
 /// How often a participant is told of a witness that has grown.
 const EVERY: Duration = Duration::from_secs(1);
@@ -42,16 +42,28 @@ pub(crate) async fn keep(
         kept
     };
     let stood = participant.database.keep(of, &kept).await?;
+    participant.note_place(stood != Stood::Nowhere);
     let mut registry = agent.lock();
     let Some(coordinator) = registry.coordinators.get_mut(of) else { return Ok(()) };
     coordinator.told.insert(participant.name().clone(), Told { kept, at: now });
-    if let Some(Kept { fence, witness }) = stood {
+    if let Stood::Kept(Kept { fence, witness }) = stood {
         coordinator.fence.learn(fence);
         if let Some(witness) = witness {
             coordinator.note_witness(witness, now);
         }
     }
     Ok(())
+}
+
+/// Tells `participant` of a witness that has grown, once in a while, as long as it has a place for it. Never
+/// ends.
+pub(crate) async fn keep_up(agent: &Inner, participant: &Participant, of: &CoordinatorId) {
+    loop {
+        participant.has_place().await;
+        agent.seams.clock.sleep(EVERY).await;
+        // A database that cannot be told cannot be listed either, which is said there.
+        let _ = keep(agent, participant, of).await;
+    }
 }
 
 /// A new life is told at once, a witness that has grown once in a while.

@@ -13,9 +13,10 @@ use votum_proto::v1::outcome::Kind;
 use votum_tests::eventually::{Found, eventually};
 use votum_tests::inspect::Prepared;
 use votum_tests::ledger::Ledger;
+use votum_tests::postgres::ROLE;
 use votum_tests::teller::{Leg, Teller};
 use votum_tests::tool::{Said, votumctl};
-use votum_tests::world::World;
+use votum_tests::world::{Bank, World};
 
 async fn teller(world: &World, ledger: &Arc<Ledger>) -> Teller {
     let options = Votum::options().wait(Wait::Decided).outcome_budget(Duration::from_secs(1));
@@ -175,5 +176,57 @@ async fn a_backup_of_a_running_coordinator_comes_back_and_presumes_nothing_of_wh
     assert!(settled.out.contains("Settled"), "{settled:?}");
     let after = teller(&world, &ledger).await;
     assert!(after.transfer("after", &world.legs(10)).await.unwrap().is_committed());
+    world.check(&ledger).await.unwrap();
+}
+
+/// Waits until the bank keeps that the log has reached into `epoch`.
+async fn until_kept(bank: &Bank, epoch: u64) {
+    let client = bank.client().await.unwrap();
+    eventually("the witness is kept", async || {
+        let row = client.query_opt("SELECT witness_epoch FROM votum.witness", &[]).await?;
+        let stands: Option<i64> = row.and_then(|row| row.get(0));
+        let there = stands == Some(epoch.cast_signed());
+        Ok(if there { Found::Yes(()) } else { Found::NotYet(format!("{stands:?}")) })
+    })
+    .await
+    .unwrap();
+}
+
+/// R8: no agent remembers, and the copy says nothing of itself; what the agents kept in their databases does.
+#[tokio::test]
+async fn an_older_copy_is_noticed_although_every_agent_has_restarted() {
+    let ledger = Arc::new(Ledger::new());
+    let world = World::builder().start().await.unwrap();
+    let installation = votumctl(&world, &["install", "--role", ROLE]).await.unwrap().ended(0).out;
+    for bank in &world.banks {
+        bank.by_hand(&installation).await.unwrap();
+    }
+    world.coordinator.terminate().unwrap();
+    world.coordinator.wait_exit().await.unwrap();
+    let older = world.dir().join("older");
+    copy(world.log_directory(), &older);
+    world.start_coordinator(None).await.unwrap();
+    assert!(teller(&world, &ledger).await.transfer("since", &world.legs(10)).await.unwrap().is_committed());
+    let since = world.status().await.unwrap();
+    for bank in &world.banks {
+        until_kept(bank, since.epoch).await;
+    }
+    world.coordinator.kill9().unwrap();
+    for bank in &world.banks {
+        bank.agent.kill9().unwrap();
+        bank.agent.start(None).unwrap();
+    }
+    std::fs::remove_dir_all(world.log_directory()).unwrap();
+    std::fs::rename(&older, world.log_directory()).unwrap();
+    // At first it begins the epoch that was lost, and is refused; then a newer one, and is heard.
+    for _ in 0..2 {
+        world.coordinator.start(None).unwrap();
+        world.until_status("the log is known to be stale", |status| status.stale).await.unwrap();
+        let gtid = ledger.transfers()["since"].gtid.clone().unwrap();
+        let asked = world.ask(&gtid).await;
+        assert_eq!(asked.unwrap_err().code(), tonic::Code::Unavailable, "absence was an answer");
+        world.coordinator.kill9().unwrap();
+    }
+    world.coordinator.start(None).unwrap();
     world.check(&ledger).await.unwrap();
 }

@@ -19,7 +19,7 @@ use votum_proto::v1;
 use crate::Agent;
 use crate::database::{
     BackendId, BeginOptions, Canceller, Database, DatabaseError, DatabaseListing, Found, Gate, Kept,
-    Preparation, RowSink, ServerFacts, Session, Statement, XidOutcome,
+    Preparation, RowSink, ServerFacts, Session, Statement, Stood, XidOutcome,
 };
 
 /// The life of the coordinator that speaks to the agent.
@@ -236,8 +236,8 @@ impl Database for Arc<Played> {
         let prepared = self.done().prepared.iter().map(row).collect();
         Ok(DatabaseListing { facts: FACTS, role: "votum".into(), database: "bank".into(), prepared })
     }
-    async fn keep(&self, _coordinator: &CoordinatorId, _kept: &Kept) -> Result<Option<Kept>, DatabaseError> {
-        Ok(None)
+    async fn keep(&self, _coordinator: &CoordinatorId, _kept: &Kept) -> Result<Stood, DatabaseError> {
+        Ok(Stood::Nowhere)
     }
     async fn end_backend(&self, _backend: &BackendId) -> Result<bool, DatabaseError> {
         Ok(true)

@@ -18,7 +18,7 @@ use super::{failure, first_row, policy, unexpected, witness};
 use crate::config::{ConfigProblem, ParticipantConfig};
 use crate::database::{
     Aftermath, BackendId, Command, Database, DatabaseError, DatabaseListing, Found, Gate, Kept, ServerFacts,
-    Session, XidOutcome,
+    Session, Stood, XidOutcome,
 };
 
 /// How many commands may be under way on one phase-2 connection: they run one after another there, and the
@@ -290,7 +290,7 @@ impl Database for Postgres {
         self.ask(async |connection| list(&connection.client, details).await).await
     }
 
-    async fn keep(&self, coordinator: &CoordinatorId, kept: &Kept) -> Result<Option<Kept>, DatabaseError> {
+    async fn keep(&self, coordinator: &CoordinatorId, kept: &Kept) -> Result<Stood, DatabaseError> {
         self.ask(async |connection| witness::keep(&connection.client, coordinator, kept).await).await
     }
 

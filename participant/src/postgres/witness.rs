@@ -6,7 +6,7 @@ use votum_proto::names::{CoordinatorId, Epoch, Incarnation, Life};
 use votum_proto::v1;
 
 use super::{failure, first_row, unexpected};
-use crate::database::{Command, DatabaseError, Kept};
+use crate::database::{Command, DatabaseError, Kept, Stood};
 
 /// The statements that make the table, for `role` to keep rows in: to be run once in each database, by
 /// somebody who may create a schema there. They may be run again.
@@ -75,15 +75,18 @@ pub(super) async fn keep(
     client: &Client,
     coordinator: &CoordinatorId,
     kept: &Kept,
-) -> Result<Option<Kept>, DatabaseError> {
+) -> Result<Stood, DatabaseError> {
     let failed = |error| failure(Command::Listing, &error);
     let installed = client.simple_query(INSTALLED).await.map_err(failed)?;
     if first_row(&installed).and_then(|row| row.get(0)) != Some("t") {
-        return Ok(None);
+        return Ok(Stood::Nowhere);
     }
     let answer = client.simple_query(&statement(coordinator, kept)).await.map_err(failed)?;
     let unreadable = || unexpected(Command::Listing, "a row of votum.witness");
-    first_row(&answer).map(|row| parse(row).ok_or_else(unreadable)).transpose()
+    match first_row(&answer) {
+        Some(row) => parse(row).map(Stood::Kept).ok_or_else(unreadable),
+        None => Ok(Stood::Nothing),
+    }
 }
 
 fn parse(row: &SimpleQueryRow) -> Option<Kept> {

@@ -5,6 +5,7 @@ mod backup;
 mod completions;
 mod explain;
 mod in_doubt;
+mod install;
 mod list;
 mod log;
 mod man;
@@ -34,6 +35,7 @@ pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Command::WriteOff(args) => write_off::run(running(&source, "write-off")?, args, screen),
         Command::Backup(args) => backup::backup(directory(&source, "backup")?, args, screen),
         Command::Restore(args) => backup::restore(directory(&source, "restore")?, args, screen),
+        Command::Install(args) => install::run(args, screen),
         Command::Log(args) => log::run(directory(&source, "log")?, &args.command, screen),
         Command::Explain(args) => explain::run(args, screen),
         Command::Completions(args) => completions::run(args, screen),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use votum_participant::database::{
     Aftermath, BackendId, BeginOptions, Canceller, Command, Database, DatabaseError, DatabaseListing, Found,
-    Gate, Kept, Policy, Preparation, RowSink, Session, Statement, XidOutcome,
+    Gate, Kept, Policy, Preparation, RowSink, Session, Statement, Stood, XidOutcome,
 };
 use votum_proto::names::{CoordinatorId, Gid, ParticipantName};
 use votum_proto::runtime::BoxFuture;
@@ -124,8 +124,8 @@ impl Database for Behind {
     }
 
     /// No administrator has made a place for it: the agents' memories are all there is.
-    async fn keep(&self, _: &CoordinatorId, _: &Kept) -> Result<Option<Kept>, DatabaseError> {
-        Ok(None)
+    async fn keep(&self, _: &CoordinatorId, _: &Kept) -> Result<Stood, DatabaseError> {
+        Ok(Stood::Nowhere)
     }
 
     async fn end_backend(&self, backend: &BackendId) -> Result<bool, DatabaseError> {
