@@ -32,8 +32,8 @@ async fn ask(world: &World, order: WriteOff) -> Result<v1::WriteOffResponse, Req
     heard(world.driver.ask(|answer| Request::WriteOff(order, answer))).await
 }
 
-fn refused(answer: Result<v1::WriteOffResponse, RequestError>, because: &str) {
-    assert!(matches!(&answer, Err(RequestError::Invalid(why)) if why.contains(because)), "{answer:?}");
+fn refused(answer: &Result<v1::WriteOffResponse, RequestError>, because: &str) {
+    assert!(matches!(answer, Err(RequestError::Invalid(why)) if why.contains(because)), "{answer:?}");
 }
 
 #[tokio::test]
@@ -58,9 +58,9 @@ async fn what_was_seen_and_when_is_shown_and_written_off_once_it_is_on_disk() {
     world.force().await;
     assert!(heard(answered).await.unwrap().unwrap().applied);
     let on_disk = world.log.durable.records.lock().unwrap().clone();
-    let written = on_disk.iter().find_map(|record| match record {
-        Record::WrittenOff(written_off) => Some(written_off.clone()),
-        _ => None,
+    let written = on_disk.iter().find_map(|record| {
+        let Record::WrittenOff(written_off) = record else { return None };
+        Some(written_off.clone())
     });
     let written = written.unwrap();
     assert_eq!((written.through, written.operator.as_str()), (Epoch(6), "ada"));
@@ -69,20 +69,20 @@ async fn what_was_seen_and_when_is_shown_and_written_off_once_it_is_on_disk() {
     // It counts from the next start on.
     assert!(world.alarms().await.contains(&"VOTUM-1401".to_owned()));
     assert!(matches!(world.begin().await, Err(RequestError::Unavailable(_))));
-    refused(ask(&world, order("acme", true)).await, "restart");
+    refused(&ask(&world, order("acme", true)).await, "restart");
 }
 
 #[tokio::test]
 async fn a_whole_log_another_coordinators_and_one_not_heard_by_all_are_not_written_off() {
     let world = World::ready().await;
-    refused(ask(&world, order("acme", true)).await, "not stale");
+    refused(&ask(&world, order("acme", true)).await, "not stale");
     let world = stale().await;
-    refused(ask(&world, order("acne", true)).await, "type out");
-    refused(ask(&world, order("", true)).await, "type out");
+    refused(&ask(&world, order("acne", true)).await, "type out");
+    refused(&ask(&world, order("", true)).await, "type out");
     let mut world = World::with_a_silent_agent();
     world.count();
     world.connect(hello_of_a_witness(6, 91)).await;
-    refused(ask(&world, order("acme", false)).await, "agent at silent");
+    refused(&ask(&world, order("acme", false)).await, "agent at silent");
     let world = World::new();
     assert!(matches!(ask(&world, order("acme", true)).await, Err(RequestError::Unavailable(_))), "counting");
 }
@@ -101,7 +101,7 @@ async fn an_epoch_that_nobody_can_have_begun_is_not_written_off() {
     world.count();
     world.connect(hello_of_a_witness(1 << 60, 5)).await;
     world.settle().await;
-    refused(ask(&world, order("acme", true)).await, "never begun");
+    refused(&ask(&world, order("acme", true)).await, "never begun");
 }
 
 /// The life after it: what was seen is no proof any more, absence proves nothing of what was written off, and
