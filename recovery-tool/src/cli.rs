@@ -425,6 +425,36 @@ mod tests {
         check(&Cli::command());
     }
 
+    /// The page for those who are woken says nothing that cannot be typed.
+    #[test]
+    fn every_command_of_the_page_on_operations_can_be_typed() {
+        let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md"));
+        let fenced = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let lines = fenced.flat_map(str::lines).filter(|line| line.starts_with("votumctl "));
+        let mut typed = 0;
+        for line in lines {
+            let line = line.split([' ']).take_while(|word| !["|", "||", "#"].contains(word));
+            let words = quoted(&line.collect::<Vec<_>>().join(" "));
+            if let Err(error) = Cli::command().try_get_matches_from_mut(&words) {
+                panic!("{words:?}: {error}");
+            }
+            typed += 1;
+        }
+        assert!(typed > 10, "{typed} commands were found");
+    }
+
+    /// The words of a line, those in quotes together.
+    fn quoted(line: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        for (at, part) in line.split('"').enumerate() {
+            match at % 2 {
+                0 => words.extend(part.split_whitespace().map(str::to_owned)),
+                _ => words.push(part.to_owned()),
+            }
+        }
+        words
+    }
+
     #[test]
     fn nobody_gives_an_order_without_a_name() {
         assert_eq!(operator(Some("ada"), Some("root".into())).unwrap(), "ada");
