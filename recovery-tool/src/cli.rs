@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod doctor;
+
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
@@ -10,6 +12,7 @@ use clap::{
 use votum_proto::address::Address;
 use votum_proto::names::{Gid, Gtid, ParticipantName};
 
+pub(crate) use self::doctor::DoctorArgs;
 use crate::failure::Failure;
 use crate::render::Style;
 
@@ -24,7 +27,7 @@ Exit codes:
      participants that could not be asked
   2  the command cannot be carried out as it was typed
   3  the coordinator does not answer
-  4  refused, or the log is broken
+  4  refused; or a log, or a database, is broken
 
 With --json one JSON document is written to standard output; docs/votumctl-json.md describes it.";
 
@@ -99,6 +102,7 @@ pub(crate) enum Command {
     Resolve(ResolveArgs),
     Acknowledge(AcknowledgeArgs),
     Log(LogArgs),
+    Doctor(DoctorArgs),
     Explain(ExplainArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
@@ -397,6 +401,8 @@ mod tests {
             "votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank-a --commit --rollback --reason w",
             "votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank-a --commit",
             "votumctl resolve other --participant bank-a --commit --reason why",
+            "votumctl doctor",
+            "votumctl doctor --agent-config",
         ] {
             assert_eq!(parse(line).map(|_| 0).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -2,6 +2,7 @@
 
 mod acknowledge;
 mod completions;
+mod doctor;
 mod explain;
 mod in_doubt;
 mod list;
@@ -30,6 +31,7 @@ pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Command::Resolve(args) => resolve::run(running(&source, "resolve")?, args, screen),
         Command::Acknowledge(args) => acknowledge::run(running(&source, "acknowledge")?, args, screen),
         Command::Log(args) => log::run(directory(&source)?, &args.command, screen),
+        Command::Doctor(args) => doctor::run(args, screen),
         Command::Explain(args) => explain::run(args, screen),
         Command::Completions(args) => completions::run(args, screen),
         Command::Man(args) => man::run(args, screen),

@@ -15,8 +15,8 @@ pub struct Facts {
     pub database: String,
     /// Its OID.
     pub database_oid: u32,
-    /// How many connections it allows at once; negative: any number.
-    pub database_connections: i64,
+    /// How many connections it allows at once; `None`: any number.
+    pub database_connections: Option<u64>,
     /// The role.
     pub role: Role,
     /// The settings that are judged, by name; empty where they may not be read.
@@ -40,8 +40,8 @@ pub struct Role {
     pub current: String,
     /// It is a superuser.
     pub superuser: bool,
-    /// How many connections it may have at once; negative: any number.
-    pub connections: i64,
+    /// How many connections it may have at once; `None`: any number.
+    pub connections: Option<u64>,
     /// It is shown when its own sessions began.
     pub sees_own_sessions: bool,
     /// It may end its own sessions.
@@ -54,7 +54,7 @@ impl Default for Role {
             session: String::new(),
             current: String::new(),
             superuser: false,
-            connections: -1,
+            connections: None,
             sees_own_sessions: true,
             ends_own_sessions: true,
         }

@@ -177,18 +177,19 @@ async fn identity(client: &Client, facts: &mut Facts, sessions: bool) -> Result<
 }
 
 fn read_identity(row: &SimpleQueryRow, facts: &mut Facts) -> Option<()> {
-    let number = |column| text(row, column)?.parse::<i64>().ok();
+    // A limit of -1 is none.
+    let limit = |column| Some(u64::try_from(text(row, column)?.parse::<i64>().ok()?).ok());
     let yes = |column| Some(text(row, column)? == "t");
     facts.version = text(row, 0)?;
     facts.major = text(row, 1)?.parse().ok()?;
     facts.database = text(row, 2)?;
     facts.database_oid = text(row, 3)?.parse().ok()?;
-    facts.database_connections = number(4)?;
+    facts.database_connections = limit(4)?;
     facts.role = Role {
         session: text(row, 5)?,
         current: text(row, 6)?,
         superuser: yes(7)?,
-        connections: number(8)?,
+        connections: limit(8)?,
         sees_own_sessions: yes(9)?,
         ends_own_sessions: yes(10)?,
     };

@@ -31,7 +31,6 @@ fn sound() -> Facts {
         major: 17,
         database: "bank".into(),
         database_oid: 16_384,
-        database_connections: -1,
         role: Role { session: "votum".into(), current: "votum".into(), ..Role::default() },
         settings: settings.into(),
         server: Some(ServerFacts { system_identifier: 7, timeline: 1, in_recovery: false }),

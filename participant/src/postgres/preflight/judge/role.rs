@@ -2,7 +2,7 @@
 
 use super::super::checks;
 use super::super::facts::Setting;
-use super::super::finding::Severity;
+use super::super::finding::{Place, Severity};
 use super::super::remedy::{agent_line, identifier, role_setting, statements};
 use super::{Member, Report, server};
 
@@ -51,7 +51,7 @@ fn limits(member: &Member<'_>, report: &mut Report<'_>) {
     for (kind, name, limit) in
         [("role", &role.session, role.connections), ("database", &facts.database, facts.database_connections)]
     {
-        let Some(needed) = server::too_few(member.subject, limit) else { continue };
+        let Some((limit, needed)) = server::too_few(member.subject, limit) else { continue };
         let seen =
             format!("the {kind} {name} is limited to {limit} connections, and the agent may need {needed}");
         let line = format!("ALTER {} {} CONNECTION LIMIT {needed}", kind.to_uppercase(), identifier(name));
@@ -86,21 +86,24 @@ fn shown(name: &str, setting: &Setting) -> String {
 }
 
 fn defaults(member: &Member<'_>, report: &mut Report<'_>) {
-    let facts = member.facts;
-    let mut change = |check, severity, name: &str, setting: &Setting, value| {
-        report.add(check, severity, shown(name, setting), role_setting(facts, name, setting, value));
-    };
     const READ_ONLY: &str = "default_transaction_read_only";
-    if let Some(setting) = facts.setting_at(READ_ONLY, "on") {
-        change(&checks::READ_ONLY, Severity::Error, READ_ONLY, setting, "off");
-    }
     const COMMIT: &str = "synchronous_commit";
-    let has_standbys =
-        facts.settings.get("synchronous_standby_names").is_some_and(|names| !names.value.is_empty());
+    let facts = member.facts;
+    if let Some(setting) = facts.setting_at(READ_ONLY, "on") {
+        let mut remedy = role_setting(facts, READ_ONLY, setting, "off");
+        if remedy.place == Place::Database {
+            // Where the database's own default is meant, it holds for whoever mends it, too.
+            remedy.lines.insert(0, format!("SET {READ_ONLY} = off"));
+        }
+        report.add(&checks::READ_ONLY, Severity::Error, shown(READ_ONLY, setting), remedy);
+    }
+    let standbys = facts.settings.get("synchronous_standby_names");
+    let has_standbys = standbys.is_some_and(|names| !names.value.is_empty());
     let alone =
         facts.setting_at(COMMIT, "off").or(facts.setting_at(COMMIT, "local").filter(|_| has_standbys));
     if let Some(setting) = alone {
-        change(&checks::COMMITS_ALONE, Severity::Warning, COMMIT, setting, "on");
+        let remedy = role_setting(facts, COMMIT, setting, "on");
+        report.add(&checks::COMMITS_ALONE, Severity::Warning, shown(COMMIT, setting), remedy);
     }
 }
 

@@ -92,10 +92,10 @@ fn connections(members: &Members<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// What the limit of a role or a database has to be, where it is too low.
-pub(super) fn too_few(subject: &Subject, limit: i64) -> Option<u64> {
+/// A limit of a role or a database that is too low, and what it has to be.
+pub(super) fn too_few(subject: &Subject, limit: Option<u64>) -> Option<(u64, u64)> {
     let needed = needed(subject);
-    u64::try_from(limit).ok().filter(|limit| *limit < needed).map(|_| needed)
+    limit.filter(|limit| *limit < needed).map(|limit| (limit, needed))
 }
 
 fn durability(facts: &Facts, report: &mut Report<'_>) {
