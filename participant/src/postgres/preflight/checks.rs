@@ -45,7 +45,7 @@ pub(super) const IDLE_TIMEOUT: Check = check(
 );
 pub(super) const TRANSACTION_TIMEOUT: Check = check(
     "VOTUM-2216",
-    "it also ends the agent's own connections at their work: listings, and commits that wait",
+    "it also ends the agent's own connections: listings that take long, and commits whose answer is then lost",
 );
 pub(super) const BRANCH_TIMEOUT: Check = check(
     "VOTUM-2217",
