@@ -109,6 +109,16 @@ async fn what_others_prepared_is_shown_with_what_it_holds_back_until_it_is_ended
 }
 
 #[tokio::test]
+async fn whatever_a_name_holds_it_is_shown_harmless_and_ended_by_the_statement_shown() {
+    let bank = Bank::new().await;
+    bank.superuser(r"BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION E'a\\b \u001b[2J'").await;
+    let finding = bank.only().await;
+    assert!(!format!("{finding}").contains('\x1b'), "{finding:?}");
+    bank.superuser(&finding.remedy.lines[0]).await;
+    assert_eq!(bank.look().await, []);
+}
+
+#[tokio::test]
 async fn a_branch_is_left_to_its_coordinator_and_found_where_it_stays() {
     let bank = Bank::new().await;
     bank.prepare(ROLE, OURS).await;

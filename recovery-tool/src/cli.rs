@@ -24,7 +24,7 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  fine
   1  attention: alarms, a stale log, branches that wait for a person or have waited too long,
-     participants that could not be asked
+     participants that could not be asked, warnings of doctor
   2  the command cannot be carried out as it was typed
   3  the coordinator does not answer
   4  refused; or a log, or a database, is broken

@@ -7,7 +7,7 @@ use crate::database::ServerFacts;
 /// Read in one transaction, by the agent's role, through its own connection string.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// The version in full, for people.
+    /// The version, for people: `15.18`.
     pub version: String,
     /// The major version; 0 when the server did not say.
     pub major: u32,

@@ -180,7 +180,8 @@ fn read_identity(row: &SimpleQueryRow, facts: &mut Facts) -> Option<()> {
     // A limit of -1 is none.
     let limit = |column| Some(u64::try_from(text(row, column)?.parse::<i64>().ok()?).ok());
     let yes = |column| Some(text(row, column)? == "t");
-    facts.version = text(row, 0)?;
+    // Packagers add their own words.
+    facts.version = text(row, 0)?.split_whitespace().next()?.to_owned();
     facts.major = text(row, 1)?.parse().ok()?;
     facts.database = text(row, 2)?;
     facts.database_oid = text(row, 3)?.parse().ok()?;

@@ -12,7 +12,7 @@ pub(super) enum Holds {
     Restarted,
 }
 
-const RESTART: &str = "then restart the server";
+const RESTART: &str = "then restart the server, its standbys before it";
 const RECONNECT: &str = "then restart the agent, whose connections keep what they began with";
 
 /// Statements for a superuser.
@@ -69,8 +69,32 @@ pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text as SQL takes it, whatever is in it and whatever `standard_conforming_strings` says.
+/// A text as SQL takes it, whatever is in it and whatever `standard_conforming_strings` says. Nothing in it
+/// reaches a terminal as a command to it.
 pub(super) fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+    if !quoted.contains(|c: char| c == '\\' || c.is_control()) {
+        return format!("'{quoted}'");
+    }
+    let mut escaped = String::new();
+    for c in quoted.chars() {
+        match c {
+            '\\' => escaped.push_str(r"\\"),
+            c if c.is_control() => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => escaped.push(c),
+        }
+    }
+    format!("E'{escaped}'")
+}
+
+/// A text for people: what a terminal would take for a command is shown as its number.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars() {
+        match c.is_control() {
+            true => shown.extend(c.escape_unicode()),
+            false => shown.push(c),
+        }
+    }
+    shown
 }

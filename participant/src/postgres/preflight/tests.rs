@@ -274,6 +274,9 @@ fn hundreds_of_prepared_transactions_do_not_fill_the_screen() {
 fn names_are_quoted_whatever_is_in_them() {
     assert_eq!(literal("it's"), "'it''s'");
     assert_eq!(literal(r"a\'"), r"E'a\\'''");
+    assert_eq!(literal("a\x1b[2J"), r"E'a\u001b[2J'");
+    let findings = found(|facts| facts.prepared.push(prepared("a\x1b[2J", 5, 0)));
+    assert!(!findings[0].to_string().contains('\x1b'), "{findings:?}");
 }
 
 /// Every function and every relation that the agent's statements name is asked about.

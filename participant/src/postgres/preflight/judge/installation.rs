@@ -25,16 +25,20 @@ pub(super) fn unanswered(subject: &Subject, error: &DatabaseError) -> Finding {
         ),
         code if code.starts_with("28") => Remedy {
             place: Place::HostBasedAuthentication,
-            lines: vec![format!("host {database_id} {user_id} AGENT_ADDRESS/32 scram-sha-256")],
-            advice: "with the address of the agent's machine, `local` without an address for a Unix socket; \
-                     then SELECT pg_reload_conf(). Where the role itself is missing: CREATE ROLE … LOGIN"
+            lines: vec![match address.starts_with('/') {
+                true => format!("local {database_id} {user_id} scram-sha-256"),
+                false => format!("host {database_id} {user_id} AGENT_ADDRESS/32 scram-sha-256"),
+            }],
+            advice: "before lines that fit as well; then SELECT pg_reload_conf(). Where the role itself is \
+                     missing: CREATE ROLE … LOGIN PASSWORD '…'"
                 .to_owned(),
         },
         "53300" => person("end sessions that nobody needs, or raise max_connections and restart the server"),
-        _ => person(format!(
+        "" | "57P01" | "57P02" | "57P03" => person(format!(
             "start the server at {address}, or correct the participant's connection in {}",
             subject.file
         )),
+        _ => person(format!("mend what the server says to the role {user} in the database {database}")),
     };
     let seen = format!("the server at {address} cannot be asked: {error}");
     Finding::new(&checks::UNANSWERED, Severity::Error, vec![subject.participant.clone()], seen, remedy)

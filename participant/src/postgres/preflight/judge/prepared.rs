@@ -5,7 +5,7 @@ use votum_proto::names::{Gid, ParticipantName};
 use super::super::checks::{self, Check};
 use super::super::facts::{Facts, PreparedSeen};
 use super::super::finding::{Finding, Place, Remedy, Severity};
-use super::super::remedy::{identifier, literal, statements};
+use super::super::remedy::{identifier, literal, printable, statements};
 use super::{Member, Members, graded};
 
 /// A server's transaction ids are good for so many; it refuses to assign more some millions before that.
@@ -28,7 +28,7 @@ pub(super) fn judge(members: &Members<'_>, findings: &mut Vec<Finding>) {
         // What a database's own participant has read names locks, too.
         let all = member.facts.prepared.iter().filter(|prepared| prepared.database == database);
         let mut found: Vec<Finding> =
-            all.filter_map(|prepared| one(prepared, member, here.is_some(), names.clone())).collect();
+            all.filter_map(|prepared| one(prepared, member, here.is_some(), &names)).collect();
         let more = found.len().saturating_sub(MOST);
         found.truncate(MOST);
         if let Some(last) = found.last_mut().filter(|_| more > 0) {
@@ -42,14 +42,14 @@ fn one(
     prepared: &PreparedSeen,
     member: &Member<'_>,
     here: bool,
-    names: Vec<ParticipantName>,
+    names: &[ParticipantName],
 ) -> Option<Finding> {
     let forced_vacuum = member.facts.number("autovacuum_freeze_max_age").unwrap_or(200_000_000);
     let (old, grave) = (prepared.age >= forced_vacuum / 10, prepared.age >= forced_vacuum);
     let waited_for = prepared.blocked_sessions > 0;
     let seen = seen(prepared);
     let finding = |check: &Check, severity, remedy| {
-        Some(Finding::new(check, severity, names.clone(), seen.clone(), remedy))
+        Some(Finding::new(check, severity, names.to_vec(), seen.clone(), remedy))
     };
     let ours = prepared.gid.parse::<Gid>().is_ok();
     if !ours {
@@ -60,9 +60,9 @@ fn one(
         return finding(&checks::OWNER, Severity::Warning, owner(prepared, member.facts));
     }
     if old {
-        finding(&checks::BRANCH, graded(grave), ask(&names))
+        finding(&checks::BRANCH, graded(grave), ask(names))
     } else if waited_for {
-        finding(&checks::BRANCH, Severity::Note, ask(&names))
+        finding(&checks::BRANCH, Severity::Note, ask(names))
     } else {
         None
     }
@@ -71,7 +71,7 @@ fn one(
 fn seen(prepared: &PreparedSeen) -> String {
     let PreparedSeen { gid, database, owner, age, locks, blocked_sessions } = prepared;
     let owner = owner.as_deref().unwrap_or("(a role that was dropped)");
-    let mut text = format!("{gid} is prepared in {database} by {owner}");
+    let mut text = format!("{} is prepared in {database} by {owner}", printable(gid));
     if !locks.is_empty() {
         text.push_str(&format!(", keeps {} locked", locks.join(", ")));
     }
