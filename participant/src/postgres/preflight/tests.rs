@@ -151,13 +151,21 @@ fn participants_of_one_server_share_its_slots_and_connections() {
 
 #[test]
 fn two_servers_share_nothing() {
-    let mut other = sound();
-    other.server = Some(ServerFacts { system_identifier: 8, timeline: 1, in_recovery: false });
-    let findings = judge(&[examined("a", sound()), examined("b", other)], None);
-    assert_eq!(findings, []);
-    let unknown = Facts { server: None, ..sound() };
-    let findings = judge(&[examined("a", unknown.clone()), examined("b", unknown)], None);
-    assert_eq!(findings, [], "two servers that may not be told are not one");
+    let on = |system_identifier: Option<u64>| {
+        let mut facts = sound();
+        // Enough for one of them.
+        facts.settings.insert("max_prepared_transactions".into(), setting("40", "default"));
+        facts.settings.insert("max_connections".into(), setting("50", "default"));
+        facts.server = system_identifier.map(|system_identifier| ServerFacts {
+            system_identifier,
+            timeline: 1,
+            in_recovery: false,
+        });
+        facts
+    };
+    assert_eq!(judge(&[examined("a", on(Some(7))), examined("b", on(Some(8)))], None), []);
+    let unknown = judge(&[examined("a", on(None)), examined("b", on(None))], None);
+    assert_eq!(unknown, [], "two servers that may not be told are not one");
 }
 
 #[test]
