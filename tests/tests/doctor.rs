@@ -131,10 +131,14 @@ async fn a_broken_database_ends_it_with_4_an_ailing_one_with_1_and_a_mended_one_
 async fn mistakes_in_any_file_are_told_all_at_once_and_nobody_is_asked() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let one = write(dir.path(), "one.toml", "listen = \"127.0.0.1:7501\"\nsesions = 3\n")?;
-    let two = write(dir.path(), "two.toml", "coordinator_id = \"acme\"\n")?;
-    let (said, document) = doctor(&["--agent-config", &one, "--coordinator-config", &two], &[]).await?;
+    let two = write(dir.path(), "two.toml", "listen = \"127.0.0.1:7502\"\nsessions = 0\n")?;
+    let three = write(dir.path(), "three.toml", "coordinator_id = \"acme\"\n")?;
+    let words = ["--agent-config", &one, &two, "--coordinator-config", &three];
+    let (said, document) = doctor(&words, &[]).await?;
     assert_eq!(said.code, 2, "{said:?}");
-    for mistake in ["one.toml", "sesions", "participants is empty", "two.toml", "listen is missing"] {
+    let mistakes =
+        ["one.toml", "sesions", "participants is empty", "two.toml", "sessions is 0", "three.toml"];
+    for mistake in mistakes {
         assert!(said.err.contains(mistake), "{mistake}: {}", said.err);
     }
     assert_eq!(document["error"]["exit_code"], 2, "{document}");
