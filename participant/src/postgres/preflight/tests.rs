@@ -150,6 +150,27 @@ fn participants_of_one_server_share_its_slots_and_connections() {
 }
 
 #[test]
+fn participants_of_one_role_share_its_limit_and_each_database_has_its_own() {
+    let both = |role: u64, database: u64, other_role: &str| {
+        let mut facts = sound();
+        facts.role.connections = Some(role);
+        facts.database_connections = Some(database);
+        let mut other = Facts { database: "branch".into(), database_oid: 16_385, ..facts.clone() };
+        other.role.session = other_role.into();
+        let findings = judge(&[examined("a", facts), examined("b", other)], None);
+        assert!(findings.iter().all(|finding| finding.code == "VOTUM-2209"), "{findings:?}");
+        findings.iter().map(|f| (f.names(), f.remedy.lines[0].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(both(78, 39, "votum"), []);
+    let shared = ("a, b".to_owned(), "ALTER ROLE \"votum\" CONNECTION LIMIT 78".to_owned());
+    assert_eq!(both(77, 39, "votum"), [shared]);
+    assert_eq!(both(39, 39, "other"), []);
+    let databases = ["bank", "branch"].map(|name| format!("ALTER DATABASE \"{name}\" CONNECTION LIMIT 39"));
+    let [a, b] = databases;
+    assert_eq!(both(78, 38, "votum"), [("a".to_owned(), a), ("b".to_owned(), b)]);
+}
+
+#[test]
 fn two_servers_share_nothing() {
     let on = |system_identifier: Option<u64>| {
         let mut facts = sound();

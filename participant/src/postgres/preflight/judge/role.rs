@@ -4,11 +4,10 @@ use super::super::checks;
 use super::super::facts::Setting;
 use super::super::finding::{Place, Severity};
 use super::super::remedy::{agent_line, identifier, role_setting, statements};
-use super::{Member, Report, server};
+use super::{Member, Report};
 
 pub(super) fn judge(member: &Member<'_>, report: &mut Report<'_>) {
     privileges(member, report);
-    limits(member, report);
     attached_roles(member, report);
     defaults(member, report);
     timeouts(member, report);
@@ -40,23 +39,6 @@ fn privileges(member: &Member<'_>, report: &mut Report<'_>) {
         let advice = "after it was granted what the statements of its clients need; then restart the agent";
         let seen = format!("the role {} is a superuser", role.session);
         report.add(&checks::SUPERUSER, Severity::Warning, seen, statements([line], advice));
-    }
-}
-
-fn limits(member: &Member<'_>, report: &mut Report<'_>) {
-    let (facts, role) = (member.facts, &member.facts.role);
-    if role.superuser {
-        return;
-    }
-    for (kind, name, limit) in
-        [("role", &role.session, role.connections), ("database", &facts.database, facts.database_connections)]
-    {
-        let Some((limit, needed)) = server::too_few(member.subject, limit) else { continue };
-        let seen =
-            format!("the {kind} {name} is limited to {limit} connections, and the agent may need {needed}");
-        let line = format!("ALTER {} {} CONNECTION LIMIT {needed}", kind.to_uppercase(), identifier(name));
-        let advice = "or -1 for no limit, or fewer `sessions` in the agent's configuration";
-        report.add(&checks::CONNECTION_LIMIT, Severity::Warning, seen, statements([line], advice));
     }
 }
 

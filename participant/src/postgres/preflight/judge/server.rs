@@ -3,9 +3,9 @@
 use super::super::Subject;
 use super::super::checks;
 use super::super::facts::Facts;
-use super::super::finding::Severity;
-use super::super::remedy::{Holds, agent_line, person, server_setting};
-use super::{Members, Report, graded};
+use super::super::finding::{Finding, Severity};
+use super::super::remedy::{Holds, agent_line, identifier, person, server_setting, statements};
+use super::{Member, Members, Report, graded};
 
 /// The versions that Votum is tested on.
 const OLDEST: u32 = 15;
@@ -38,6 +38,7 @@ pub(super) fn judge(members: &Members<'_>, report: &mut Report<'_>) {
     }
     slots(members, report);
     connections(members, report);
+    limits(members, report);
     durability(facts, report);
 }
 
@@ -92,10 +93,30 @@ fn connections(members: &Members<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// A limit of a role or a database that is too low, and what it has to be.
-pub(super) fn too_few(subject: &Subject, limit: Option<u64>) -> Option<(u64, u64)> {
-    let needed = needed(subject);
-    limit.filter(|limit| *limit < needed).map(|limit| (limit, needed))
+/// The limits of the agents' roles, which hold for all databases of the server together, and of the databases.
+fn limits(members: &Members<'_>, report: &mut Report<'_>) {
+    for (place, member) in members.all.iter().enumerate() {
+        let facts = member.facts;
+        if facts.role.superuser {
+            continue;
+        }
+        let alike = |other: &&Member<'_>| other.facts.role.session == facts.role.session;
+        if !members.all.iter().take(place).any(|other| alike(&other)) {
+            let sharing: Vec<&Member<'_>> = members.all.iter().filter(alike).collect();
+            too_few("role", &facts.role.session, facts.role.connections, &sharing, report.findings);
+        }
+        too_few("database", &facts.database, facts.database_connections, &[member], report.findings);
+    }
+}
+
+fn too_few(kind: &str, name: &str, limit: Option<u64>, sharing: &[&Member<'_>], findings: &mut Vec<Finding>) {
+    let needed: u64 = sharing.iter().map(|member| needed(member.subject)).sum();
+    let Some(limit) = limit.filter(|limit| *limit < needed) else { return };
+    let names = sharing.iter().map(|member| member.name()).collect();
+    let seen = format!("the {kind} {name} is limited to {limit} connections, and agents may need {needed}");
+    let line = format!("ALTER {} {} CONNECTION LIMIT {needed}", kind.to_uppercase(), identifier(name));
+    let remedy = statements([line], "or -1 for no limit, or fewer `sessions` in the agent's configuration");
+    findings.push(Finding::new(&checks::CONNECTION_LIMIT, Severity::Warning, names, seen, remedy));
 }
 
 fn durability(facts: &Facts, report: &mut Report<'_>) {
