@@ -173,24 +173,6 @@ impl Agent {
         exchange::serve(&self.inner, end).await;
     }
 
-    /// Looks at every database once and logs what would keep it from serving, with the remedy. What cannot
-    /// be reached is logged too; the agent serves all the same, and tries again when it is needed.
-    pub async fn check_databases(&self) {
-        for participant in self.inner.participants.values() {
-            let name = participant.name();
-            match participant.database.check().await {
-                Ok(problems) => {
-                    for problem in problems {
-                        tracing::error!(code = "VOTUM-2102", participant = %name, "{problem}");
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(participant = %name, %error, "the database cannot be reached yet");
-                }
-            }
-        }
-    }
-
     /// Runs one statement of a client; its reply arrives in parts. The work goes on when nobody reads it.
     ///
     /// # Errors

@@ -1,13 +1,13 @@
 //! The agent's configuration.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use votum_proto::address::Address;
 use votum_proto::names::{CoordinatorId, ParticipantName};
-use votum_proto::service::config::Check;
+use votum_proto::service::config::{Check, ConfigErrors, load};
 use votum_proto::service::logging::Logging;
 
 use crate::postgres;
@@ -121,7 +121,18 @@ fn default_stored_reply_bytes() -> usize {
     256 * 1024
 }
 
+/// Variables `VOTUM_PARTICIPANT__KEY` and `VOTUM_PARTICIPANT__SECTION__KEY` override the file.
+const ENV_PREFIX: &str = "VOTUM_PARTICIPANT";
+
 impl AgentConfig {
+    /// Reads `file` and what the environment lays over it.
+    ///
+    /// # Errors
+    /// Every mistake at once.
+    pub fn load(file: &Path) -> Result<Self, ConfigErrors> {
+        load(file, ENV_PREFIX)
+    }
+
     /// A configuration with every default, listening nowhere in particular: for an agent that lives in
     /// another process.
     pub fn embedded(participants: Vec<ParticipantConfig>) -> Self {

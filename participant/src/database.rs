@@ -292,6 +292,4 @@ pub trait Database: Send + Sync {
     async fn end_backend(&self, backend: &BackendId) -> Result<bool, DatabaseError>;
     /// Resolves at the next breaking of any connection to this database.
     fn next_break(&self) -> BoxFuture<()>;
-    /// What would keep this database from serving as a participant, each as a sentence with its remedy.
-    async fn check(&self) -> Result<Vec<String>, DatabaseError>;
 }

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use votum_participant::{AgentConfig, databases, run};
 use votum_proto::runtime::Seams;
-use votum_proto::service::config::load;
 use votum_proto::service::shutdown::Shutdown;
 
 /// The configuration or the command line is wrong.
@@ -48,7 +47,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config: AgentConfig = match load(&arguments.config, "VOTUM_PARTICIPANT") {
+    let config = match AgentConfig::load(&arguments.config) {
         Ok(config) => config,
         Err(errors) => return fail(WRONG, &errors),
     };

@@ -18,6 +18,7 @@ use votum_proto::service::shutdown::Shutdown;
 use crate::agent::Agent;
 use crate::config::{AgentConfig, ConfigProblem};
 use crate::database::Database;
+use crate::postgres::preflight::{self, Severity};
 use crate::{postgres, server};
 
 /// How long clients and coordinators have, once the agent has stopped, to take their answers and hang up.
@@ -78,6 +79,7 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown, seams: Seams) -> Resul
     let databases = databases(&config, &seams)?;
     let grace = Duration::from_millis(config.drain_ms);
     let participants = databases.len();
+    let looked_at = config.clone();
     let agent = Agent::new(config, databases, seams.clone());
     let health = HealthReporter::new();
     let (stop, told) = oneshot::channel::<()>();
@@ -95,8 +97,8 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown, seams: Seams) -> Resul
     });
     set_health(&health, ServingStatus::Serving).await;
     tracing::info!(instance = format!("{:016x}", agent.instance()), participants, "listening on {address}");
-    let checked = agent.clone();
-    seams.spawn(async move { checked.check_databases().await });
+    let own = seams.clone();
+    seams.spawn(async move { look_at_databases(&looked_at, &own).await });
 
     let asked = std::pin::pin!(shutdown.requested());
     let ended = match select(asked, ended).await {
@@ -112,6 +114,23 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown, seams: Seams) -> Resul
     }
     tracing::info!("stopped; what is prepared stays prepared");
     Ok(())
+}
+
+/// Looks at every database once, and logs what keeps it from serving, or will, with what mends it. The agent
+/// serves all the same: what cannot be reached now is tried again when it is needed.
+async fn look_at_databases(config: &AgentConfig, seams: &Seams) {
+    let examined = match preflight::examine(config, "this agent's configuration", seams).await {
+        Ok(examined) => examined,
+        Err(problem) => return tracing::warn!("the databases are not looked at: {problem}"),
+    };
+    for finding in preflight::judge(&examined, None) {
+        let (code, participant) = (finding.code, finding.names());
+        match finding.severity {
+            Severity::Error => tracing::error!(code, participant, "{finding}"),
+            Severity::Warning => tracing::warn!(code, participant, "{finding}"),
+            Severity::Note => tracing::info!(code, participant, "{finding}"),
+        }
+    }
 }
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {

@@ -1,5 +1,6 @@
 //! What can be typed.
 
+mod doctor;
 mod install;
 mod last_resort;
 
@@ -13,6 +14,7 @@ use clap::{
 use votum_proto::address::Address;
 use votum_proto::names::{Gid, Gtid, ParticipantName};
 
+pub(crate) use self::doctor::DoctorArgs;
 pub(crate) use self::install::InstallArgs;
 pub(crate) use self::last_resort::{BackupArgs, RestoreArgs, WriteOffArgs};
 use crate::failure::Failure;
@@ -26,10 +28,10 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  fine
   1  attention: alarms, a stale log, branches that wait for a person or have waited too long,
-     participants that could not be asked
+     participants that could not be asked, warnings of doctor
   2  the command cannot be carried out as it was typed
   3  the coordinator does not answer
-  4  refused, or the log is broken
+  4  refused; or a log, or a database, is broken
 
 With --json one JSON document is written to standard output; docs/votumctl-json.md describes it.";
 
@@ -108,6 +110,7 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     Install(InstallArgs),
     Log(LogArgs),
+    Doctor(DoctorArgs),
     Explain(ExplainArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
@@ -407,6 +410,8 @@ mod tests {
             "votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank-a --commit",
             "votumctl resolve other --participant bank-a --commit --reason why",
             "votumctl write-off --reason why --yes",
+            "votumctl doctor",
+            "votumctl doctor --agent-config",
         ] {
             assert_eq!(parse(line).map(|_| 0).unwrap_err().exit_code(), 2, "{line}");
         }

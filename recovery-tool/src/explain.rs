@@ -4,6 +4,7 @@ mod agent;
 mod alarms;
 mod coordinator;
 mod log;
+mod preflight;
 
 use serde::Serialize;
 
@@ -26,7 +27,8 @@ pub(crate) struct Page {
 
 /// Every page, by code.
 pub(crate) fn pages() -> impl Iterator<Item = &'static Page> {
-    [coordinator::PAGES, log::PAGES, alarms::PAGES, agent::PAGES].into_iter().flatten()
+    let rooms = [coordinator::PAGES, log::PAGES, alarms::PAGES, agent::PAGES, preflight::PAGES];
+    rooms.into_iter().flatten()
 }
 
 /// The page of a code, typed as `VOTUM-1402`, `votum-1402` or `1402`.

@@ -17,7 +17,7 @@ pub(crate) enum Exit {
     Usage,
     /// The coordinator did not answer.
     Unreachable,
-    /// It answered no, or the log is broken.
+    /// It answered no; or a log, or a database, is broken.
     Refused,
 }
 

@@ -114,6 +114,16 @@ fn only_the_agents_postgres_folder_speaks_to_a_database() {
 }
 
 #[test]
+fn what_judges_databases_asks_nobody() {
+    let files = without(
+        sources("participant/src/postgres/preflight"),
+        &["preflight/questions.rs", "preflight/mod.rs"],
+    );
+    let words = ["tokio", "simple_query", "async ", ".await", "std::time", "std::fs", "std::net", "Clock"];
+    none(&offences(&files, &words));
+}
+
+#[test]
 fn the_protocol_imports_nothing_from_above() {
     let upward = ["crate::driver", "crate::server", "crate::transport", "crate::log"];
     none(&offences(&sources("coordinator/src/protocol"), &upward));

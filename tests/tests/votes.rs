@@ -242,7 +242,7 @@ async fn a_server_without_prepared_transactions_votes_no_and_names_the_remedy() 
     assert!(abort.message.contains("max_prepared_transactions"), "{abort}");
     // The agent has said so before anybody tried.
     let said = std::fs::read_to_string(scene.bank(A)?.agent.log())?;
-    let warned = said.lines().find(|line| line.contains("VOTUM-2102"));
+    let warned = said.lines().find(|line| line.contains("VOTUM-2205"));
     assert!(warned.is_some_and(|line| line.contains("max_prepared_transactions")), "{said}");
     scene.close().await
 }

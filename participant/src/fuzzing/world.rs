@@ -245,9 +245,6 @@ impl Database for Arc<Played> {
     fn next_break(&self) -> BoxFuture<()> {
         Box::pin(std::future::pending())
     }
-    async fn check(&self) -> Result<Vec<String>, DatabaseError> {
-        Ok(Vec::new())
-    }
 }
 
 /// One session of it.

@@ -25,9 +25,7 @@ use crate::database::{
 /// next is already at the server when one ends.
 const DEPTH: usize = 4;
 /// How long a question to the server may take.
-const QUESTION_LIMIT: Duration = Duration::from_secs(10);
-/// The oldest server whose pg_locks and functions are understood.
-const OLDEST_VERSION: u32 = 14;
+pub(super) const QUESTION_LIMIT: Duration = Duration::from_secs(10);
 
 /// The settings of a connection that carries out decisions: no default of the role may cut one short.
 const OWN_SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0; \
@@ -316,33 +314,5 @@ impl Database for Postgres {
 
     fn next_break(&self) -> BoxFuture<()> {
         self.connector.next_break()
-    }
-
-    async fn check(&self) -> Result<Vec<String>, DatabaseError> {
-        self.ask(async |connection| {
-            let answer = connection
-                .client
-                .simple_query("SELECT pg_catalog.current_setting('max_prepared_transactions')")
-                .await
-                .map_err(|error| failure(Command::Listing, &error))?;
-            let mut problems = Vec::new();
-            if first_row(&answer).and_then(|row| row.get(0)) == Some("0") {
-                problems.push(
-                    "max_prepared_transactions is 0, so that no transaction can be prepared and every one that \
-                     writes here is aborted: set it in postgresql.conf to at least the number of transactions \
-                     that may be prepared at once, and restart the server"
-                        .into(),
-                );
-            }
-            if connection.version != 0 && connection.version < OLDEST_VERSION {
-                problems.push(format!(
-                    "the server is PostgreSQL {}, which is no longer maintained; {OLDEST_VERSION} is the oldest \
-                     that Votum works with",
-                    connection.version
-                ));
-            }
-            Ok(problems)
-        })
-        .await
     }
 }

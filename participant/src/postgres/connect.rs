@@ -90,7 +90,9 @@ impl Connector {
     {
         let failed = |error| failure(Command::Connect, &error);
         let (client, mut connection) = self.config.connect(tls).await.map_err(failed)?;
-        let version = connection.parameter("server_version").map_or(0, |text| self.shown.version(text));
+        if let Some(version) = connection.parameter("server_version") {
+            self.shown.version(version);
+        }
         let signs = Arc::new(Signs { unreplicated: AtomicU64::new(0) });
         let (watcher, breaks) = (Arc::clone(&signs), self.breaks.clone());
         self.seams.spawn(async move {
@@ -107,7 +109,7 @@ impl Connector {
                 breaks.send_modify(|count| *count += 1);
             }
         });
-        Ok(Connection { client, signs, version })
+        Ok(Connection { client, signs })
     }
 }
 
@@ -115,8 +117,6 @@ impl Connector {
 pub(super) struct Connection {
     pub(super) client: Client,
     signs: Arc<Signs>,
-    /// The server's major version; 0 when it did not say.
-    pub(super) version: u32,
 }
 
 impl Connection {

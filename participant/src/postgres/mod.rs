@@ -11,6 +11,7 @@ mod known;
 mod listing;
 mod own;
 pub mod policy;
+pub mod preflight;
 mod prepare;
 mod session;
 mod statements;

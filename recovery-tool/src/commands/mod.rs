@@ -3,6 +3,7 @@
 mod acknowledge;
 mod backup;
 mod completions;
+mod doctor;
 mod explain;
 mod in_doubt;
 mod install;
@@ -37,6 +38,7 @@ pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Command::Restore(args) => backup::restore(directory(&source, "restore")?, args, screen),
         Command::Install(args) => install::run(args, screen),
         Command::Log(args) => log::run(directory(&source, "log")?, &args.command, screen),
+        Command::Doctor(args) => doctor::run(args, screen),
         Command::Explain(args) => explain::run(args, screen),
         Command::Completions(args) => completions::run(args, screen),
         Command::Man(args) => man::run(args, screen),

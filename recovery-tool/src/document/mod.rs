@@ -4,6 +4,7 @@
 //! `None` is `null` in JSON and means that it is not known or does not apply; durations are milliseconds.
 
 mod acknowledgement;
+mod doctor;
 mod in_doubt;
 mod records;
 mod resolution;
@@ -14,6 +15,7 @@ mod transactions;
 mod write_off;
 
 pub(crate) use acknowledgement::Acknowledgement;
+pub(crate) use doctor::{Doctor, Finding, Looked};
 pub(crate) use in_doubt::{InDoubt, Prepared, Unheard};
 pub(crate) use records::{DumpedRecord, Problem, ProblemLine, SalvagedRecord, Verified};
 pub(crate) use resolution::Resolution;
@@ -29,6 +31,7 @@ fn known(text: String) -> Option<String> {
 /// Fixed answers for the tests of this crate.
 #[cfg(test)]
 pub(crate) mod fixed {
+    pub(crate) use super::doctor::tests::{ailing as ailing_databases, sound as sound_databases};
     pub(crate) use super::in_doubt::tests::everything;
     pub(crate) use super::records::tests::{dumped, report, salvaged};
     pub(crate) use super::status::tests::{ailing, healthy};

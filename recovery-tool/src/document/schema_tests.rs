@@ -99,6 +99,7 @@ fn every_key_that_is_emitted_is_documented_and_no_other() {
         ("verify", keys(&[verified])),
         ("dump", keys(&[DumpedRecord::from(fixed::dumped())])),
         ("salvage", keys(&[SalvagedRecord::from(fixed::salvaged(Trust::Doubtful))])),
+        ("doctor", keys(&[fixed::ailing_databases()])),
         ("explain", keys(&[crate::explain::page("VOTUM-1402").unwrap()])),
     ]
     .into_iter()

@@ -144,14 +144,6 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Mend the cause at the database. See VOTUM-1403, its other side at the coordinator.",
     },
     Page {
-        code: "VOTUM-2102",
-        title: "a database is not set up for a participant",
-        meaning: "Something that branches need is missing at the server; the line names it.",
-        cause: "max_prepared_transactions is 0 or too small, or the role lacks a right.",
-        safe: "Nothing is prepared there that could not be ended.",
-        remedy: "Change what the line names, and restart the database if the setting needs it.",
-    },
-    Page {
         code: "VOTUM-2103",
         title: "a coordinator expects a participant that this agent does not serve",
         meaning: "The coordinator's configuration names this agent for a participant, and the agent's own \

@@ -1,6 +1,7 @@
 //! Answers for people, and where they go.
 
 mod acknowledgement;
+mod doctor;
 mod in_doubt;
 mod log;
 mod page;
@@ -16,6 +17,7 @@ use comfy_table::Color;
 use serde::Serialize;
 
 pub(crate) use acknowledgement::acknowledgement;
+pub(crate) use doctor::doctor;
 pub(crate) use in_doubt::in_doubt;
 pub(crate) use log::{dump_heading, dumped, salvage_end, salvage_heading, salvaged, verified};
 pub(crate) use page::{page, titles};

@@ -64,6 +64,18 @@ impl Server {
     }
 }
 
+impl Server {
+    /// It goes on as a standby that hears from no server.
+    ///
+    /// # Errors
+    /// When it does not come up again.
+    pub async fn stand_by(&self) -> anyhow::Result<()> {
+        self.stop().await?;
+        mark_as_standby(&self.dir().join("data"))?;
+        self.restart().await
+    }
+}
+
 fn mark_as_standby(data: &Path) -> anyhow::Result<()> {
     let mark = data.join("standby.signal");
     fs::write(&mark, "")?;

@@ -25,7 +25,8 @@ const STARTS: usize = 5;
 /// How a server is set up.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Slots for prepared transactions; 0 is PostgreSQL's own default and switches them off.
+    /// Slots for prepared transactions; 0 is PostgreSQL's own default and switches them off, until somebody
+    /// changes it by `ALTER SYSTEM`.
     pub max_prepared_transactions: u32,
     /// More settings, as in postgresql.conf.
     pub settings: Vec<(String, String)>,
@@ -146,7 +147,6 @@ impl Server {
             ("listen_addresses", "127.0.0.1".to_owned()),
             ("port", port.to_string()),
             ("unix_socket_directories", self.dir().display().to_string()),
-            ("max_prepared_transactions", self.options.max_prepared_transactions.to_string()),
             ("max_connections", "200".to_owned()),
             ("shared_buffers", "16MB".to_owned()),
             ("min_wal_size", "16MB".to_owned()),
@@ -154,7 +154,9 @@ impl Server {
             ("dynamic_shared_memory_type", "mmap".to_owned()),
             ("log_line_prefix", "%m [%p] %q%u@%d ".to_owned()),
         ];
-        let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let slots = self.options.max_prepared_transactions;
+        let slots = (slots > 0).then(|| ("max_prepared_transactions", slots.to_string()));
+        let own = own.into_iter().chain(slots).map(|(name, value)| (name.to_owned(), value));
         own.chain(self.options.settings.iter().cloned()).collect()
     }
 

@@ -163,10 +163,6 @@ impl Database for Behind {
             let _ = breaks.changed().await;
         })
     }
-
-    async fn check(&self) -> Result<Vec<String>, DatabaseError> {
-        Ok(Vec::new())
-    }
 }
 
 struct SimulatedSession {
