@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use votum_participant::postgres::preflight::{Finding, Place, Severity, examine, judge};
+use votum_participant::postgres::witness::installation;
 use votum_participant::{AgentConfig, ParticipantConfig};
 use votum_proto::runtime::Seams;
 use votum_tests::eventually::{Found, eventually};
@@ -45,6 +46,8 @@ impl Bank {
 
     async fn on(server: Arc<Server>, role: &str) -> Self {
         let database = fresh_database(&server).await.unwrap();
+        let superuser = server.client(&database).await.unwrap();
+        superuser.batch_execute(&installation(role)).await.unwrap();
         let participant = ParticipantConfig::new("bank".parse().unwrap(), server.connection(&database, role));
         let config = AgentConfig::embedded(vec![participant]);
         Self { server, database, role: role.to_owned(), config }
@@ -120,6 +123,22 @@ impl Bank {
 async fn a_sound_server_is_not_found_fault_with() {
     let bank = Bank::on_shared().await;
     assert_eq!(bank.look().await, []);
+}
+
+#[tokio::test]
+async fn a_database_that_keeps_nothing_for_its_agent_is_told_of_and_mended_by_votumctl_install() {
+    for broken in ["DROP SCHEMA votum CASCADE", "REVOKE USAGE ON SCHEMA votum FROM {role}"] {
+        let bank = Bank::on_shared().await;
+        bank.run(&[broken]).await;
+        let finding = bank.until_found("VOTUM-2226", Severity::Note, &[]).await;
+        assert_eq!(finding.remedy.place, Place::Shell);
+        let (role, database) = (&bank.role, &bank.database);
+        let install = format!("votumctl install --role '{role}' | psql --dbname '{database}'");
+        assert_eq!(finding.remedy.lines, [install]);
+        // What that command prints.
+        bank.run(&[&installation(role)]).await;
+        assert_eq!(bank.look().await, [], "{broken}");
+    }
 }
 
 #[tokio::test]
@@ -217,6 +236,7 @@ async fn a_role_that_works_as_another_is_given_what_it_needs_to_find_its_session
         "CREATE ROLE {role}_owner",
         "GRANT {role}_owner TO {role}",
         "ALTER ROLE {role} IN DATABASE {db} SET role = '{role}_owner'",
+        &installation(&format!("{}_owner", bank.role)),
     ];
     bank.raised_and_mended(&broken, "VOTUM-2222", Severity::Error, &["VOTUM-2223"]).await;
     bank.raised_and_mended(&[], "VOTUM-2223", Severity::Warning, &[]).await;
@@ -257,7 +277,9 @@ async fn who_is_not_let_in_is_told_what_opens_the_door() {
         bank.server.connection("\"no such\"", &bank.role).replace('"', "'");
     let finding = bank.until_found("VOTUM-2201", Severity::Error, &[]).await;
     bank.mend(&finding).await;
-    assert_eq!(bank.look().await, []);
+    // A new database keeps nothing yet.
+    let codes: Vec<&str> = bank.look().await.iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, ["VOTUM-2226"]);
 }
 
 /// Writes a file beside the server, for its own user.
@@ -278,7 +300,8 @@ async fn a_line_is_missing_that_lets_the_agent_in_and_its_password_is_not_shown(
     let before = std::fs::read_to_string(&hba).unwrap();
     let closed = format!("host all guarded 127.0.0.1/32 reject\n{before}");
     std::fs::write(&hba, &closed).unwrap();
-    bank.run(&[&format!("CREATE ROLE guarded LOGIN PASSWORD '{PASSWORD}'"), "SELECT pg_reload_conf()"]).await;
+    let create = format!("CREATE ROLE guarded LOGIN PASSWORD '{PASSWORD}'");
+    bank.run(&[&create, &installation("guarded"), "SELECT pg_reload_conf()"]).await;
     bank.config.participants[0] = ParticipantConfig {
         password_file: Some(put(&bank.server, "password", PASSWORD)),
         ..ParticipantConfig::new(
@@ -386,5 +409,7 @@ async fn one_database_under_two_names_is_found_on_a_real_server() {
     assert_eq!(finding.remedy.lines, ["name = \"bank_b\""]);
     let other = fresh_database(&bank.server).await.unwrap();
     bank.config.participants[1].connection = bank.server.connection(&other, &bank.role);
+    let superuser = bank.server.client(&other).await.unwrap();
+    superuser.batch_execute(&installation(&bank.role)).await.unwrap();
     assert_eq!(bank.look().await, []);
 }

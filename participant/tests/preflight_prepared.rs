@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use votum_participant::postgres::preflight::{Finding, Severity, examine, judge};
+use votum_participant::postgres::witness::installation;
 use votum_participant::{AgentConfig, ParticipantConfig};
 use votum_proto::runtime::Seams;
 use votum_tests::eventually::{Found, eventually};
@@ -23,6 +24,8 @@ impl Bank {
         let table =
             "CREATE TABLE account (id int PRIMARY KEY, balance bigint); INSERT INTO account VALUES (1, 100)";
         server.client_as("bank", ROLE).await.unwrap().batch_execute(table).await.unwrap();
+        let superuser = server.client("bank").await.unwrap();
+        superuser.batch_execute(&installation(ROLE)).await.unwrap();
         let participant = ParticipantConfig::new("bank".parse().unwrap(), server.connection("bank", ROLE));
         Self { config: AgentConfig::embedded(vec![participant]), server }
     }
@@ -170,6 +173,7 @@ async fn looking_changes_nothing_in_the_database_and_assigns_no_transaction_id()
     )]);
     let next = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text";
     let superuser = server.client("bank").await.unwrap();
+    superuser.batch_execute(&installation(ROLE)).await.unwrap();
     let before: String = superuser.query_one(next, &[]).await.unwrap().get(0);
     let findings = judge(&examine(&config, "agent.toml", &Seams::production()).await.unwrap(), None);
     assert_eq!(findings, []);

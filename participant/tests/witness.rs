@@ -110,9 +110,13 @@ async fn without_the_table_an_agent_that_restarted_has_forgotten() {
 async fn a_table_that_the_role_may_not_write_is_left_alone() {
     let world = installed().await;
     let superuser = world.server.client(&world.database).await.unwrap();
-    superuser.batch_execute(&format!("REVOKE UPDATE ON votum.witness FROM {ROLE}")).await.unwrap();
-    let first = world.coordinator_in(5, 0xabc).await.unwrap();
-    assert_eq!(listings(&first.hello)[BANK].failure, "");
+    for denied in ["UPDATE ON votum.witness", "USAGE ON SCHEMA votum"] {
+        superuser.batch_execute(&format!("REVOKE {denied} FROM {ROLE}")).await.unwrap();
+        let first = world.coordinator_in(5, 0xabc).await.unwrap();
+        assert_eq!(listings(&first.hello)[BANK].failure, "", "{denied}");
+        superuser.batch_execute(&installation(ROLE)).await.unwrap();
+        superuser.batch_execute(&format!("REVOKE UPDATE ON votum.witness FROM {ROLE}")).await.unwrap();
+    }
     let rows = superuser.query_one("SELECT count(*) FROM votum.witness", &[]).await.unwrap();
     assert_eq!(rows.get::<_, i64>(0), 0);
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tokio::process::Command;
 use votum_tests::eventually::{Found, eventually};
-use votum_tests::postgres::{Options, Server};
+use votum_tests::postgres::{Options, ROLE, Server};
 use votum_tests::process::{Build, program};
 use votum_tests::scene::{A, B, Scene};
 use votum_tests::teller::Leg;
@@ -55,6 +55,13 @@ async fn mend(server: &Server, database: &str, document: &Value) -> anyhow::Resu
     Ok(())
 }
 
+/// Runs what `votumctl install` prints.
+async fn install(server: &Server, database: &str, role: &str) -> anyhow::Result<()> {
+    let printed = Command::new(program(Build::Plain, "votumctl")?).args(["install", "--role", role]).output();
+    let statements = String::from_utf8(printed.await?.stdout)?;
+    Ok(server.client(database).await?.batch_execute(&statements).await?)
+}
+
 fn agent_file(world: &World, bank: &str) -> String {
     world.dir().join(format!("{bank}.toml")).display().to_string()
 }
@@ -72,6 +79,9 @@ async fn an_installation_is_found_sound_whether_anything_of_it_runs_or_not() -> 
     let (a, b, coordinator) =
         (agent_file(world, A), agent_file(world, B), world.config_file().display().to_string());
     let words = ["--agent-config", &a, &b, "--coordinator-config", &coordinator];
+    for bank in &world.banks {
+        install(&bank.server, &bank.database, ROLE).await?;
+    }
     for running in [true, false] {
         if !running {
             world.coordinator.kill9()?;
@@ -96,6 +106,7 @@ async fn a_broken_database_ends_it_with_4_an_ailing_one_with_1_and_a_mended_one_
 {
     let server = Server::start(Options { max_prepared_transactions: 0, ..Options::default() }).await?;
     server.create_database("bank").await?;
+    install(&server, "bank", ROLE).await?;
     let dir = tempfile::tempdir()?;
     let connection = server.connection("bank", "votum");
     let toml = format!(
@@ -154,6 +165,7 @@ async fn passwords_are_used_and_never_shown() -> anyhow::Result<()> {
         .await?
         .batch_execute(&format!("CREATE ROLE guarded LOGIN PASSWORD '{SECRET}'"))
         .await?;
+    install(&server, "postgres", "guarded").await?;
     let hba = server.dir().join("data/pg_hba.conf");
     let open = std::fs::read_to_string(&hba)?;
     std::fs::write(&hba, format!("host all guarded 127.0.0.1/32 scram-sha-256\n{open}"))?;

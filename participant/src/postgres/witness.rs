@@ -33,13 +33,13 @@ COMMIT;
     )
 }
 
-/// Whether there is a place for the row, in which this role may write.
-const INSTALLED: &str = "SELECT pg_catalog.to_regclass('votum.witness') IS NOT NULL \
-     AND NOT pg_catalog.pg_is_in_recovery() \
-     AND pg_catalog.has_schema_privilege('votum', 'USAGE') \
-     AND pg_catalog.has_table_privilege('votum.witness', 'SELECT') \
-     AND pg_catalog.has_table_privilege('votum.witness', 'INSERT') \
-     AND pg_catalog.has_table_privilege('votum.witness', 'UPDATE')";
+/// Whether this role may keep a row; null where there is no table. By the catalogue: a name that may not be
+/// looked up is an error.
+pub(super) const PLACE: &str = "(SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
+     AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'INSERT') \
+     AND pg_catalog.has_table_privilege(c.oid, 'UPDATE') FROM pg_catalog.pg_class c \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE n.nspname = 'votum' AND c.relname = 'witness')";
 
 /// What is newer counts: of the fence, a higher epoch; of the witness, a higher epoch or position.
 fn statement(coordinator: &CoordinatorId, kept: &Kept) -> String {
@@ -77,7 +77,8 @@ pub(super) async fn keep(
     kept: &Kept,
 ) -> Result<Stood, DatabaseError> {
     let failed = |error| failure(Command::Listing, &error);
-    let installed = client.simple_query(INSTALLED).await.map_err(failed)?;
+    let question = format!("SELECT COALESCE({PLACE}, false) AND NOT pg_catalog.pg_is_in_recovery()");
+    let installed = client.simple_query(&question).await.map_err(failed)?;
     if first_row(&installed).and_then(|row| row.get(0)) != Some("t") {
         return Ok(Stood::Nowhere);
     }

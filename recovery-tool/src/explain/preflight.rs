@@ -210,6 +210,17 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Run the GRANT of the finding, or take the role out of `attached_roles`.",
     },
     Page {
+        code: "VOTUM-2226",
+        title: "a database keeps nothing of what its agent remembers",
+        meaning: "An agent remembers which life of each coordinator spoke last, and how far its log had reached. \
+            Where the database has no table for that, or the role may not write there, a restart of the agent \
+            forgets it.",
+        cause: "`votumctl install` was not run there, or rights were taken away since.",
+        safe: "Everything works as before. What is missing is a safeguard: a coordinator's log that was copied, or \
+            restored from an older copy, is noticed only by agents that have not restarted since.",
+        remedy: "`votumctl install --role ROLE | psql …`, as somebody who may create a schema in that database.",
+    },
+    Page {
         code: "VOTUM-2231",
         title: "somebody else's transaction is prepared at a server",
         meaning: "It is none of Votum's branches by its name. Until it is ended it keeps its locks over every \

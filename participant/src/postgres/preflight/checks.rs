@@ -67,6 +67,10 @@ pub(super) const SUPERUSER: Check =
     check("VOTUM-2224", "every client's statements run with all rights, on the server's machine, too");
 pub(super) const ATTACHED_ROLE: Check =
     check("VOTUM-2225", "what this role prepares could not be ended by the agent (SQLSTATE 42501)");
+pub(super) const FORGETFUL: Check = check(
+    "VOTUM-2226",
+    "once its agent has restarted, a log that was copied or restored from an older copy is not noticed there",
+);
 pub(super) const FOREIGN: Check = check(
     "VOTUM-2231",
     "Votum never touches it; until it is ended it keeps a slot, its locks, and what vacuum would remove",

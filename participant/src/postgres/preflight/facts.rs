@@ -25,6 +25,8 @@ pub struct Facts {
     pub denied: Vec<String>,
     /// The roles that are declared for attached work.
     pub attached: Vec<AttachedRole>,
+    /// Whether the role may keep there what agents remember of coordinators; `None` where there is no table for it.
+    pub keeps_witness: Option<bool>,
     /// Which server it is; `None` where that may not be asked.
     pub server: Option<ServerFacts>,
     /// What is prepared in any database of the server, oldest first; empty where that may not be asked.

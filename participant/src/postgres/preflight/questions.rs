@@ -5,6 +5,7 @@
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::super::listing::{FACTS, list, parse_facts};
+use super::super::witness::PLACE;
 use super::super::{failure, first_row, rows, unexpected};
 use super::facts::{AttachedRole, Facts, PreparedSeen, Role, Setting};
 use super::remedy::literal;
@@ -167,7 +168,7 @@ async fn identity(client: &Client, facts: &mut Facts, sessions: bool) -> Result<
          pg_catalog.current_setting('server_version_num')::integer / 10000, d.datname, d.oid, d.datconnlimit, \
          session_user, current_user, r.rolsuper, r.rolconnlimit, {sees}, \
          pg_catalog.pg_has_role(session_user, 'USAGE') \
-         OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE') \
+         OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'), {PLACE} \
          FROM pg_catalog.pg_database d, pg_catalog.pg_roles r \
          WHERE d.datname = pg_catalog.current_database() AND r.rolname = session_user"
     );
@@ -194,6 +195,7 @@ fn read_identity(row: &SimpleQueryRow, facts: &mut Facts) -> Option<()> {
         sees_own_sessions: yes(9)?,
         ends_own_sessions: yes(10)?,
     };
+    facts.keeps_witness = text(row, 11).map(|may| may == "t");
     Some(())
 }
 

@@ -34,6 +34,7 @@ fn sound() -> Facts {
         role: Role { session: "votum".into(), current: "votum".into(), ..Role::default() },
         settings: settings.into(),
         server: Some(ServerFacts { system_identifier: 7, timeline: 1, in_recovery: false }),
+        keeps_witness: Some(true),
         ..Facts::default()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::checks;
 use super::super::facts::Setting;
-use super::super::finding::{Place, Severity};
+use super::super::finding::{Place, Remedy, Severity};
 use super::super::remedy::{agent_line, identifier, role_setting, statements};
 use super::{Member, Report};
 
@@ -11,6 +11,7 @@ pub(super) fn judge(member: &Member<'_>, report: &mut Report<'_>) {
     attached_roles(member, report);
     defaults(member, report);
     timeouts(member, report);
+    memory(member, report);
 }
 
 fn privileges(member: &Member<'_>, report: &mut Report<'_>) {
@@ -117,4 +118,19 @@ fn timeouts(member: &Member<'_>, report: &mut Report<'_>) {
             report.add(&checks::BRANCH_TIMEOUT, Severity::Note, in_ms(name, setting, ms), remedy);
         }
     }
+}
+
+fn memory(member: &Member<'_>, report: &mut Report<'_>) {
+    let role = &member.facts.role.current;
+    let seen = match member.facts.keeps_witness {
+        Some(true) => return,
+        Some(false) => format!("the role {role} may not keep rows in votum.witness"),
+        None => "there is no table votum.witness".to_owned(),
+    };
+    let word = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let line =
+        format!("votumctl install --role {} | psql --dbname {}", word(role), word(&member.facts.database));
+    let advice = "at its server, as somebody who may create a schema there".to_owned();
+    let remedy = Remedy { place: Place::Shell, lines: vec![line], advice };
+    report.add(&checks::FORGETFUL, Severity::Note, seen, remedy);
 }
