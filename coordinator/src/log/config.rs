@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::path::PathBuf;
 
+use crate::metrics::ForcedWrites;
+
 /// The lock that keeps a second process out.
 pub const LOCK_FILE: &str = "lock";
 /// Present while `initialize` is at work: what stands beside it is nobody's log yet.
@@ -56,6 +58,8 @@ pub struct LogConfig {
     pub on_failure: OnFailure,
     /// The new life's epoch will be above this one. 0, unless an operator leaves a log that is stale.
     pub epoch_above: u64,
+    /// Where it is counted how long forced writes take.
+    pub forced_writes: ForcedWrites,
 }
 
 impl LogConfig {
@@ -71,6 +75,7 @@ impl LogConfig {
             cache_bytes: 16 << 20,
             on_failure: OnFailure::ExitProcess,
             epoch_above: 0,
+            forced_writes: ForcedWrites::default(),
         }
     }
 
