@@ -1,6 +1,7 @@
 //! The agent: what it is made of, and how requests of clients find their branch.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::database::{BeginOptions, Database, ServerFacts, Statement};
 use crate::errors::ExecuteError;
 use crate::exchange;
 use crate::host::{Command, Execute, Host};
+use crate::metrics::{Counts, Metrics};
 use crate::registry::{Registry, Stage};
 use crate::sessions::Sessions;
 
@@ -25,6 +27,11 @@ use crate::sessions::Sessions;
 const REPLY_DEPTH: usize = 32;
 /// How long the sessions that are left at the end of a shutdown's grace may take to roll back.
 const LAST_ROLLBACKS: Duration = Duration::from_secs(5);
+
+/// A database is not set up for a participant.
+pub(crate) const NOT_SET_UP: &str = "VOTUM-2102";
+/// A coordinator expects a participant that is not served here.
+pub(crate) const NOT_SERVED: &str = "VOTUM-2103";
 
 /// One agent. Clones are the same agent.
 #[derive(Clone)]
@@ -40,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) seams: Seams,
     pub(crate) participants: BTreeMap<ParticipantName, Arc<Participant>>,
     pub(crate) stopping: watch::Sender<bool>,
+    pub(crate) metrics: Metrics,
     registry: Mutex<Registry>,
 }
 
@@ -47,6 +55,11 @@ pub(crate) struct Inner {
 pub(crate) struct Participant {
     pub(crate) database: Arc<dyn Database>,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) counts: Counts,
+    /// How many transactions of ours were prepared, by the last listing.
+    pub(crate) prepared: AtomicU64,
+    /// What would keep the database from serving, as it said last.
+    problems: Mutex<Vec<String>>,
     /// The system identifier of the first server seen. Another one is another database.
     identity: OnceLock<u64>,
     sweep: watch::Sender<u64>,
@@ -70,6 +83,23 @@ impl Participant {
              {known}; correct the connection, or restart the agent if the database has been moved there",
             facts.system_identifier
         ))
+    }
+
+    /// Notes what would keep the database from serving: an alarm for each, until it is over.
+    pub(crate) fn note_problems(&self, found: &[String]) {
+        let mut known = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        for problem in found.iter().filter(|problem| !known.contains(problem)) {
+            tracing::error!(code = NOT_SET_UP, participant = %self.name(), "{problem}");
+        }
+        for problem in known.iter().filter(|problem| !found.contains(problem)) {
+            tracing::info!(code = NOT_SET_UP, participant = %self.name(), "the alarm is over: {problem}");
+        }
+        found.clone_into(&mut known);
+    }
+
+    /// How many problems there are.
+    pub(crate) fn problems(&self) -> u64 {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
     }
 
     /// Notes whether the database answers. When it begins to again, everything that waits goes on at once
@@ -123,11 +153,15 @@ impl Agent {
         databases: BTreeMap<ParticipantName, Arc<dyn Database>>,
         seams: Seams,
     ) -> Self {
+        let metrics = Metrics::default();
         let participants = databases
             .into_iter()
             .map(|(name, database)| {
                 let participant = Participant {
                     sessions: Sessions::new(Arc::clone(&database), config.sessions, seams.clone()),
+                    counts: metrics.of(name.as_str()),
+                    prepared: AtomicU64::new(0),
+                    problems: Mutex::default(),
                     database,
                     identity: OnceLock::new(),
                     sweep: watch::Sender::new(0),
@@ -144,6 +178,7 @@ impl Agent {
                 seams,
                 participants,
                 stopping: watch::Sender::new(false),
+                metrics,
                 registry: Mutex::new(Registry::default()),
             }),
         }
@@ -164,12 +199,8 @@ impl Agent {
     pub async fn check_databases(&self) {
         for participant in self.inner.participants.values() {
             let name = participant.name();
-            match participant.database.check().await {
-                Ok(problems) => {
-                    for problem in problems {
-                        tracing::error!(code = "VOTUM-2102", participant = %name, "{problem}");
-                    }
-                }
+            match participant.database.condition().await {
+                Ok(condition) => participant.note_problems(&condition.problems),
                 Err(error) => {
                     tracing::warn!(participant = %name, %error, "the database cannot be reached yet");
                 }

@@ -240,6 +240,21 @@ pub struct DatabaseListing {
     pub prepared: Vec<v1::PreparedTransaction>,
 }
 
+/// How a server stands with prepared transactions.
+#[derive(Debug, Clone, Default)]
+pub struct Condition {
+    /// What would keep the database from serving as a participant, each as a sentence with its remedy.
+    pub problems: Vec<String>,
+    /// How many transactions may be prepared at the server.
+    pub slots: u64,
+    /// How many are, whosever they are.
+    pub slots_used: u64,
+    /// The age of the oldest that is prepared in the database; zero where none is.
+    pub oldest_prepared: Duration,
+    /// How many transaction ids that one lies back.
+    pub xmin_held_back: u64,
+}
+
 /// A database behind the agent.
 #[async_trait]
 pub trait Database: Send + Sync {
@@ -269,6 +284,6 @@ pub trait Database: Send + Sync {
     async fn end_backend(&self, backend: &BackendId) -> Result<bool, DatabaseError>;
     /// Resolves at the next breaking of any connection to this database.
     fn next_break(&self) -> BoxFuture<()>;
-    /// What would keep this database from serving as a participant, each as a sentence with its remedy.
-    async fn check(&self) -> Result<Vec<String>, DatabaseError>;
+    /// How its server stands with prepared transactions, and what would keep it from serving.
+    async fn condition(&self) -> Result<Condition, DatabaseError>;
 }

@@ -22,6 +22,7 @@ pub mod fence;
 pub mod fuzzing;
 mod host;
 mod listing;
+mod metrics;
 mod outbox;
 mod phase2;
 pub mod postgres;

@@ -12,13 +12,14 @@ use tonic_health::server::HealthReporter;
 use votum_proto::address::Address;
 use votum_proto::names::ParticipantName;
 use votum_proto::runtime::Seams;
-use votum_proto::service::listen::listen;
+use votum_proto::service::listen::{Listening, listen};
+use votum_proto::service::metrics as endpoint;
 use votum_proto::service::shutdown::Shutdown;
 
 use crate::agent::Agent;
 use crate::config::{AgentConfig, ConfigProblem};
 use crate::database::Database;
-use crate::{postgres, server};
+use crate::{metrics, postgres, server};
 
 /// How long clients and coordinators have, once the agent has stopped, to take their answers and hang up.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -35,8 +36,10 @@ pub enum RunError {
         problem: ConfigProblem,
     },
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}. Stop what listens there, or change `listen`")]
+    #[error("cannot listen on {address}: {source}. Stop what listens there, or change `{setting}`")]
     Listen {
+        /// The setting that names it.
+        setting: &'static str,
         /// Where.
         address: Address,
         /// Why.
@@ -71,14 +74,19 @@ pub fn databases(
 /// # Errors
 /// When it cannot start, or cannot go on; see [`RunError`].
 pub async fn run(config: AgentConfig, shutdown: Shutdown, seams: Seams) -> Result<(), RunError> {
-    let listening = listen(&config.listen, Arc::clone(&seams.clock))
-        .await
-        .map_err(|source| RunError::Listen { address: config.listen.clone(), source })?;
+    let listening = bind("listen", &config.listen, &seams).await?;
+    let scraped = match &config.metrics.listen {
+        Some(address) => Some(bind("metrics.listen", address, &seams).await?),
+        None => None,
+    };
     let address = listening.local().clone();
     let databases = databases(&config, &seams)?;
     let grace = Duration::from_millis(config.drain_ms);
     let participants = databases.len();
     let agent = Agent::new(config, databases, seams.clone());
+    // Dropped at the end: until then it can be seen how the agent stops.
+    let page = metrics::page(agent.clone());
+    let _serving = scraped.map(|listening| endpoint::serve(listening, page, &seams));
     let health = HealthReporter::new();
     let (stop, told) = oneshot::channel::<()>();
     let (tell, ended) = oneshot::channel();
@@ -112,6 +120,11 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown, seams: Seams) -> Resul
     }
     tracing::info!("stopped; what is prepared stays prepared");
     Ok(())
+}
+
+async fn bind(setting: &'static str, address: &Address, seams: &Seams) -> Result<Listening, RunError> {
+    let bound = listen(address, Arc::clone(&seams.clock)).await;
+    bound.map_err(|source| RunError::Listen { setting, address: address.clone(), source })
 }
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {

@@ -100,19 +100,19 @@ async fn connections_are_encrypted_verified_and_authenticated_by_a_password_from
     let world = World::new().await;
 
     let verified = world.database("127.0.0.1", Tls::VerifyFull, Some(&world.authority));
-    verified.check().await.unwrap();
+    verified.condition().await.unwrap();
     assert!(world.encrypted().await >= 1, "the connection that stands is not encrypted");
     let required = world.database("127.0.0.1", Tls::Require, None);
-    required.check().await.unwrap();
+    required.condition().await.unwrap();
 
     let impostor = world.database("127.0.0.1", Tls::VerifyFull, Some(&world.another_authority));
-    let refused = impostor.check().await.expect_err("a certificate of another authority was accepted");
+    let refused = impostor.condition().await.expect_err("a certificate of another authority was accepted");
     assert!(!format!("{refused} {refused:?}").contains(PASSWORD));
     let misnamed = world.database("localhost", Tls::VerifyFull, Some(&world.authority));
-    misnamed.check().await.expect_err("a certificate for another name was accepted");
+    misnamed.condition().await.expect_err("a certificate for another name was accepted");
 
     std::fs::write(&world.password, "wrong").unwrap();
     let unknown = world.database("127.0.0.1", Tls::Require, None);
-    let refused = unknown.check().await.expect_err("a wrong password was accepted");
+    let refused = unknown.condition().await.expect_err("a wrong password was accepted");
     assert_eq!(refused.sqlstate, "28P01");
 }

@@ -14,6 +14,7 @@ use votum_proto::v1::abort_reason::Kind as Cause;
 use votum_proto::v1::coordinator_message::Kind as Order;
 use votum_proto::v1::refusal::Kind as Refused;
 
+use super::unserved;
 use crate::agent::{Inner, Participant};
 use crate::branch::{Ending, reason};
 use crate::fence::Verdict;
@@ -126,7 +127,7 @@ pub(super) async fn greet(
     coordinator.streams += 1;
     let number = coordinator.streams;
     let (outbox, frames) = outbox(&agent.seams);
-    coordinator.stream = Some(Stream { number, outbox });
+    coordinator.stream = Some(Stream { number, outbox, unserved: unserved(agent, hello) });
     let answer = v1::AgentHello { instance: agent.instance, witness, listings };
     Ok((answer, Accepted { number, frames, unlisted }))
 }

@@ -18,8 +18,8 @@ use votum_proto::v1;
 
 use crate::Agent;
 use crate::database::{
-    BackendId, BeginOptions, Canceller, Database, DatabaseError, DatabaseListing, Found, Gate, Preparation,
-    RowSink, ServerFacts, Session, Statement, XidOutcome,
+    BackendId, BeginOptions, Canceller, Condition, Database, DatabaseError, DatabaseListing, Found, Gate,
+    Preparation, RowSink, ServerFacts, Session, Statement, XidOutcome,
 };
 
 /// The life of the coordinator that speaks to the agent.
@@ -242,8 +242,8 @@ impl Database for Arc<Played> {
     fn next_break(&self) -> BoxFuture<()> {
         Box::pin(std::future::pending())
     }
-    async fn check(&self) -> Result<Vec<String>, DatabaseError> {
-        Ok(Vec::new())
+    async fn condition(&self) -> Result<Condition, DatabaseError> {
+        Ok(Condition::default())
     }
 }
 

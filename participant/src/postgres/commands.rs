@@ -10,6 +10,7 @@ use votum_proto::names::{Gid, ParticipantName};
 use votum_proto::runtime::{BoxFuture, Seams};
 use votum_proto::v1::gone::XidStatus;
 
+use super::condition::condition;
 use super::connect::{Connection, Connector};
 use super::listing::{FACTS, find_query, list, parse_facts, parse_found};
 use super::session::PostgresSession;
@@ -17,8 +18,8 @@ use super::timeouts::Timeouts;
 use super::{failure, first_row, policy, unexpected};
 use crate::config::{ConfigProblem, ParticipantConfig};
 use crate::database::{
-    Aftermath, BackendId, Command, Database, DatabaseError, DatabaseListing, Found, Gate, ServerFacts,
-    Session, XidOutcome,
+    Aftermath, BackendId, Command, Condition, Database, DatabaseError, DatabaseListing, Found, Gate,
+    ServerFacts, Session, XidOutcome,
 };
 
 /// How many commands may be under way on one phase-2 connection: they run one after another there, and the
@@ -26,8 +27,6 @@ use crate::database::{
 const DEPTH: usize = 4;
 /// How long a question to the server may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(10);
-/// The oldest server whose pg_locks and functions are understood.
-const OLDEST_VERSION: u32 = 14;
 
 /// The settings of a connection that carries out decisions: no default of the role may cut one short.
 const OWN_SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0; \
@@ -314,31 +313,7 @@ impl Database for Postgres {
         self.connector.next_break()
     }
 
-    async fn check(&self) -> Result<Vec<String>, DatabaseError> {
-        self.ask(async |connection| {
-            let answer = connection
-                .client
-                .simple_query("SELECT pg_catalog.current_setting('max_prepared_transactions')")
-                .await
-                .map_err(|error| failure(Command::Listing, &error))?;
-            let mut problems = Vec::new();
-            if first_row(&answer).and_then(|row| row.get(0)) == Some("0") {
-                problems.push(
-                    "max_prepared_transactions is 0, so that no transaction can be prepared and every one that \
-                     writes here is aborted: set it in postgresql.conf to at least the number of transactions \
-                     that may be prepared at once, and restart the server"
-                        .into(),
-                );
-            }
-            if connection.version != 0 && connection.version < OLDEST_VERSION {
-                problems.push(format!(
-                    "the server is PostgreSQL {}, which is no longer maintained; {OLDEST_VERSION} is the oldest \
-                     that Votum works with",
-                    connection.version
-                ));
-            }
-            Ok(problems)
-        })
-        .await
+    async fn condition(&self) -> Result<Condition, DatabaseError> {
+        self.ask(async |connection| condition(connection).await).await
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use votum_participant::database::{
-    Aftermath, BackendId, BeginOptions, Canceller, Command, Database, DatabaseError, DatabaseListing, Found,
-    Gate, Policy, Preparation, RowSink, Session, Statement, XidOutcome,
+    Aftermath, BackendId, BeginOptions, Canceller, Command, Condition, Database, DatabaseError,
+    DatabaseListing, Found, Gate, Policy, Preparation, RowSink, Session, Statement, XidOutcome,
 };
 use votum_proto::names::{Gid, ParticipantName};
 use votum_proto::runtime::BoxFuture;
@@ -159,8 +159,8 @@ impl Database for Behind {
         })
     }
 
-    async fn check(&self) -> Result<Vec<String>, DatabaseError> {
-        Ok(Vec::new())
+    async fn condition(&self) -> Result<Condition, DatabaseError> {
+        Ok(Condition::default())
     }
 }
 
