@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, bail, ensure};
@@ -44,6 +45,7 @@ pub struct Server {
     running: Mutex<Option<Running>>,
     port: Mutex<u16>,
     options: Options,
+    slots: AtomicU32,
     // Removed last.
     dir: guard::Directory,
 }
@@ -61,7 +63,8 @@ impl Server {
     /// When PostgreSQL is not installed, or does not start: with the end of its log.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let dir = guard::Directory::create("pg")?;
-        let server = Self { running: Mutex::new(None), port: Mutex::new(0), options, dir };
+        let slots = AtomicU32::new(options.max_prepared_transactions);
+        let server = Self { running: Mutex::new(None), port: Mutex::new(0), options, slots, dir };
         server.initialize().await?;
         server.restart().await?;
         server.client("postgres").await?.batch_execute(&format!("CREATE ROLE {ROLE} LOGIN")).await?;
@@ -86,6 +89,11 @@ impl Server {
         drop(watch);
         ensure!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
+    }
+
+    /// How many transactions may be prepared there, from its next start on.
+    pub fn set_slots(&self, max_prepared_transactions: u32) {
+        self.slots.store(max_prepared_transactions, Ordering::Relaxed);
     }
 
     /// Starts it again after a stop, on the port that it had where that is still free. Does nothing while it
@@ -146,7 +154,7 @@ impl Server {
             ("listen_addresses", "127.0.0.1".to_owned()),
             ("port", port.to_string()),
             ("unix_socket_directories", self.dir().display().to_string()),
-            ("max_prepared_transactions", self.options.max_prepared_transactions.to_string()),
+            ("max_prepared_transactions", self.slots.load(Ordering::Relaxed).to_string()),
             ("max_connections", "200".to_owned()),
             ("shared_buffers", "16MB".to_owned()),
             ("min_wal_size", "16MB".to_owned()),
