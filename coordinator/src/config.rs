@@ -9,6 +9,7 @@ use votum_proto::address::Address;
 use votum_proto::names::{CoordinatorId, ParticipantName};
 use votum_proto::service::config::{Check, ConfigErrors, load};
 use votum_proto::service::logging::Logging;
+use votum_proto::service::metrics::MetricsSection;
 
 use crate::log::config::{LogConfig, MIN_HALF, OnFailure};
 
@@ -37,6 +38,9 @@ pub struct Config {
     /// Log lines.
     #[serde(default)]
     pub logging: Logging,
+    /// Metrics over HTTP.
+    #[serde(default)]
+    pub metrics: MetricsSection,
 }
 
 /// Section `[log]`.
@@ -234,6 +238,7 @@ impl Check for Config {
         problems.extend(self.log.problems());
         problems.extend(self.limits.problems());
         problems.extend(self.logging.problems());
+        problems.extend(self.metrics.problems(&self.listen));
         problems
     }
 }

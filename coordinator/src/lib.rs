@@ -7,6 +7,7 @@ pub mod config;
 pub mod crash;
 pub mod driver;
 pub mod log;
+pub mod metrics;
 pub mod protocol;
 pub mod removal;
 pub mod run;

@@ -12,14 +12,16 @@ use votum_proto::names::Life;
 use votum_proto::runtime::Seams;
 use votum_proto::secret::IdentityKey;
 use votum_proto::service::listen::{Listening, listen};
+use votum_proto::service::metrics as endpoint;
 use votum_proto::service::shutdown::Shutdown;
 use votum_proto::v1;
 
 use crate::config::{AgentConfig, Config};
 use crate::driver::request::DriverHandle;
 use crate::driver::{self, AgentSettings, Settings};
-use crate::log::Opened;
 use crate::log::refusal::Refusal;
+use crate::log::{LogConfig, Opened};
+use crate::metrics::{self, Metrics, Transactions};
 use crate::server::{self, health};
 use crate::transport::grpc::GrpcDialer;
 use crate::transport::link::start_link;
@@ -34,8 +36,10 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}. Stop what listens there, or change `listen`")]
+    #[error("cannot listen on {address}: {source}. Stop what listens there, or change `{setting}`")]
     Listen {
+        /// The setting that names it.
+        setting: &'static str,
         /// Where.
         address: Address,
         /// Why.
@@ -64,13 +68,20 @@ pub enum RunError {
 /// When it cannot start, or cannot go on; see [`RunError`].
 pub async fn run(config: Config, shutdown: Shutdown, seams: Seams) -> Result<(), RunError> {
     // Before the log: a second coordinator started by mistake fails here, and begins no life.
-    let listening = listen(&config.listen, Arc::clone(&seams.clock))
-        .await
-        .map_err(|source| RunError::Listen { address: config.listen.clone(), source })?;
+    let listening = bind("listen", &config.listen, &seams).await?;
+    let scraped = match &config.metrics.listen {
+        Some(address) => Some(bind("metrics.listen", address, &seams).await?),
+        None => None,
+    };
     let address = listening.local().clone();
-    let opened = crate::log::open(config.log.log_config(), &config.coordinator_id, seams.clone())?;
+    let metrics = Metrics::default();
+    let log = LogConfig { forced_writes: metrics.forced_writes.clone(), ..config.log.log_config() };
+    let opened = crate::log::open(log, &config.coordinator_id, seams.clone())?;
     let life = opened.life;
-    let driver = start_driver(&config, opened, grpc_dialers(&config), &seams);
+    let driver = start_driver(&config, opened, grpc_dialers(&config), metrics.transactions.clone(), &seams);
+    // Dropped at the end: until then it can be seen how the coordinator stops.
+    let page = metrics::page(metrics, driver.clone(), Arc::clone(&seams.clock));
+    let _serving = scraped.map(|listening| endpoint::serve(listening, page, &seams));
     let reporter = health::reporter().await;
     let mut server = Running::start(listening, &driver, &config, reporter.clone(), &seams);
     tracing::info!(
@@ -100,7 +111,13 @@ pub async fn run(config: Config, shutdown: Shutdown, seams: Seams) -> Result<(),
     Ok(())
 }
 
-/// Starts one link for each of `agents`, and the driver over them. The links end with the driver.
+async fn bind(setting: &'static str, address: &Address, seams: &Seams) -> Result<Listening, RunError> {
+    let bound = listen(address, Arc::clone(&seams.clock)).await;
+    bound.map_err(|source| RunError::Listen { setting, address: address.clone(), source })
+}
+
+/// Starts one link for each of `agents`, and the driver over them, which counts in `metrics`. The links end
+/// with the driver.
 ///
 /// This is all of a coordinator but its servers: with dialers of its own, another process or a simulation
 /// hosts it the same way.
@@ -108,6 +125,7 @@ pub fn start_driver(
     config: &Config,
     opened: Opened,
     agents: Vec<(AgentConfig, Arc<dyn Dialer>)>,
+    metrics: Transactions,
     seams: &Seams,
 ) -> DriverHandle {
     let life = opened.life;
@@ -129,6 +147,7 @@ pub fn start_driver(
         completed_wait: Duration::from_millis(config.limits.completed_wait_ms),
         lease: config.log.lease,
         durable,
+        metrics,
     };
     driver::start(settings, opened, links, link_events, seams)
 }

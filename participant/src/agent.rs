@@ -1,6 +1,7 @@
 //! The agent: what it is made of, and how requests of clients find their branch.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::database::{BeginOptions, Database, ServerFacts, Statement};
 use crate::errors::ExecuteError;
 use crate::exchange;
 use crate::host::{Command, Execute, Host};
+use crate::metrics::{Counts, Metrics};
 use crate::registry::{Registry, Stage};
 use crate::sessions::Sessions;
 
@@ -25,6 +27,9 @@ use crate::sessions::Sessions;
 const REPLY_DEPTH: usize = 32;
 /// How long the sessions that are left at the end of a shutdown's grace may take to roll back.
 const LAST_ROLLBACKS: Duration = Duration::from_secs(5);
+
+/// A coordinator expects a participant that is not served here.
+pub(crate) const NOT_SERVED: &str = "VOTUM-2103";
 
 /// One agent. Clones are the same agent.
 #[derive(Clone)]
@@ -40,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) seams: Seams,
     pub(crate) participants: BTreeMap<ParticipantName, Arc<Participant>>,
     pub(crate) stopping: watch::Sender<bool>,
+    pub(crate) metrics: Metrics,
     registry: Mutex<Registry>,
 }
 
@@ -47,6 +53,11 @@ pub(crate) struct Inner {
 pub(crate) struct Participant {
     pub(crate) database: Arc<dyn Database>,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) counts: Counts,
+    /// How many transactions of ours were prepared, by the last listing.
+    pub(crate) prepared: AtomicU64,
+    /// By which codes the database was found unable to serve, when it was looked at last.
+    faults: Mutex<Vec<&'static str>>,
     /// The system identifier of the first server seen. Another one is another database.
     identity: OnceLock<u64>,
     sweep: watch::Sender<u64>,
@@ -83,6 +94,16 @@ impl Participant {
     pub(crate) async fn has_place(&self) {
         let mut place = self.place.subscribe();
         let _ = place.wait_for(|there| *there).await;
+    }
+
+    /// Notes by which codes the database was found unable to serve, until it is looked at again.
+    pub(crate) fn note_faults(&self, codes: Vec<&'static str>) {
+        *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = codes;
+    }
+
+    /// By which codes it was.
+    pub(crate) fn faults(&self) -> Vec<&'static str> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes whether the database answers. When it begins to again, everything that waits goes on at once
@@ -136,11 +157,15 @@ impl Agent {
         databases: BTreeMap<ParticipantName, Arc<dyn Database>>,
         seams: Seams,
     ) -> Self {
+        let metrics = Metrics::default();
         let participants = databases
             .into_iter()
             .map(|(name, database)| {
                 let participant = Participant {
                     sessions: Sessions::new(Arc::clone(&database), config.sessions, seams.clone()),
+                    counts: metrics.of(name.as_str()),
+                    prepared: AtomicU64::new(0),
+                    faults: Mutex::default(),
                     database,
                     identity: OnceLock::new(),
                     sweep: watch::Sender::new(0),
@@ -158,6 +183,7 @@ impl Agent {
                 seams,
                 participants,
                 stopping: watch::Sender::new(false),
+                metrics,
                 registry: Mutex::new(Registry::default()),
             }),
         }

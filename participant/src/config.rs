@@ -9,6 +9,7 @@ use votum_proto::address::Address;
 use votum_proto::names::{CoordinatorId, ParticipantName};
 use votum_proto::service::config::{Check, ConfigErrors, load};
 use votum_proto::service::logging::Logging;
+use votum_proto::service::metrics::MetricsSection;
 
 use crate::postgres;
 
@@ -56,6 +57,9 @@ pub struct AgentConfig {
     /// What is logged, and how.
     #[serde(default)]
     pub logging: Logging,
+    /// Metrics over HTTP.
+    #[serde(default)]
+    pub metrics: MetricsSection,
 }
 
 /// One database.
@@ -149,6 +153,7 @@ impl AgentConfig {
             drain_ms: default_drain_ms(),
             participants,
             logging: Logging::default(),
+            metrics: MetricsSection::default(),
         }
     }
 
@@ -187,6 +192,7 @@ impl Check for AgentConfig {
                 self.listen
             ));
         }
+        problems.extend(self.metrics.problems(&self.listen));
         if self.participants.is_empty() {
             problems.push("participants is empty: add a [[participants]] with name and connection".into());
         }

@@ -260,6 +260,19 @@ pub enum Stood {
     Kept(Kept),
 }
 
+/// How a server stands with prepared transactions.
+#[derive(Debug, Clone, Default)]
+pub struct Condition {
+    /// How many transactions may be prepared at the server.
+    pub slots: u64,
+    /// How many are, whosever they are.
+    pub slots_used: u64,
+    /// The age of the oldest that is prepared in the database; zero where none is.
+    pub oldest_prepared: Duration,
+    /// How many transaction ids that one lies back.
+    pub xmin_held_back: u64,
+}
+
 /// A database behind the agent.
 #[async_trait]
 pub trait Database: Send + Sync {
@@ -292,4 +305,6 @@ pub trait Database: Send + Sync {
     async fn end_backend(&self, backend: &BackendId) -> Result<bool, DatabaseError>;
     /// Resolves at the next breaking of any connection to this database.
     fn next_break(&self) -> BoxFuture<()>;
+    /// How its server stands with prepared transactions.
+    async fn condition(&self) -> Result<Condition, DatabaseError>;
 }

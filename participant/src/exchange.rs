@@ -17,7 +17,7 @@ use votum_proto::v1::coordinator_message::Kind as Order;
 use votum_proto::v1::refusal::Kind as Refused;
 
 use self::hello::{Accepted, Hello, greet, read_hello, refusal};
-use crate::agent::{Inner, Participant};
+use crate::agent::{Inner, NOT_SERVED, Participant};
 use crate::branch::{Branch, Ending, Phase, no, reason};
 use crate::host::{Command, PrepareOrder};
 use crate::listing;
@@ -47,16 +47,14 @@ pub(crate) async fn serve(agent: &Arc<Inner>, end: AgentEnd) {
         }
     };
     tracing::info!(coordinator = %hello.id, life = %hello.life, "a coordinator's stream stands");
-    for expected in &hello.participants {
-        if find_participant(agent, expected).is_err() {
-            tracing::error!(
-                code = "VOTUM-2103",
-                coordinator = %hello.id,
-                participant = expected,
-                "the coordinator expects a participant that this agent does not serve: correct the name in one \
-                 of the two configurations"
-            );
-        }
+    for expected in unserved(agent, &hello) {
+        tracing::error!(
+            code = NOT_SERVED,
+            coordinator = %hello.id,
+            participant = expected,
+            "the coordinator expects a participant that this agent does not serve: correct the name in one of \
+             the two configurations"
+        );
     }
     if outgoing.send(frame(Report::Hello(answer))).await.is_ok() {
         run(agent, &hello, accepted, incoming, &outgoing).await;
@@ -151,6 +149,12 @@ fn target(agent: &Inner, hello: &Hello, gtid: &str, participant: &str, gid: &str
         return Err(format!("the gid does not belong to {gtid}"));
     }
     Ok(Target { participant, gtid, gid })
+}
+
+/// The participants that the coordinator expects here, and that are not served.
+fn unserved(agent: &Inner, hello: &Hello) -> Vec<String> {
+    let expected = hello.participants.iter();
+    expected.filter(|name| find_participant(agent, name).is_err()).cloned().collect()
 }
 
 fn find_participant(agent: &Inner, name: &str) -> Result<Arc<Participant>, String> {

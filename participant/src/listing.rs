@@ -1,6 +1,7 @@
 //! Listings of what is prepared and open at a participant, and the sweep that sends them without being asked.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::Instrument as _;
@@ -85,7 +86,10 @@ pub(crate) async fn draft<'a>(
             listing.role = found.role;
             listing.database = found.database;
             match participant.identify(&found.facts) {
-                Ok(()) => listing.prepared = found.prepared,
+                Ok(()) => {
+                    listing.prepared = found.prepared;
+                    participant.prepared.store(ours(&listing), Ordering::Relaxed);
+                }
                 Err(why) => listing.failure = why,
             }
         }
@@ -93,6 +97,15 @@ pub(crate) async fn draft<'a>(
         Err(error) => listing.failure = error.to_string(),
     }
     Draft { observer, listing }
+}
+
+/// How many of what is prepared bears a name as we give them, and belongs to us.
+fn ours(listing: &v1::Listing) -> u64 {
+    let ours = listing.prepared.iter().filter(|row| {
+        let by_us = row.owner == listing.role || listing.attached_roles.contains(&row.owner);
+        by_us && row.gid.parse::<Gid>().is_ok()
+    });
+    ours.count() as u64
 }
 
 fn blank(participant: &Participant, request: u64) -> v1::Listing {

@@ -5,7 +5,6 @@ mod attempts;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use tracing::Instrument as _;
 use votum_proto::names::{Gid, Life};
 use votum_proto::v1;
@@ -16,6 +15,9 @@ use self::attempts::Attempts;
 use crate::agent::{Inner, Participant};
 use crate::crash::{self, CrashPoint};
 use crate::registry::{Key, OrderControl, OrderSlot, Registry, Stage};
+
+/// Phase 2 does not get on at the database, and takes a person.
+pub(crate) const NO_PROGRESS: &str = "VOTUM-2101";
 
 /// A coordinator's order about one branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,10 +96,7 @@ pub(crate) fn admit(
         }
         return;
     }
-    let control = Arc::new(OrderControl {
-        stop: watch::Sender::new(false),
-        stage: watch::Sender::new(Stage::Interruptible),
-    });
+    let control = OrderControl::new();
     let slot =
         OrderSlot { life, order: order.clone(), queued: VecDeque::new(), control: Arc::clone(&control) };
     let span = tracing::info_span!("phase 2", gtid = %key.0, participant = %key.1);
@@ -115,8 +114,14 @@ struct Task {
 
 impl Task {
     async fn work(self, mut order: Order, mut control: Arc<OrderControl>) {
+        let clock = Arc::clone(&self.agent.seams.clock);
         loop {
+            let begun = clock.now();
             let end = Attempts::new(&self, &control).carry_out(&order).await;
+            if end.is_some() {
+                let was_commit = matches!(order, Order::Commit { .. });
+                self.participant.counts.carried_out(was_commit, clock.now().since(begun));
+            }
             let mut registry = self.agent.lock();
             // Under the lock: who sees it finds the slot emptied, and the end reported.
             control.stage.send_replace(Stage::Done);
@@ -126,10 +131,7 @@ impl Task {
             if let Some((life, next)) = &next {
                 slot.life = *life;
                 slot.order = next.clone();
-                slot.control = Arc::new(OrderControl {
-                    stop: watch::Sender::new(false),
-                    stage: watch::Sender::new(Stage::Interruptible),
-                });
+                slot.control = OrderControl::new();
                 control = Arc::clone(&slot.control);
             } else {
                 registry.orders.remove(&self.key);

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::watch;
 use votum_proto::names::{CoordinatorId, Gid, Gtid, Life, ParticipantName};
@@ -63,6 +64,8 @@ pub(crate) struct Remembered {
 pub(crate) struct Stream {
     pub(crate) number: u64,
     pub(crate) outbox: Outbox,
+    /// The participants that its coordinator expects here, and that are not served.
+    pub(crate) unserved: Vec<String>,
 }
 
 impl Coordinator {
@@ -102,6 +105,19 @@ pub(crate) struct OrderSlot {
 pub(crate) struct OrderControl {
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) stage: watch::Sender<Stage>,
+    /// The last attempt met what takes a person to mend.
+    pub(crate) needs_a_person: AtomicBool,
+}
+
+impl OrderControl {
+    /// That of an order which begins.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            stop: watch::Sender::new(false),
+            stage: watch::Sender::new(Stage::Interruptible),
+            needs_a_person: AtomicBool::new(false),
+        })
+    }
 }
 
 impl Gate for OrderControl {

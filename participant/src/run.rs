@@ -12,14 +12,14 @@ use tonic_health::server::HealthReporter;
 use votum_proto::address::Address;
 use votum_proto::names::ParticipantName;
 use votum_proto::runtime::Seams;
-use votum_proto::service::listen::listen;
+use votum_proto::service::listen::{Listening, listen};
+use votum_proto::service::metrics as endpoint;
 use votum_proto::service::shutdown::Shutdown;
 
 use crate::agent::Agent;
 use crate::config::{AgentConfig, ConfigProblem};
 use crate::database::Database;
-use crate::postgres::preflight::{self, Severity};
-use crate::{postgres, server};
+use crate::{metrics, postgres, preflight, server};
 
 /// How long clients and coordinators have, once the agent has stopped, to take their answers and hang up.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -36,8 +36,10 @@ pub enum RunError {
         problem: ConfigProblem,
     },
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}. Stop what listens there, or change `listen`")]
+    #[error("cannot listen on {address}: {source}. Stop what listens there, or change `{setting}`")]
     Listen {
+        /// The setting that names it.
+        setting: &'static str,
         /// Where.
         address: Address,
         /// Why.
@@ -72,15 +74,20 @@ pub fn databases(
 /// # Errors
 /// When it cannot start, or cannot go on; see [`RunError`].
 pub async fn run(config: AgentConfig, shutdown: Shutdown, seams: Seams) -> Result<(), RunError> {
-    let listening = listen(&config.listen, Arc::clone(&seams.clock))
-        .await
-        .map_err(|source| RunError::Listen { address: config.listen.clone(), source })?;
+    let listening = bind("listen", &config.listen, &seams).await?;
+    let scraped = match &config.metrics.listen {
+        Some(address) => Some(bind("metrics.listen", address, &seams).await?),
+        None => None,
+    };
     let address = listening.local().clone();
     let databases = databases(&config, &seams)?;
     let grace = Duration::from_millis(config.drain_ms);
     let participants = databases.len();
     let looked_at = config.clone();
     let agent = Agent::new(config, databases, seams.clone());
+    // Dropped at the end: until then it can be seen how the agent stops.
+    let page = metrics::page(agent.clone());
+    let _serving = scraped.map(|listening| endpoint::serve(listening, page, &seams));
     let health = HealthReporter::new();
     let (stop, told) = oneshot::channel::<()>();
     let (tell, ended) = oneshot::channel();
@@ -97,8 +104,8 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown, seams: Seams) -> Resul
     });
     set_health(&health, ServingStatus::Serving).await;
     tracing::info!(instance = format!("{:016x}", agent.instance()), participants, "listening on {address}");
-    let own = seams.clone();
-    seams.spawn(async move { look_at_databases(&looked_at, &own).await });
+    let looking = agent.clone();
+    seams.spawn(async move { preflight::look(&looking, &looked_at).await });
 
     let asked = std::pin::pin!(shutdown.requested());
     let ended = match select(asked, ended).await {
@@ -116,21 +123,9 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown, seams: Seams) -> Resul
     Ok(())
 }
 
-/// Looks at every database once, and logs what keeps it from serving, or will, with what mends it. The agent
-/// serves all the same: what cannot be reached now is tried again when it is needed.
-async fn look_at_databases(config: &AgentConfig, seams: &Seams) {
-    let examined = match preflight::examine(config, "this agent's configuration", seams).await {
-        Ok(examined) => examined,
-        Err(problem) => return tracing::warn!("the databases are not looked at: {problem}"),
-    };
-    for finding in preflight::judge(&examined, None) {
-        let (code, participant) = (finding.code, finding.names());
-        match finding.severity {
-            Severity::Error => tracing::error!(code, participant, "{finding}"),
-            Severity::Warning => tracing::warn!(code, participant, "{finding}"),
-            Severity::Note => tracing::info!(code, participant, "{finding}"),
-        }
-    }
+async fn bind(setting: &'static str, address: &Address, seams: &Seams) -> Result<Listening, RunError> {
+    let bound = listen(address, Arc::clone(&seams.clock)).await;
+    bound.map_err(|source| RunError::Listen { setting, address: address.clone(), source })
 }
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {

@@ -1,5 +1,6 @@
 //! The connections on which branches live: a limit, a queue with a deadline, and a clean session for each.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The sessions of one participant.
 pub(crate) struct Sessions {
     database: Arc<dyn Database>,
+    limit: usize,
     places: Arc<Semaphore>,
+    waiting: AtomicUsize,
     idle: Mutex<Vec<Box<dyn Session>>>,
     seams: Seams,
 }
@@ -32,7 +35,9 @@ impl Sessions {
     pub(crate) fn new(database: Arc<dyn Database>, limit: usize, seams: Seams) -> Arc<Self> {
         Arc::new(Self {
             database,
+            limit,
             places: Arc::new(Semaphore::new(limit)),
+            waiting: AtomicUsize::new(0),
             idle: Mutex::new(Vec::new()),
             seams,
         })
@@ -44,16 +49,27 @@ impl Sessions {
         limit: Duration,
         timeout: Duration,
     ) -> Result<Leased, NoSession> {
-        let waiting = Arc::clone(&self.places).acquire_owned();
-        let place = match self.seams.clock.timeout(limit, waiting).await {
-            Ok(Ok(place)) => place,
-            Ok(Err(_)) | Err(_) => return Err(NoSession::AllInUse),
+        let place = {
+            let _counted = Waiting::among(&self.waiting);
+            let waiting = Arc::clone(&self.places).acquire_owned();
+            match self.seams.clock.timeout(limit, waiting).await {
+                Ok(Ok(place)) => place,
+                Ok(Err(_)) | Err(_) => return Err(NoSession::AllInUse),
+            }
         };
         let session = match self.idle_session() {
             Some(session) => session,
             None => self.database.open_session(Some(timeout)).await.map_err(NoSession::Unreachable)?,
         };
         Ok(Leased { session, place, home: Arc::clone(self) })
+    }
+
+    /// How many are used and waited for.
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            used: self.limit.saturating_sub(self.places.available_permits()),
+            waiting: self.waiting.load(Ordering::Relaxed),
+        }
     }
 
     fn idle_session(&self) -> Option<Box<dyn Session>> {
@@ -64,6 +80,30 @@ impl Sessions {
             }
         }
         None
+    }
+}
+
+/// What a participant's sessions are at.
+pub(crate) struct Usage {
+    /// Lent to branches, or being made as good as new.
+    pub(crate) used: usize,
+    /// Branches that wait for one.
+    pub(crate) waiting: usize,
+}
+
+/// One who waits for a session, until it has one or is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn among(all: &'a AtomicUsize) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self(all)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -19,6 +19,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod scene;
+pub mod scrape;
 pub mod simulation;
 pub mod splitmix;
 pub mod teller;

@@ -72,6 +72,7 @@ const OUTSIDE_WORLD: &[&str] = &[
     ".await",
     "std::fs",
     "std::net",
+    "metrics",
 ];
 
 #[test]
@@ -82,9 +83,19 @@ fn the_protocol_knows_no_async_clock_disk_network_or_randomness() {
 #[test]
 fn the_logs_discipline_knows_no_async_clock_sled_or_randomness() {
     // The rooms where the discipline meets the world.
-    let edges =
-        ["mod.rs", "config.rs", "desk.rs", "files.rs", "sled_store.rs", "start.rs", "task.rs", "writer.rs"];
-    let words = ["tokio", "tonic", "sled::", "std::time", "rand::", "getrandom", "async ", ".await"];
+    let edges = [
+        "mod.rs",
+        "config.rs",
+        "desk.rs",
+        "files.rs",
+        "sled_store.rs",
+        "start.rs",
+        "task.rs",
+        "timed.rs",
+        "writer.rs",
+    ];
+    let words =
+        ["tokio", "tonic", "sled::", "std::time", "rand::", "getrandom", "async ", ".await", "metrics"];
     none(&offences(&without(sources("coordinator/src/log"), &edges), &words));
 }
 
@@ -130,6 +141,16 @@ fn the_protocol_imports_nothing_from_above() {
     none(&offences(&sources("coordinator/src/log"), &["crate::driver", "crate::server", "crate::transport"]));
     none(&offences(&sources("coordinator/src/transport"), &["crate::driver", "crate::server"]));
     none(&offences(&sources("coordinator/src/driver"), &["crate::server"]));
+}
+
+/// What is counted is passed in, as clock and tasks are.
+#[test]
+fn no_metric_is_global() {
+    let files = ["proto/src", "coordinator/src", "participant/src"].into_iter().flat_map(sources);
+    let counting = files.filter(|file| std::fs::read_to_string(file).unwrap().contains("prometheus_client"));
+    let counting: Vec<PathBuf> = counting.collect();
+    assert!(counting.len() > 4, "the search finds nothing: {counting:?}");
+    none(&offences(&counting, &[" static ", "pub static ", "thread_local!", "LazyLock", "OnceLock"]));
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl Embedded {
             dialers.push((AgentConfig { participants: vec![bank.name.parse()?], ..agent }, dialer));
             agents.insert(bank.name.clone(), here);
         }
-        let driver = start_driver(&config, opened, dialers, seams);
+        let driver = start_driver(&config, opened, dialers, Default::default(), seams);
         // What the judgement asks at the end, it asks by gRPC.
         let listening = listen(world.address(), seams.clock.clone()).await?;
         let (stop, stopped) = oneshot::channel::<()>();

@@ -110,6 +110,9 @@ const AGENT: &str = r#"
     connection = "host=127.0.0.1 user=votum dbname=bank"
 "#;
 
+/// Metrics for everybody, which nobody has allowed.
+const EXPOSED: &str = "\n[metrics]\nlisten = \"0.0.0.0:9464\"\n";
+
 #[tokio::test]
 async fn check_config_reports_every_mistake_at_once() -> anyhow::Result<()> {
     for (binary, good) in [("votum-coordinator", COORDINATOR), ("votum-participant", AGENT)] {
@@ -119,16 +122,18 @@ async fn check_config_reports_every_mistake_at_once() -> anyhow::Result<()> {
     let wrong = COORDINATOR
         .replace("127.0.0.1:0", "0.0.0.0:7400")
         .replace("half_bytes = 1048576", "half_bytes = 1\nlease = 0\nwatch_dog = 1")
-        + "[[participants]]\nname = \"bank-a\"\nagent = \"127.0.0.1:7402\"\n";
+        + "[[participants]]\nname = \"bank-a\"\nagent = \"127.0.0.1:7402\"\n"
+        + EXPOSED;
     let (code, said) = configured("votum-coordinator", &wrong, &["--check-config"]).await?;
     assert_eq!(code, Some(2), "{said}");
-    for mistake in ["insecure = true", "log.half_bytes", "log.lease", "watch_dog", "bank-a"] {
+    for mistake in ["insecure = true", "log.half_bytes", "log.lease", "watch_dog", "bank-a", "metrics.listen"]
+    {
         assert!(said.contains(mistake), "{mistake} is not in:\n{said}");
     }
     let wrong = AGENT.replace("127.0.0.1:0", "0.0.0.0:7411").replace("dbname=bank", "password=secret-word")
         + "tls_ca_file = \"/nowhere\"\n[[participants]]\nname = \"bank-a\"\nconnection = \"host=a,b user=u \
            dbname=d\"\n";
-    let wrong = format!("sessions = 0\n{wrong}");
+    let wrong = format!("sessions = 0\n{wrong}{EXPOSED}");
     let (code, said) = configured("votum-participant", &wrong, &["--check-config"]).await?;
     assert_eq!(code, Some(2), "{said}");
     for mistake in [
@@ -139,6 +144,7 @@ async fn check_config_reports_every_mistake_at_once() -> anyhow::Result<()> {
         "tls_ca_file",
         "several hosts",
         "two",
+        "metrics.listen",
     ] {
         assert!(said.contains(mistake), "{mistake} is not in:\n{said}");
     }
@@ -154,6 +160,12 @@ async fn nobody_listens_beyond_this_machine_unless_insecure_is_spelled_out() -> 
         assert_eq!(code, Some(2), "{binary}: {said}");
         assert!(said.contains("insecure = true"), "{binary}: {said}");
         let spelled_out = format!("insecure = true\n{open}");
+        let (code, said) = configured(binary, &spelled_out, &["--check-config"]).await?;
+        assert_eq!(code, Some(0), "{binary}: {said}");
+        let exposed = format!("{good}{EXPOSED}");
+        let (code, said) = configured(binary, &exposed, &[]).await?;
+        assert_eq!(code, Some(2), "{binary}: {said}");
+        let spelled_out = format!("{exposed}insecure = true\n");
         let (code, said) = configured(binary, &spelled_out, &["--check-config"]).await?;
         assert_eq!(code, Some(0), "{binary}: {said}");
     }

@@ -33,6 +33,7 @@ fn a_small_file_is_enough_and_its_log_lies_beside_it() {
     assert_eq!(config.log.directory, directory.path().join("log"));
     assert_eq!(config.limits, Limits::default());
     assert!(!config.insecure);
+    assert_eq!(config.metrics.listen, None, "metrics are served although nobody asked for them");
 }
 
 #[test]
@@ -57,6 +58,8 @@ fn every_mistake_is_reported_at_once() {
         max_transactions = 0
         [logging]
         filter = "votum=loud"
+        [metrics]
+        listen = "0.0.0.0:7400"
         [[participants]]
         name = "bank"
         agent = "0.0.0.0:7400"
@@ -67,7 +70,9 @@ fn every_mistake_is_reported_at_once() {
     );
     let errors = config.unwrap_err();
     for expected in [
-        "insecure = true",
+        "listen on 127.0.0.1 or a Unix socket, or write insecure = true",
+        "or write insecure = true under [metrics]",
+        "metrics.listen is the same address as listen",
         "log.directory is empty",
         "log.half_bytes = 5",
         "limits.default_timeout_ms = 0",
@@ -79,7 +84,7 @@ fn every_mistake_is_reported_at_once() {
         let found = errors.mistakes().iter().filter(|mistake| mistake.contains(expected)).count();
         assert_eq!(found, 1, "{expected:?} in {errors}");
     }
-    assert_eq!(errors.mistakes().len(), 8, "{errors}");
+    assert_eq!(errors.mistakes().len(), 10, "{errors}");
 }
 
 #[test]

@@ -26,6 +26,20 @@ pub(super) const REFUSED: &str = "VOTUM-1409";
 /// The log failed.
 pub(super) const LOG_DOUBTFUL: &str = "VOTUM-1410";
 
+/// Every code with which an alarm is raised.
+pub const ALARMS: [&str; 10] = [
+    STALE,
+    QUARANTINED,
+    PHASE_TWO,
+    IMPOSTOR,
+    FORGED,
+    UNHEARD,
+    HEURISTIC,
+    LOG_UNREADABLE,
+    REFUSED,
+    LOG_DOUBTFUL,
+];
+
 /// What an alarm is about: code, gtid or gid, participant.
 type Subject = (&'static str, String, String);
 

@@ -49,6 +49,7 @@ impl Driver {
         live.unnoted = Some((noted, Unnoted { client: begin.client, timeout: begin.timeout }));
         self.live.insert(id, live);
         self.undecided += 1;
+        self.settings.metrics.begun();
         tracing::debug!(%gtid, "begun");
         crash::here(CrashPoint::Begun);
         let secret = self.epoch_key.secret(&gtid);
@@ -69,12 +70,14 @@ impl Driver {
     }
 
     pub(super) fn new_live(&self, transaction: Transaction) -> Live {
+        let now = self.seams.clock.now();
         Live {
             transaction,
             waiters: Vec::new(),
             deadline: None,
             unnoted: None,
-            begun: self.seams.clock.now(),
+            begun: now,
+            in_state: now,
             trouble: BTreeMap::new(),
             ask_again: Backoff::new(ASK_AGAIN_FIRST, ASK_AGAIN_CAP),
             asking_again: BTreeSet::new(),
@@ -187,7 +190,7 @@ impl Driver {
             let _ = answer.send(Err(error));
             return;
         }
-        let was_undecided = live.transaction.is_undecided();
+        let (was_undecided, was_in) = (live.transaction.is_undecided(), live.transaction.state());
         let effects = live.transaction.step(Event::CommitRequested { claims: commit.branches });
         if let Some(Effect::Refuse(mistake)) = effects.first() {
             let _ = answer.send(Err(RequestError::Invalid(mistake.clone())));
@@ -197,6 +200,7 @@ impl Driver {
         if was_undecided && !live.transaction.is_undecided() {
             self.undecided = self.undecided.saturating_sub(1);
         }
+        self.note_state(id, was_in);
         self.wait_for(id, commit.wait, answer);
         self.carry_out(id, effects);
     }

@@ -32,6 +32,7 @@ use votum_proto::runtime::{Monotonic, Seams};
 use votum_proto::secret::{EpochKey, IdentityKey};
 
 use crate::log::{DecisionLog, KnownLife, Opened, Token};
+use crate::metrics::Transactions;
 use crate::protocol::lives::{LifeSeen, Lives, Witness};
 use crate::protocol::record::KeyRecord;
 use crate::transport::{DurablePosition, LinkEvent, LinkHandle};
@@ -61,7 +62,7 @@ mod wire;
 mod write_off;
 
 use alarms::Alarms;
-pub use alarms::HEURISTIC;
+pub use alarms::{ALARMS, HEURISTIC};
 use inbox::{Inbox, Input};
 use request::{DriverHandle, Request};
 use settlement::Settlement;
@@ -87,6 +88,8 @@ pub struct Settings {
     pub lease: u64,
     /// The newest durable position, shared with the links for their witness.
     pub durable: DurablePosition,
+    /// Where transactions are counted.
+    pub metrics: Transactions,
 }
 
 /// One agent, as the driver is told of it.

@@ -40,6 +40,8 @@ pub(super) struct Live {
     /// What the log is to be told of its beginning, when it is still undecided then.
     pub(super) unnoted: Option<(Monotonic, Unnoted)>,
     pub(super) begun: Monotonic,
+    /// Since when it is in its present state.
+    pub(super) in_state: Monotonic,
     /// Trouble that agents report of its branches, for people.
     pub(super) trouble: BTreeMap<ParticipantName, String>,
     /// How long to wait before asking again how a branch ended.

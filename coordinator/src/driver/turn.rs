@@ -19,13 +19,37 @@ impl Driver {
     /// not live means nothing: whoever sent it is answered by the table (see `agents`).
     pub(super) fn step(&mut self, id: LocalId, event: Event) {
         let Some(live) = self.live.get_mut(&id) else { return };
-        let was_undecided = live.transaction.is_undecided();
+        let (was_undecided, was_in) = (live.transaction.is_undecided(), live.transaction.state());
         let effects = live.transaction.step(event);
         if was_undecided && !live.transaction.is_undecided() {
             self.undecided = self.undecided.saturating_sub(1);
             self.forget_timers(id);
         }
+        self.note_state(id, was_in);
         self.carry_out(id, effects);
+    }
+
+    /// Counts how long a transaction was in the state that it has left.
+    pub(super) fn note_state(&mut self, id: LocalId, was_in: &'static str) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        if live.transaction.state() != was_in {
+            let now = self.seams.clock.now();
+            self.settings.metrics.left(was_in, now.since(live.in_state));
+            live.in_state = now;
+        }
+    }
+
+    fn count(&self, outcome: &Outcome) {
+        let metrics = &self.settings.metrics;
+        match outcome {
+            Outcome::Committed { .. } => metrics.committed(),
+            Outcome::ReadOnly => metrics.read_only(),
+            Outcome::Aborted { reason: Some(reason), .. } => metrics.aborted(reason.kind),
+            Outcome::Aborted { reason: None, .. }
+            | Outcome::InProgress(_)
+            | Outcome::Unknown(_)
+            | Outcome::Expired => {}
+        }
     }
 
     pub(super) fn carry_out(&mut self, id: LocalId, effects: Vec<Effect>) {
@@ -144,6 +168,7 @@ impl Driver {
         let Some(live) = self.live.get(&id) else { return };
         let outcome = self.outcome_of(live);
         tracing::debug!(gtid = %live.transaction.gtid(), ?outcome, "decided");
+        self.count(&outcome);
         let committed = matches!(outcome, Outcome::Committed { .. });
         self.tell(id, &outcome, |waiter| !committed || waiter == Wait::Decided);
         if committed {

@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::path::PathBuf;
 
+use crate::metrics::ForcedWrites;
+
 /// The lock that keeps a second process out.
 pub const LOCK_FILE: &str = "lock";
 /// Present while `initialize` is at work: what stands beside it is nobody's log yet.
@@ -56,6 +58,8 @@ pub struct LogConfig {
     pub cache_bytes: u64,
     /// What happens when a write fails or hangs.
     pub on_failure: OnFailure,
+    /// Where it is counted how long forced writes take.
+    pub forced_writes: ForcedWrites,
 }
 
 impl LogConfig {
@@ -70,6 +74,7 @@ impl LogConfig {
             watchdog: Duration::from_secs(20),
             cache_bytes: 16 << 20,
             on_failure: OnFailure::ExitProcess,
+            forced_writes: ForcedWrites::default(),
         }
     }
 

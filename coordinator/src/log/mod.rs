@@ -32,6 +32,7 @@ mod sled_store;
 mod start;
 pub mod store;
 pub mod task;
+mod timed;
 mod writer;
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use super::judge::{self, Kept};
 use super::refusal::{Refusal, RefusalKind};
 use super::sled_store::{DATA_FILE, SledStore};
 use super::store::{Store, StoreError};
+use super::timed::Timed;
 use super::writer::{Busy, Writer, watch};
 use super::{DecisionLog, LogEvent, Opened, codec};
 use crate::protocol::record::{Identity, Record};
@@ -109,9 +110,13 @@ pub fn open(config: LogConfig, coordinator_id: &CoordinatorId, seams: Seams) -> 
     force_all(directory)?;
     let birth = birth(&*seams.entropy, config.lease, 0);
     let origin = seams.clock.now();
-    let disk = Files::open(directory)?;
+    let disk = Timed {
+        disk: Files::open(directory)?,
+        clock: Arc::clone(&seams.clock),
+        forced_writes: config.forced_writes.clone(),
+    };
     let Started { core, kept, warnings } =
-        Core::<Files, SledStore>::start(disk, config.limits(), coordinator_id, birth)?;
+        Core::<Timed<Files>, SledStore>::start(disk, config.limits(), coordinator_id, birth)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }

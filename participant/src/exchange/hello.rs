@@ -14,6 +14,7 @@ use votum_proto::v1::abort_reason::Kind as Cause;
 use votum_proto::v1::coordinator_message::Kind as Order;
 use votum_proto::v1::refusal::Kind as Refused;
 
+use super::unserved;
 use crate::agent::{Inner, Participant};
 use crate::branch::{Ending, reason};
 use crate::fence::Verdict;
@@ -131,7 +132,7 @@ pub(super) async fn greet(
     coordinator.streams += 1;
     let number = coordinator.streams;
     let (outbox, frames) = outbox(&agent.seams);
-    coordinator.stream = Some(Stream { number, outbox });
+    coordinator.stream = Some(Stream { number, outbox, unserved: unserved(agent, hello) });
     // What is shown is from before this hello, what the databases kept included.
     let witness = coordinator.witness;
     if let Some(own) = hello.witness {

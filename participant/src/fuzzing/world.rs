@@ -18,8 +18,8 @@ use votum_proto::v1;
 
 use crate::Agent;
 use crate::database::{
-    BackendId, BeginOptions, Canceller, Database, DatabaseError, DatabaseListing, Found, Gate, Kept,
-    Preparation, RowSink, ServerFacts, Session, Statement, Stood, XidOutcome,
+    BackendId, BeginOptions, Canceller, Condition, Database, DatabaseError, DatabaseListing, Found, Gate,
+    Kept, Preparation, RowSink, ServerFacts, Session, Statement, Stood, XidOutcome,
 };
 
 /// The life of the coordinator that speaks to the agent.
@@ -244,6 +244,9 @@ impl Database for Arc<Played> {
     }
     fn next_break(&self) -> BoxFuture<()> {
         Box::pin(std::future::pending())
+    }
+    async fn condition(&self) -> Result<Condition, DatabaseError> {
+        Ok(Condition::default())
     }
 }
 

@@ -34,6 +34,9 @@ impl Host {
         {
             let mut registry = self.agent.lock();
             let vote = no(ending.reason.clone());
+            if preparing {
+                self.participant.counts.voted(&vote);
+            }
             self.branch.settle(|standing| standing.vote = Some(vote));
             registry.retire(&self.branch);
             if preparing {

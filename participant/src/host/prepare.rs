@@ -38,7 +38,9 @@ impl Host {
         }
         crash::here(CrashPoint::BeforePrepare);
         let Some(mut leased) = self.session.take() else { return };
+        let begun = self.agent.seams.clock.now();
         let preparation = self.prepare_session(&mut leased, &order.gid).await;
+        self.participant.counts.prepared(self.agent.seams.clock.now().since(begun));
         crash::here(CrashPoint::AfterPrepare);
         match preparation {
             Preparation::Prepared { xid8, facts } => match self.participant.identify(&facts) {
@@ -78,6 +80,7 @@ impl Host {
                 drop(leased);
                 let reason = self.refusal(Cause::BranchLost, &error);
                 tracing::warn!(%error, "the connection broke during PREPARE");
+                self.participant.counts.voted(&no(reason.clone()));
                 self.branch.unsettle(reason);
                 self.agent.send_vote(&self.branch);
                 self.end_backend(&backend).await;
@@ -125,6 +128,7 @@ impl Host {
             Vote::ReadOnly(_) => tracing::debug!("votes read-only"),
             Vote::No(no) => tracing::info!(reason = ?no.reason.as_ref().map(|r| &r.message), "votes no"),
         }
+        self.participant.counts.voted(&vote);
         let prepared = {
             let mut registry = self.agent.lock();
             self.branch.settle(|standing| {

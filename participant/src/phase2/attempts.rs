@@ -2,6 +2,7 @@
 //! first compares what is prepared first: a gid may have been prepared again with other work.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::{Either, select};
@@ -13,7 +14,7 @@ use votum_proto::v1::agent_message::Kind as Message;
 use votum_proto::v1::branch_end::Kind as End;
 use votum_proto::v1::gone::XidStatus;
 
-use super::{Order, Task};
+use super::{NO_PROGRESS, Order, Task};
 use crate::branch::{Ending, reason};
 use crate::crash::{self, CrashPoint};
 use crate::database::{Aftermath, DatabaseError, Found, Policy, ServerFacts};
@@ -245,15 +246,16 @@ impl<'a> Attempts<'a> {
 
     fn note(&mut self, gid: &Gid, error: &DatabaseError) {
         self.attempts += 1;
+        let alarm = error.policy.alarms();
+        self.control.needs_a_person.store(alarm, Ordering::Relaxed);
         let this = (error.sqlstate.clone(), error.message.clone());
         // A gid that is not there is looked into at once; only what comes back is trouble.
         if self.told.as_ref() == Some(&this) || (error.policy == Policy::Verify && self.attempts == 1) {
             return;
         }
         self.told = Some(this);
-        let alarm = error.policy.alarms();
         if alarm {
-            tracing::error!(code = "VOTUM-2101", %gid, %error, "phase 2 does not get on; it is tried again");
+            tracing::error!(code = NO_PROGRESS, %gid, %error, "phase 2 does not get on; it is tried again");
         } else {
             tracing::warn!(%gid, %error, "phase 2 does not get on; it is tried again");
         }

@@ -10,6 +10,7 @@ use votum_proto::names::{CoordinatorId, Gid, ParticipantName};
 use votum_proto::runtime::{BoxFuture, Seams};
 use votum_proto::v1::gone::XidStatus;
 
+use super::condition::condition;
 use super::connect::{Connection, Connector};
 use super::listing::{FACTS, find_query, list, parse_facts, parse_found};
 use super::session::PostgresSession;
@@ -17,8 +18,8 @@ use super::timeouts::Timeouts;
 use super::{failure, first_row, policy, unexpected, witness};
 use crate::config::{ConfigProblem, ParticipantConfig};
 use crate::database::{
-    Aftermath, BackendId, Command, Database, DatabaseError, DatabaseListing, Found, Gate, Kept, ServerFacts,
-    Session, Stood, XidOutcome,
+    Aftermath, BackendId, Command, Condition, Database, DatabaseError, DatabaseListing, Found, Gate, Kept,
+    ServerFacts, Session, Stood, XidOutcome,
 };
 
 /// How many commands may be under way on one phase-2 connection: they run one after another there, and the
@@ -314,5 +315,9 @@ impl Database for Postgres {
 
     fn next_break(&self) -> BoxFuture<()> {
         self.connector.next_break()
+    }
+
+    async fn condition(&self) -> Result<Condition, DatabaseError> {
+        self.ask(async |connection| condition(connection).await).await
     }
 }

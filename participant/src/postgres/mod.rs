@@ -4,6 +4,7 @@
 //! anything on its session's search path.
 
 mod commands;
+mod condition;
 mod connect;
 pub(crate) mod connection;
 mod hosted;

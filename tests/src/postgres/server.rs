@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, bail, ensure};
@@ -45,6 +46,7 @@ pub struct Server {
     running: Mutex<Option<Running>>,
     port: Mutex<u16>,
     options: Options,
+    slots: AtomicU32,
     // Removed last.
     dir: guard::Directory,
 }
@@ -62,7 +64,8 @@ impl Server {
     /// When PostgreSQL is not installed, or does not start: with the end of its log.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let dir = guard::Directory::create("pg")?;
-        let server = Self { running: Mutex::new(None), port: Mutex::new(0), options, dir };
+        let slots = AtomicU32::new(options.max_prepared_transactions);
+        let server = Self { running: Mutex::new(None), port: Mutex::new(0), options, slots, dir };
         server.initialize().await?;
         server.restart().await?;
         server.client("postgres").await?.batch_execute(&format!("CREATE ROLE {ROLE} LOGIN")).await?;
@@ -87,6 +90,11 @@ impl Server {
         drop(watch);
         ensure!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
+    }
+
+    /// How many transactions may be prepared there, from its next start on.
+    pub fn set_slots(&self, max_prepared_transactions: u32) {
+        self.slots.store(max_prepared_transactions, Ordering::Relaxed);
     }
 
     /// Starts it again after a stop, on the port that it had where that is still free. Does nothing while it
@@ -154,7 +162,7 @@ impl Server {
             ("dynamic_shared_memory_type", "mmap".to_owned()),
             ("log_line_prefix", "%m [%p] %q%u@%d ".to_owned()),
         ];
-        let slots = self.options.max_prepared_transactions;
+        let slots = self.slots.load(Ordering::Relaxed);
         let slots = (slots > 0).then(|| ("max_prepared_transactions", slots.to_string()));
         let own = own.into_iter().chain(slots).map(|(name, value)| (name.to_owned(), value));
         own.chain(self.options.settings.iter().cloned()).collect()

@@ -199,7 +199,8 @@ impl Machine {
             let address = Address::Tcp(format!("agent{}:1", place.index));
             (AgentConfig { address, participants }, dialer)
         });
-        let handle = start_driver(&config(world, &self.id), opened, dialers.collect(), &seams);
+        let handle =
+            start_driver(&config(world, &self.id), opened, dialers.collect(), Default::default(), &seams);
         *self.place() = Some(Running { process, handle, sender });
         Ok(())
     }
@@ -364,5 +365,6 @@ fn config(world: &World, id: &CoordinatorId) -> Config {
         limits: Bounds { completed_wait_ms: 3_000, ..Bounds::default() },
         participants: Vec::new(),
         logging: Default::default(),
+        metrics: Default::default(),
     }
 }

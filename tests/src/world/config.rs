@@ -35,7 +35,14 @@ pub(super) fn write_coordinator(world: &World, builder: &Builder) -> anyhow::Res
         write!(toml, "\n[[participants]]\nname = \"{}\"\nagent = \"{agent}\"\n", bank.name)?;
     }
     write!(toml, "\n{}\n", builder.coordinator_tables)?;
+    if builder.metrics {
+        toml.push_str(&metrics_section(&world.metrics_socket("coordinator")));
+    }
     Ok(std::fs::write(world.config_file(), toml)?)
+}
+
+fn metrics_section(socket: &Path) -> String {
+    format!("\n[metrics]\nlisten = \"unix:{}\"\n", socket.display())
 }
 
 pub(super) fn write_agent(
@@ -50,5 +57,8 @@ pub(super) fn write_agent(
         writeln!(toml, "{key} = {value}")?;
     }
     write!(toml, "\n[[participants]]\nname = \"{bank}\"\nconnection = \"{connection}\"\n")?;
+    if builder.metrics {
+        toml.push_str(&metrics_section(&world.metrics_socket(bank)));
+    }
     Ok(std::fs::write(world.dir().join(format!("{bank}.toml")), toml)?)
 }

@@ -37,6 +37,7 @@ pub struct Builder {
     half_bytes: u64,
     log_settings: BTreeMap<String, String>,
     proxied: bool,
+    metrics: bool,
 }
 
 /// One bank: a database, its server, and the agent beside it.
@@ -87,6 +88,7 @@ impl Default for Builder {
             half_bytes: 1 << 20,
             log_settings: BTreeMap::new(),
             proxied: false,
+            metrics: false,
         }
     }
 }
@@ -158,6 +160,12 @@ impl Builder {
     /// databases. [`World::address`] leads past it, [`Network::coordinator`] through it.
     pub fn proxied(mut self) -> Self {
         self.proxied = true;
+        self
+    }
+
+    /// Has coordinator and agents show their metrics: [`World::scrape`].
+    pub fn metrics(mut self) -> Self {
+        self.metrics = true;
         self
     }
 

@@ -11,6 +11,8 @@ mod lookups;
 #[cfg_attr(not(test), allow(dead_code))] // as `world`
 mod memory_log;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod recovery;
 #[cfg(test)]
 mod resolve;

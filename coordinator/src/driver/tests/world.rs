@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use votum_proto::names::{Epoch, Gid, Gtid, Incarnation, Life, ParticipantName, SessionName};
 use votum_proto::runtime::Seams;
+use votum_proto::service::metrics::Page;
 use votum_proto::v1;
 use votum_proto::v1::branch_end::Kind as End;
 use votum_proto::v1::coordinator_message::Kind;
@@ -18,6 +19,7 @@ use super::super::request::{
 use super::super::{AgentSettings, Settings, start};
 use super::memory_log::{MemoryHistory, MemoryLog};
 use crate::log::{Entry, History, KnownLife, LogEvent, Opened, TransactionHistory};
+use crate::metrics::{self, Metrics};
 use crate::protocol::record::{Carried, Decision, EpochBegun, Identity, KeyRecord, Record, Resolved};
 use crate::transport::{DurablePosition, Generation, LinkEvent, LinkHandle};
 
@@ -43,6 +45,8 @@ pub(super) fn gid(epoch: u64, seq: u64, branch: u16) -> Gid {
 pub(super) struct World {
     pub(super) driver: DriverHandle,
     pub(super) log: Arc<MemoryLog>,
+    /// What Prometheus is shown.
+    page: Page,
     /// What the links' witness says.
     pub(super) durable: DurablePosition,
     log_events: mpsc::UnboundedSender<LogEvent>,
@@ -92,11 +96,13 @@ impl World {
             events,
         };
         let durable = DurablePosition::default();
+        let metrics = Metrics::default();
         let settings = Settings {
             max_transactions: 5,
             completed_wait: Duration::from_secs(10),
             lease: 10,
             durable: durable.clone(),
+            metrics: metrics.transactions.clone(),
         };
         let agent = |(address, participants): (&str, &[&str])| AgentSettings {
             link: LinkHandle::new(outbox_sender.clone()),
@@ -105,9 +111,11 @@ impl World {
         };
         let known: [(&str, &[&str]); 2] = [("agent", &["a", "b"]), ("silent", &["c"])];
         let agents = known.into_iter().take(agents).map(agent).collect();
-        let driver = start(settings, opened, agents, links, &Seams::production());
+        let seams = Seams::production();
+        let driver = start(settings, opened, agents, links, &seams);
+        let page = metrics::page(metrics, driver.clone(), seams.clock);
         let (generation, position, received) = (0, 100, Vec::new());
-        Self { driver, log, durable, log_events, link_events, outbox, generation, position, received }
+        Self { driver, log, page, durable, log_events, link_events, outbox, generation, position, received }
     }
 
     fn lives() -> Vec<KnownLife> {
@@ -177,7 +185,8 @@ impl World {
     }
 
     pub(super) async fn refuse(&mut self, hello: v1::AgentHello) {
-        let refusal = v1::Refusal { hello: Some(hello), ..Default::default() };
+        let detail = "a newer life has spoken".into();
+        let refusal = v1::Refusal { detail, hello: Some(hello), ..Default::default() };
         self.link_events.send(LinkEvent::Refused { agent: 0, refusal }).unwrap();
         self.settle().await;
     }
@@ -251,6 +260,11 @@ impl World {
         self.position += entries.len() as u64;
         self.log.durable.records.lock().unwrap().extend(entries.into_iter().map(|entry| entry.record));
         self.log_events.send(LogEvent::Durable { through, position: self.position }).unwrap();
+        self.settle().await;
+    }
+
+    pub(super) async fn unreadable(&mut self) {
+        self.log_events.send(LogEvent::Unreadable { why: "damaged at 5".into() }).unwrap();
         self.settle().await;
     }
 
@@ -350,6 +364,17 @@ impl World {
 
     pub(super) async fn get(&self, gtid: Gtid) -> Result<Outcome, RequestError> {
         self.driver.ask(|answer| Request::Get(gtid, answer)).await
+    }
+
+    pub(super) async fn page(&self) -> Result<String, String> {
+        (self.page)().await
+    }
+
+    /// The value of one series on the page of metrics; `None` where it is not shown.
+    pub(super) async fn shown(&self, series: &str) -> Option<f64> {
+        let page = self.page().await.unwrap();
+        let mut values = page.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        values.next().map(|value| value.parse().unwrap())
     }
 
     pub(super) async fn alarms(&self) -> Vec<String> {

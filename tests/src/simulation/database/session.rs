@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use votum_participant::database::{
-    Aftermath, BackendId, BeginOptions, Canceller, Command, Database, DatabaseError, DatabaseListing, Found,
-    Gate, Kept, Policy, Preparation, RowSink, Session, Statement, Stood, XidOutcome,
+    Aftermath, BackendId, BeginOptions, Canceller, Command, Condition, Database, DatabaseError,
+    DatabaseListing, Found, Gate, Kept, Policy, Preparation, RowSink, Session, Statement, Stood, XidOutcome,
 };
 use votum_proto::names::{CoordinatorId, Gid, ParticipantName};
 use votum_proto::runtime::BoxFuture;
@@ -162,6 +162,10 @@ impl Database for Behind {
         Box::pin(async move {
             let _ = breaks.changed().await;
         })
+    }
+
+    async fn condition(&self) -> Result<Condition, DatabaseError> {
+        Ok(Condition::default())
     }
 }
 

@@ -1,0 +1,96 @@
+//! Transactions by outcome, and how long they stay in each state.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::SECONDS;
+use crate::protocol::record::AbortKind;
+
+/// The states that a transaction leaves again.
+const STATES: [&str; 5] = ["active", "preparing", "deciding", "committing", "aborting"];
+
+/// What the driver counts. Clones count together.
+#[derive(Debug, Clone)]
+pub struct Transactions {
+    begun: Counter,
+    ended: Family<Ended, Counter>,
+    in_state: Family<InState, Histogram, fn() -> Histogram>,
+    /// The same, found by name without a lock that all states share.
+    by_state: BTreeMap<&'static str, Histogram>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    outcome: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InState {
+    state: &'static str,
+}
+
+impl Default for Transactions {
+    fn default() -> Self {
+        let in_state = Family::new_with_constructor((|| Histogram::new(SECONDS)) as fn() -> Histogram);
+        let by_state = STATES.map(|state| (state, in_state.get_or_create_owned(&InState { state })));
+        let ended = Family::<Ended, Counter>::default();
+        for outcome in ["committed", "read-only"] {
+            drop(ended.get_or_create(&Ended { outcome, reason: "" }));
+        }
+        Self { begun: Counter::default(), ended, in_state, by_state: by_state.into() }
+    }
+}
+
+impl Transactions {
+    /// One was begun.
+    pub(crate) fn begun(&self) {
+        self.begun.inc();
+    }
+
+    /// The commit of one stands.
+    pub(crate) fn committed(&self) {
+        self.ended.get_or_create(&Ended { outcome: "committed", reason: "" }).inc();
+    }
+
+    /// One wrote nothing anywhere, and has ended.
+    pub(crate) fn read_only(&self) {
+        self.ended.get_or_create(&Ended { outcome: "read-only", reason: "" }).inc();
+    }
+
+    /// The abort of one stands.
+    pub(crate) fn aborted(&self, kind: AbortKind) {
+        let reason = match kind {
+            AbortKind::RolledBack => "rolled-back",
+            AbortKind::Timeout => "timeout",
+            AbortKind::VotedNo => "voted-no",
+            AbortKind::BranchLost => "branch-lost",
+            AbortKind::Coordinator => "coordinator",
+        };
+        self.ended.get_or_create(&Ended { outcome: "aborted", reason }).inc();
+    }
+
+    /// One has left `state`, in which it was for so long.
+    pub(crate) fn left(&self, state: &str, after: Duration) {
+        if let Some(histogram) = self.by_state.get(state) {
+            histogram.observe(after.as_secs_f64());
+        }
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("transactions_begun", "Transactions begun", self.begun.clone());
+        registry.register("transactions", "Transactions whose outcome stands", self.ended.clone());
+        registry.register_with_unit(
+            "transaction_state",
+            "How long transactions were in each state of the protocol",
+            Unit::Seconds,
+            self.in_state.clone(),
+        );
+    }
+}
