@@ -167,7 +167,9 @@ impl Host {
             self.branch.settle(|standing| standing.vote = Some(no(lost)));
             registry.remove(&self.branch);
         }
-        if self.branch.standing().gid.is_some() {
+        let standing = self.branch.standing();
+        if let (Some(_), Some(vote)) = (&standing.gid, &standing.vote) {
+            self.participant.counts.voted(vote);
             self.agent.send_vote(&self.branch);
         }
         self.refuse(first, error);

@@ -151,6 +151,24 @@ async fn a_commit_is_seen_at_the_coordinator_at_both_agents_and_on_the_disk() {
 }
 
 #[tokio::test]
+async fn a_no_is_seen_at_the_agent_that_gave_it_and_as_the_reason_of_the_abort() {
+    let scene = Scene::open(World::builder().metrics()).await.unwrap();
+    let tx = scene.begin("in the way", &[A, B], scene.teller.votum().begin()).await.unwrap();
+    work(&tx, "in the way", &scene.world.legs(5)).await.unwrap();
+    // The name that the branch at b will have is taken.
+    let gid = format!("votum_{}", tx.gtid().replace('-', "_"));
+    for branch in ["0_2", "1_2"] {
+        scene.bank(B).unwrap().plant_foreign(&format!("{gid}_{branch}")).await.unwrap();
+    }
+    assert!(!scene.teller.commit(tx, "in the way").await.unwrap().is_committed());
+    let aborted = "votum_transactions_total{outcome=\"aborted\",reason=\"voted-no\"}";
+    scene.world.until_shown(COORDINATOR, aborted, Some(1.0)).await.unwrap();
+    let voted = format!("votum_agent_votes_total{{participant=\"{B}\",vote=\"no\"}}");
+    scene.world.until_shown(B, &voted, Some(1.0)).await.unwrap();
+    scene.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn sessions_and_those_who_wait_for_one_are_counted() {
     let scene = Scene::open(World::builder().metrics().agent_setting("sessions", "1")).await.unwrap();
     let [used, waiting] = ["used", "waiting"].map(|what| at(&format!("votum_agent_sessions_{what}"), A));
