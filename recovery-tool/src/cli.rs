@@ -3,21 +3,23 @@
 mod doctor;
 mod install;
 mod last_resort;
+mod log;
+mod look;
+mod settle;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
-use clap::{
-    ArgGroup, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
-};
+use clap::{Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use votum_proto::address::Address;
-use votum_proto::names::{Gid, Gtid, ParticipantName};
 
 pub(crate) use self::doctor::DoctorArgs;
 pub(crate) use self::install::InstallArgs;
 pub(crate) use self::last_resort::{BackupArgs, RestoreArgs, WriteOffArgs};
-use crate::failure::Failure;
+pub(crate) use self::log::{LogArgs, LogCommand};
+pub(crate) use self::look::{InDoubtArgs, ListArgs, ShowArgs, StatusArgs};
+pub(crate) use self::settle::{AcknowledgeArgs, Order, ResolveArgs};
 use crate::render::Style;
 
 /// Where a coordinator listens unless it was told otherwise.
@@ -114,196 +116,6 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
-}
-
-/// The coordinator, its log and its participants on one screen
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  votumctl status
-  votumctl status --json | jq .alarms
-  votumctl status --older-than 5 || page-somebody
-  votumctl status --directory /var/lib/votum
-
-Ends with 1 when there is an alarm, the log is not in order, a participant is not connected, or a
-branch is in doubt for longer than --older-than; of a stopped coordinator's log, when a commit is
-still owed to a participant.")]
-pub(crate) struct StatusArgs {
-    /// How many seconds a branch may be in doubt before that asks for attention
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub(crate) older_than: u64,
-}
-
-/// Transactions, live and remembered, newest first
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  votumctl list
-  votumctl list --state committing
-  votumctl list --participant bank_a --limit 20 --json
-  votumctl list --directory /var/lib/votum
-
-States: active, preparing, deciding, committing, committed, aborting, aborted, delegating,
-undecided.")]
-pub(crate) struct ListArgs {
-    /// Only those in this state
-    #[arg(long, value_name = "STATE")]
-    pub(crate) state: Option<String>,
-    /// Only those with a branch at this participant
-    #[arg(long, value_name = "NAME")]
-    pub(crate) participant: Option<ParticipantName>,
-    /// At most this many
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) limit: u32,
-}
-
-/// All that is known of one transaction: outcome, branches, records, what happens next
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  votumctl show acme-7-3f9ac2-1042
-  votumctl show acme-7-3f9ac2-1042 --json | jq .outcome.kind
-  votumctl show acme-7-3f9ac2-1042 --directory /backup/votum
-
-Ends with 1 when a branch ended otherwise than decided, or is in trouble.")]
-pub(crate) struct ShowArgs {
-    /// The transaction, for example acme-7-3f9ac2-1042
-    pub(crate) gtid: Gtid,
-}
-
-/// What is prepared at every participant now, joined with the log
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  votumctl in-doubt
-  votumctl in-doubt --participant bank_a --wait 30
-  votumctl in-doubt --json | jq '.branches[] | select(.blocked_sessions > 0)'
-
-Prepared transactions of others are listed apart; Votum never touches them. Ends with 1 when a
-branch waits for a person, or a participant could not be asked.")]
-pub(crate) struct InDoubtArgs {
-    /// Only this participant
-    #[arg(long, value_name = "NAME")]
-    pub(crate) participant: Option<ParticipantName>,
-    /// How many seconds agents have to answer
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
-    pub(crate) wait: u64,
-}
-
-/// Settle one branch by hand; without --yes only say what would be done
-#[derive(Debug, Args)]
-#[command(group = ArgGroup::new("action").required(true).args(["commit", "rollback"]), after_help = "\
-Examples:
-  votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank_a --rollback --reason 4711
-  votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank_a --rollback --reason 4711 --yes
-
-What contradicts a known decision is refused, with 4. Who settled it and why are kept in the log.")]
-pub(crate) struct ResolveArgs {
-    /// The branch, as pg_prepared_xacts and `votumctl in-doubt` name it
-    pub(crate) gid: Gid,
-    /// Where it is prepared
-    #[arg(long, value_name = "NAME")]
-    pub(crate) participant: ParticipantName,
-    /// Commit it
-    #[arg(long)]
-    pub(crate) commit: bool,
-    /// Roll it back
-    #[arg(long)]
-    pub(crate) rollback: bool,
-    #[command(flatten)]
-    pub(crate) order: Order,
-}
-
-/// Who orders something that changes the log, and why.
-#[derive(Debug, Args)]
-pub(crate) struct Order {
-    /// Why, or what was done about it; kept in the log
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub(crate) reason: String,
-    /// Who does it; kept in the log [default: $USER]
-    #[arg(long, value_name = "NAME")]
-    operator: Option<String>,
-    /// Do it
-    #[arg(long)]
-    pub(crate) yes: bool,
-}
-
-impl Order {
-    /// Who gives it: as typed, else who is logged in.
-    ///
-    /// # Errors
-    /// When that is nobody.
-    pub(crate) fn operator(&self) -> Result<String, Failure> {
-        operator(self.operator.as_deref(), std::env::var("USER").ok())
-    }
-}
-
-fn operator(typed: Option<&str>, user: Option<String>) -> Result<String, Failure> {
-    let named = typed.map(str::to_owned).or(user).filter(|name| !name.trim().is_empty());
-    named.ok_or_else(|| {
-        Failure::usage(
-            "who gives the order is kept in the log, and $USER is empty: say it with --operator NAME",
-        )
-    })
-}
-
-/// Take off the list that branches departed from their decision; without --yes only say which
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  votumctl acknowledge acme-7-3f9ac2-1042 --reason \"4711: repaid by hand\"
-  votumctl acknowledge acme-7-3f9ac2-1042 --reason \"4711: repaid by hand\" --yes
-  votumctl acknowledge acme-7-3f9ac2-1042 --participant bank_a --reason 4711 --yes
-
-For when a person has made the databases agree again: the alarm VOTUM-1407 ends, and the records may
-be dropped after retention. Who asks about the transaction is told of the departure as before. Who
-acknowledged it and why are kept in the log. Ends with 4 when there is nothing to acknowledge.")]
-pub(crate) struct AcknowledgeArgs {
-    /// The transaction, for example acme-7-3f9ac2-1042
-    pub(crate) gtid: Gtid,
-    /// Only the branch at this participant [default: every one that departed]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) participant: Option<ParticipantName>,
-    #[command(flatten)]
-    pub(crate) order: Order,
-}
-
-/// Read the files of a log
-#[derive(Debug, Args)]
-pub(crate) struct LogArgs {
-    #[command(subcommand)]
-    pub(crate) command: LogCommand,
-}
-
-/// What to read in the files of a log. The coordinator must be stopped, or the directory be a copy.
-#[derive(Debug, Subcommand)]
-pub(crate) enum LogCommand {
-    /// Check every file, and every record, of a log
-    #[command(after_help = "\
-Examples:
-  votumctl log verify --directory /var/lib/votum
-  votumctl log verify --directory /backup/votum --json
-
-Ends with 4, naming file and byte, when the log would not be opened.")]
-    Verify,
-    /// Print every record of a log, oldest first
-    #[command(after_help = "\
-Examples:
-  votumctl log dump --directory /var/lib/votum | less
-  votumctl log dump --directory /var/lib/votum --json | jq 'select(.kind == \"Decided\")'
-
-With --json: one document on each line.")]
-    Dump,
-    /// List every intact record in the raw files of a log that is broken
-    #[command(after_help = "\
-Examples:
-  votumctl log salvage --directory /var/lib/votum
-  votumctl log salvage --directory /var/lib/votum --json > salvaged.jsonl
-
-A record outside the chain of batches is marked doubtful: it may never have been acknowledged, or
-be of an earlier time, and is never a decision. With --json: one document on each line. Ends with 1
-when the log would not be opened.")]
-    Salvage,
 }
 
 /// What a code such as VOTUM-1402 means, and what to do
@@ -458,14 +270,5 @@ mod tests {
             }
         }
         words
-    }
-
-    #[test]
-    fn nobody_gives_an_order_without_a_name() {
-        assert_eq!(operator(Some("ada"), Some("root".into())).unwrap(), "ada");
-        assert_eq!(operator(None, Some("root".into())).unwrap(), "root");
-        for (typed, user) in [(None, None), (None, Some(String::new())), (Some(" "), Some("root".into()))] {
-            assert_eq!(operator(typed, user).unwrap_err().exit, crate::failure::Exit::Usage);
-        }
     }
 }

@@ -1,0 +1,98 @@
+//! What changes something: orders, with who gives them and why.
+
+use clap::{ArgGroup, Args};
+use votum_proto::names::{Gid, Gtid, ParticipantName};
+
+use crate::failure::Failure;
+
+/// Settle one branch by hand; without --yes only say what would be done
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("action").required(true).args(["commit", "rollback"]), after_help = "\
+Examples:
+  votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank_a --rollback --reason 4711
+  votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank_a --rollback --reason 4711 --yes
+
+What contradicts a known decision is refused, with 4. Who settled it and why are kept in the log.")]
+pub(crate) struct ResolveArgs {
+    /// The branch, as pg_prepared_xacts and `votumctl in-doubt` name it
+    pub(crate) gid: Gid,
+    /// Where it is prepared
+    #[arg(long, value_name = "NAME")]
+    pub(crate) participant: ParticipantName,
+    /// Commit it
+    #[arg(long)]
+    pub(crate) commit: bool,
+    /// Roll it back
+    #[arg(long)]
+    pub(crate) rollback: bool,
+    #[command(flatten)]
+    pub(crate) order: Order,
+}
+
+/// Who orders something that changes the log, and why.
+#[derive(Debug, Args)]
+pub(crate) struct Order {
+    /// Why, or what was done about it; kept in the log
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) reason: String,
+    /// Who does it; kept in the log [default: $USER]
+    #[arg(long, value_name = "NAME")]
+    operator: Option<String>,
+    /// Do it
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+impl Order {
+    /// Who gives it: as typed, else who is logged in.
+    ///
+    /// # Errors
+    /// When that is nobody.
+    pub(crate) fn operator(&self) -> Result<String, Failure> {
+        operator(self.operator.as_deref(), std::env::var("USER").ok())
+    }
+}
+
+fn operator(typed: Option<&str>, user: Option<String>) -> Result<String, Failure> {
+    let named = typed.map(str::to_owned).or(user).filter(|name| !name.trim().is_empty());
+    named.ok_or_else(|| {
+        Failure::usage(
+            "who gives the order is kept in the log, and $USER is empty: say it with --operator NAME",
+        )
+    })
+}
+
+/// Take off the list that branches departed from their decision; without --yes only say which
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  votumctl acknowledge acme-7-3f9ac2-1042 --reason \"4711: repaid by hand\"
+  votumctl acknowledge acme-7-3f9ac2-1042 --reason \"4711: repaid by hand\" --yes
+  votumctl acknowledge acme-7-3f9ac2-1042 --participant bank_a --reason 4711 --yes
+
+For when a person has made the databases agree again: the alarm VOTUM-1407 ends, and the records may
+be dropped after retention. Who asks about the transaction is told of the departure as before. Who
+acknowledged it and why are kept in the log. Ends with 4 when there is nothing to acknowledge.")]
+pub(crate) struct AcknowledgeArgs {
+    /// The transaction, for example acme-7-3f9ac2-1042
+    pub(crate) gtid: Gtid,
+    /// Only the branch at this participant [default: every one that departed]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) participant: Option<ParticipantName>,
+    #[command(flatten)]
+    pub(crate) order: Order,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_gives_an_order_without_a_name() {
+        assert_eq!(operator(Some("ada"), Some("root".into())).unwrap(), "ada");
+        assert_eq!(operator(None, Some("root".into())).unwrap(), "root");
+        for (typed, user) in [(None, None), (None, Some(String::new())), (Some(" "), Some("root".into()))] {
+            assert_eq!(operator(typed, user).unwrap_err().exit, crate::failure::Exit::Usage);
+        }
+    }
+}
