@@ -126,6 +126,7 @@ pub(crate) mod tests {
             ((*name).to_owned(), setting)
         };
         let facts = Facts {
+            keeps_witness: Some(true),
             version: "15.18".into(),
             major: 15,
             database: "bank".into(),
