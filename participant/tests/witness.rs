@@ -4,12 +4,14 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use support::{BANK, Coordinator, World, listings};
 use votum_participant::postgres::witness::installation;
 use votum_proto::v1;
 use votum_proto::v1::refusal::Kind as Refused;
 use votum_tests::eventually::{Found, eventually};
-use votum_tests::postgres::ROLE;
+use votum_tests::postgres::{Options, ROLE, Server};
 
 async fn install(world: &World) {
     let superuser = world.server.client(&world.database).await.unwrap();
@@ -131,4 +133,33 @@ async fn a_row_that_cannot_be_read_makes_the_listing_fail() {
     let first = world.coordinator_in(5, 0xabc).await.unwrap();
     let failure = listings(&first.hello)[BANK].failure.clone();
     assert!(failure.contains("votum.witness"), "{failure}");
+}
+
+/// A standby that is away holds up no listing: the row is forced where it is written, whatever the role's own
+/// durability, and waits for nobody.
+#[tokio::test]
+async fn the_row_is_on_disk_and_waits_for_no_standby() {
+    for durability in ["on", "off"] {
+        let server = Arc::new(Server::start(Options::default()).await.unwrap());
+        let world = World::on(server, |_| {}).await;
+        install(&world).await;
+        let superuser = world.server.client("postgres").await.unwrap();
+        let of_the_role = format!("ALTER ROLE {ROLE} SET synchronous_commit = {durability}");
+        superuser.batch_execute(&of_the_role).await.unwrap();
+        let away = "ALTER SYSTEM SET synchronous_standby_names = 'nobody'";
+        superuser.batch_execute(away).await.unwrap();
+        superuser.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        eventually("the server waits for its standby", async || {
+            let row = world.direct().await.query_one("SHOW synchronous_standby_names", &[]).await?;
+            let names: String = row.get(0);
+            Ok(if names == "nobody" { Found::Yes(()) } else { Found::NotYet(names) })
+        })
+        .await
+        .unwrap();
+        let first = world.coordinator_in(5, 0xabc).await.unwrap();
+        assert_eq!(listings(&first.hello)[BANK].failure, "", "{durability}");
+        world.server.stop_immediate().await.unwrap();
+        world.server.restart().await.unwrap();
+        assert_eq!(world.number("SELECT fence_epoch FROM votum.witness").await, 5, "{durability}");
+    }
 }

@@ -41,6 +41,10 @@ pub(super) const PLACE: &str = "(SELECT pg_catalog.has_schema_privilege(n.oid, '
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE n.nspname = 'votum' AND c.relname = 'witness')";
 
+/// For the statement behind it in the same message: its commit is forced by this server, whatever the role's
+/// own durability is, and waits for no standby, whose absence must not hold up what is listed after it.
+const FORCED_HERE: &str = "SET LOCAL synchronous_commit = local";
+
 /// What is newer counts: of the fence, a higher epoch; of the witness, a higher epoch or position.
 fn statement(coordinator: &CoordinatorId, kept: &Kept) -> String {
     let Life { epoch, incarnation } = kept.fence;
@@ -50,7 +54,7 @@ fn statement(coordinator: &CoordinatorId, kept: &Kept) -> String {
     );
     let incarnation = incarnation.get();
     format!(
-        "WITH stood AS (SELECT * FROM votum.witness WHERE coordinator_id = '{coordinator}'), \
+        "{FORCED_HERE}; WITH stood AS (SELECT * FROM votum.witness WHERE coordinator_id = '{coordinator}'), \
          kept AS (INSERT INTO votum.witness AS w (coordinator_id, fence_epoch, fence_incarnation, \
          witness_epoch, witness_incarnation, witness_position) \
          VALUES ('{coordinator}', {epoch}, {incarnation}, {witness}) \
