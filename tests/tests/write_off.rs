@@ -166,7 +166,7 @@ async fn a_backup_of_a_running_coordinator_comes_back_and_presumes_nothing_of_wh
         Ok(if said.code == 1 { Found::Yes(said) } else { Found::NotYet(format!("{said:?}")) })
     });
     let shown = applied.await.unwrap().json().unwrap();
-    assert_eq!(shown["evidence"][0]["shown_by"].as_str(), Some("votumctl restore"), "{shown}");
+    assert_eq!(shown["evidence"][0]["shown_by"].as_str(), Some("the log itself"), "{shown}");
     world.crash_and_restart_coordinator().await.unwrap();
     world.until_status("the log is whole again", |status| !status.stale).await.unwrap();
     let waits = world.until_alarm("VOTUM-1402").await.unwrap();

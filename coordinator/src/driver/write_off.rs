@@ -83,7 +83,7 @@ impl Driver {
     pub(super) fn note_restored(&mut self, restored: Restored) {
         let Restored { through, what } = restored;
         let evidence = Evidence { through, what, heard: self.seams.clock.now(), witness_age_ms: None };
-        self.now_stale("votumctl restore", evidence);
+        self.now_stale("the log itself", evidence);
     }
 
     pub(super) fn write_off(&mut self, order: &WriteOff, answer: Answer<v1::WriteOffResponse>) {

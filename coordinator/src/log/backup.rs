@@ -32,7 +32,8 @@ pub struct Restored {
 }
 
 /// Copies the log in `from`, whether or not a coordinator runs on it, to `to`, which must not hold anything
-/// yet, and says what a start would find there. Nothing in `from` is changed.
+/// yet, and says what a start would find there. Nothing in `from` is changed. The copy says of itself that it is
+/// a backup: whoever puts it in place, and by whatever means, has a stale log.
 ///
 /// # Errors
 /// When there is no log in `from`, `to` is not empty, the disk refuses, or no copy is whole.
@@ -42,8 +43,8 @@ pub fn backup(from: &Path, to: &Path) -> Result<Report, Refusal> {
     take_away_unfinished(to)?;
     let mut attempt = 1;
     loop {
-        match fill(from, to, None).and_then(|()| whole(to)) {
-            Ok(report) => return Ok(report),
+        match fill(from, to).and_then(|()| whole(to)) {
+            Ok(report) => return note(to, &report).map(|()| report),
             Err(_) if attempt < ATTEMPTS => attempt += 1,
             Err(refusal) => {
                 begin(to)?;
@@ -54,7 +55,8 @@ pub fn backup(from: &Path, to: &Path) -> Result<Report, Refusal> {
     }
 }
 
-/// Puts the backup in `from` where a coordinator will open it, in `to`, which must not hold anything yet.
+/// Puts the backup in `from`, or a copy that was made by hand, where a coordinator will open it, in `to`, which
+/// must not hold anything yet.
 ///
 /// # Errors
 /// When the backup is not whole, `to` is not empty or in use, or the disk refuses.
@@ -63,9 +65,9 @@ pub fn restore(from: &Path, to: &Path) -> Result<Report, Refusal> {
     files::create_private(to)?;
     let lock = files::lock(to)?;
     take_away_unfinished(to)?;
-    let newest = report.lives.last().map_or(Epoch(0), |known| known.begun.life.epoch);
-    let what = format!("a backup was put here that ends with epoch {newest}, position {}", report.position);
-    fill(from, to, Some(&Restored { through: Epoch(newest.0.saturating_add(EPOCHS_AFTER)), what }))?;
+    begin(to)?;
+    note(to, &report)?;
+    fill(from, to)?;
     drop(lock);
     whole(to)
 }
@@ -89,19 +91,18 @@ fn begin(directory: &Path) -> Result<(), Refusal> {
 ///
 /// The store goes first: what it lacks then, the journal, which is copied after it, fills in. The other way
 /// round the store would hold what the journal does not.
-fn fill(from: &Path, to: &Path, restored: Option<&Restored>) -> Result<(), Refusal> {
+fn fill(from: &Path, to: &Path) -> Result<(), Refusal> {
     begin(to)?;
-    take_away_unfinished(to)?;
     let store = to.join(STORE_FOLDER);
+    if store.exists() {
+        std::fs::remove_dir_all(&store).map_err(|error| refused(&store, "removing", &error))?;
+    }
     files::create_private(&store)?;
     offline::copy_folder(&from.join(STORE_FOLDER), &store)?;
     for half in Half::BOTH {
         let name = half.file_name();
         std::fs::copy(from.join(name), to.join(name))
             .map_err(|error| refused(&from.join(name), "copying", &error))?;
-    }
-    if let Some(restored) = restored {
-        note(to, restored)?;
     }
     force_all(to)?;
     let marker = to.join(INITIALIZING_FILE);
@@ -113,12 +114,17 @@ fn fill(from: &Path, to: &Path, restored: Option<&Restored>) -> Result<(), Refus
     }
 }
 
-fn note(directory: &Path, Restored { through, what }: &Restored) -> Result<(), Refusal> {
+/// Notes, on disk, what was copied: more may have been decided since.
+fn note(directory: &Path, report: &Report) -> Result<(), Refusal> {
+    let newest = report.lives.last().map_or(Epoch(0), |known| known.begun.life.epoch);
+    let through = Epoch(newest.0.saturating_add(EPOCHS_AFTER));
+    let what = format!("a backup was put here that ends with epoch {newest}, position {}", report.position);
     let path = directory.join(RESTORED_FILE);
     File::create(&path)
         .and_then(|mut file| file.write_all(format!("{through} {what}\n").as_bytes()).map(|()| file))
         .and_then(|file| file.sync_all())
-        .map_err(|error| refused(&path, "writing", &error))
+        .map_err(|error| refused(&path, "writing", &error))?;
+    files::force_directory(directory)
 }
 
 /// What the log in `directory` lacks because it was restored, unless that was written off: then nothing says

@@ -9,7 +9,7 @@ use crate::metrics::ForcedWrites;
 pub const LOCK_FILE: &str = "lock";
 /// Present while `initialize` is at work: what stands beside it is nobody's log yet.
 pub const INITIALIZING_FILE: &str = "initializing";
-/// Present from `votumctl restore` on until what the backup lacks was written off.
+/// Present in a backup, and where one was put in place until what it lacks was written off.
 pub const RESTORED_FILE: &str = "restored";
 /// The folder of the store.
 pub const STORE_FOLDER: &str = "store";
