@@ -9,8 +9,12 @@ use votum_proto::v1::operator_client::OperatorClient;
 use votum_proto::v1::outcome::Kind;
 
 use crate::eventually::{Found, eventually};
+use crate::postgres::ROLE;
 use crate::teller::Leg;
 use crate::world::{Bank, World};
+
+/// What the agents' role needs at a bank whose tables are not its own.
+const GRANT: &str = "GRANT ALL ON ALL TABLES IN SCHEMA public TO";
 
 /// A branch that stands prepared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -262,6 +266,31 @@ impl Bank {
         let prepared = self.prepared().await?;
         let [branch] = prepared.as_slice() else { anyhow::bail!("not one branch: {prepared:?}") };
         self.by_hand(&format!("{command} PREPARED '{}'", branch.gid)).await
+    }
+
+    /// Has a superuser own what the agents' role owned. What is prepared keeps its tables locked: they cannot
+    /// be given to another owner meanwhile.
+    ///
+    /// # Errors
+    /// As PostgreSQL has it.
+    pub async fn give_tables_away(&self) -> anyhow::Result<()> {
+        self.by_hand(&format!("REASSIGN OWNED BY {ROLE} TO postgres; {GRANT} {ROLE}")).await
+    }
+
+    /// Drops the agents' role, and makes another one of its name: what the first one prepared is owned by
+    /// nobody.
+    ///
+    /// # Errors
+    /// As PostgreSQL has it.
+    pub async fn replace_role(&self) -> anyhow::Result<()> {
+        let make = format!("CREATE ROLE {ROLE} LOGIN; {GRANT} {ROLE}");
+        self.by_hand(&format!("DROP OWNED BY {ROLE}; DROP ROLE {ROLE}; {make}")).await?;
+        // Sessions of the role that is gone would still own what it owned.
+        self.by_hand(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+              WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        .await
     }
 
     /// Runs statements as a superuser: the hand of an administrator.

@@ -8,7 +8,7 @@ use std::process::Command;
 use votum_client::Outcome;
 use votum_tests::eventually::{Found, eventually};
 use votum_tests::expect;
-use votum_tests::postgres::{Options, ROLE};
+use votum_tests::postgres::Options;
 use votum_tests::process::{Build, program};
 use votum_tests::scene::{A, B, Scene};
 use votum_tests::world::World;
@@ -71,16 +71,9 @@ async fn a_branch_whose_role_was_dropped_is_ended_by_a_superuser_and_then_acknow
     let scene = Scene::open(World::builder().own_servers(Options::default())).await.unwrap();
     let world = &scene.world;
     let bank = &world.banks[0];
-    // What is prepared keeps its tables locked: they cannot be given to another owner meanwhile.
-    let grant = format!("GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}");
-    bank.by_hand(&format!("REASSIGN OWNED BY {ROLE} TO postgres; {grant}")).await.unwrap();
+    bank.give_tables_away().await.unwrap();
     let dropped = async {
-        let drop_role = format!("DROP OWNED BY {ROLE}; DROP ROLE {ROLE}; CREATE ROLE {ROLE} LOGIN; {grant}");
-        bank.by_hand(&drop_role).await.unwrap();
-        // Sessions of the role that is gone would still own what it owned.
-        let sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                         WHERE datname = current_database() AND pid <> pg_backend_pid()";
-        bank.by_hand(sessions).await.unwrap();
+        bank.replace_role().await.unwrap();
         world.start_coordinator(None).await.unwrap();
         let alarm = world.until_alarm("VOTUM-1403").await.unwrap();
         assert!(alarm.detail.contains("42501"), "{alarm:?}");

@@ -12,7 +12,7 @@ use std::time::Duration;
 use votum_client::{Outcome, Votum, Wait};
 use votum_proto::v1;
 use votum_tests::ledger::Ledger;
-use votum_tests::postgres::{Options, ROLE};
+use votum_tests::postgres::Options;
 use votum_tests::scene::{A, B, Scene};
 use votum_tests::scrape::{COORDINATOR, alarm, at};
 use votum_tests::teller::{Leg, Teller};
@@ -88,14 +88,9 @@ async fn trouble_in_phase_two_is_shown_at_both_ends_until_the_branch_has_ended()
     let scene = Scene::open(shown().own_servers(Options::default())).await.unwrap();
     let world = &scene.world;
     let bank = &world.banks[0];
-    let grant = format!("GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}");
-    bank.by_hand(&format!("REASSIGN OWNED BY {ROLE} TO postgres; {grant}")).await.unwrap();
+    bank.give_tables_away().await.unwrap();
     let dropped = async {
-        let drop_role = format!("DROP OWNED BY {ROLE}; DROP ROLE {ROLE}; CREATE ROLE {ROLE} LOGIN; {grant}");
-        bank.by_hand(&drop_role).await.unwrap();
-        let sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                         WHERE datname = current_database() AND pid <> pg_backend_pid()";
-        bank.by_hand(sessions).await.unwrap();
+        bank.replace_role().await.unwrap();
         world.start_coordinator(None).await.unwrap();
         let page = world.until_shown(COORDINATOR, &alarm("VOTUM-1403", A), Some(1.0)).await.unwrap();
         assert_eq!(page.value("votum_transactions_undelivered"), Some(1.0));
@@ -153,8 +148,10 @@ async fn a_participant_that_is_not_heard_is_shown_until_it_is_back() {
 
     bank.agent.kill9().unwrap();
     connected(0.0).await;
+    world.until_shown(COORDINATOR, &alarm("VOTUM-1406", B), Some(1.0)).await.unwrap();
     bank.agent.start(None).unwrap();
     connected(1.0).await;
+    world.until_shown(COORDINATOR, &alarm("VOTUM-1406", B), None).await.unwrap();
     let link = format!("votum_agent_link_up{{coordinator=\"{}\"}}", world.coordinator_id());
     world.until_shown(B, &link, Some(1.0)).await.unwrap();
     world.coordinator.kill9().unwrap();

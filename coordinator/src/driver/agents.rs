@@ -4,7 +4,7 @@ use votum_proto::names::{Gid, Gtid, ParticipantName};
 use votum_proto::v1;
 use votum_proto::v1::agent_message::Kind;
 
-use super::alarms::{HEURISTIC, PHASE_TWO, REFUSED};
+use super::alarms::{HEURISTIC, PHASE_TWO, REFUSED, UNHEARD};
 use super::knowledge::Owner;
 use super::write_off::Evidence;
 use super::{AgentSettings, Driver, Link, LocalId, LogState, Participant, Pending, wire};
@@ -177,11 +177,15 @@ impl Driver {
         if link.generation.take().is_some() {
             tracing::warn!(agent = %link.address, %why, "agent disconnected");
         }
+        let alarm = format!("its agent at {} is not connected: {why}", link.address);
         link.down = why;
         let participants = link.participants.clone();
         self.out.messages.remove(&agent);
         for participant in &participants {
             self.resolutions_cut_off(participant);
+            // R11. What was seen before it says more, and each attempt would bring its own words.
+            let detail = format!("nothing can be concluded about {participant}: {alarm}");
+            self.alarms.raise_if_new(UNHEARD, "", participant.as_str(), &detail);
         }
         self.drain_progress();
     }

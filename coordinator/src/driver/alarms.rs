@@ -58,6 +58,13 @@ impl Alarms {
         self.0.insert(subject, detail.to_owned());
     }
 
+    /// Begins, unless it lasts already, whatever was seen then.
+    pub(super) fn raise_if_new(&mut self, code: &'static str, gtid: &str, participant: &str, detail: &str) {
+        if !self.0.contains_key(&(code, gtid.to_owned(), participant.to_owned())) {
+            self.raise(code, gtid, participant, detail);
+        }
+    }
+
     /// Is over.
     pub(super) fn clear(&mut self, code: &'static str, gtid: &str, participant: &str) {
         let subject = (code, gtid.to_owned(), participant.to_owned());

@@ -66,12 +66,10 @@ pub(super) const PAGES: &[Page] = &[
     Page {
         code: "VOTUM-1406",
         title: "a participant cannot be heard",
-        meaning: "Its agent is connected, or refuses us, and cannot list it: its database does not answer, is a \
-            standby, or is not the database system that it was, or the agent does not serve it. Or a commit is \
-            owed to it and the configuration no longer names it. Nothing is concluded from its silence (R11). \
-            An agent that is not connected at all has no alarm of its own: `votumctl status` says so, and ends \
-            with 1.",
-        cause: "The database is down, the network between it and its agent is cut, or a failover is under way.",
+        meaning: "Its agent is not connected, refuses us or does not serve it; or its database does not answer, \
+            is a standby, or is not the database system that it was. Or a commit is owed to it and the \
+            configuration no longer names it. Nothing is concluded from its silence (R11).",
+        cause: "The database or the agent is down, the network is cut, or a failover is under way.",
         safe: "Other participants go on. What is prepared there stays prepared.",
         remedy: "Bring database and agent up. `votumctl status` says what the last attempt met. It goes on by \
             itself.",

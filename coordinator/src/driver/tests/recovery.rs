@@ -182,6 +182,20 @@ async fn r12_i8_what_is_not_ours_is_never_touched() {
 }
 
 #[tokio::test]
+async fn r11_an_agent_that_is_not_connected_is_an_alarm_for_each_participant_until_it_lists_them() {
+    let mut world = World::ready().await;
+    world.disconnect().await;
+    assert_eq!(world.alarms().await, ["VOTUM-1406", "VOTUM-1406"]);
+    let failed =
+        v1::Listing { failure: "the database does not answer".into(), ..World::listing("b", vec![]) };
+    let listings = vec![World::listing("a", vec![]), failed];
+    world.connect(v1::AgentHello { listings, ..World::hello() }).await;
+    assert_eq!(world.alarms().await, ["VOTUM-1406"], "the one that cannot be listed");
+    world.agent_lists(World::listing("b", vec![])).await;
+    assert_eq!(world.alarms().await, [""; 0]);
+}
+
+#[tokio::test]
 async fn r8_a_hello_that_proves_the_log_stale_is_judged_before_it_is_acted_on() {
     for proof in ["witness", "lease"] {
         let mut world = World::new();
