@@ -12,7 +12,7 @@ use std::time::Duration;
 use votum_client::{Outcome, Votum, Wait};
 use votum_proto::v1;
 use votum_tests::ledger::Ledger;
-use votum_tests::postgres::Options;
+use votum_tests::postgres::{Options, ROLE};
 use votum_tests::scene::{A, B, Scene};
 use votum_tests::scrape::{COORDINATOR, alarm, at};
 use votum_tests::teller::{Leg, Teller};
