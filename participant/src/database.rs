@@ -149,6 +149,8 @@ pub enum Preparation {
         xid8: u64,
         /// Where it was prepared.
         facts: ServerFacts,
+        /// Whether it carries a commit marker.
+        marker: bool,
     },
     /// It wrote nothing and has been committed.
     ReadOnly,
@@ -223,6 +225,8 @@ pub struct Found {
 pub struct XidOutcome {
     /// In the contract's words.
     pub status: v1::gone::XidStatus,
+    /// What the branch's commit marker says, read on the same server.
+    pub marker: v1::gone::Marker,
     /// Read in the same statement.
     pub facts: ServerFacts,
 }
@@ -291,8 +295,9 @@ pub trait Database: Send + Sync {
     async fn rollback_prepared(&self, gid: &Gid, gate: &dyn Gate) -> Result<bool, DatabaseError>;
     /// Looks for a prepared transaction of this database.
     async fn find(&self, gid: &Gid) -> Result<Found, DatabaseError>;
-    /// Asks what became of a transaction id.
-    async fn outcome(&self, xid8: u64) -> Result<XidOutcome, DatabaseError>;
+    /// Asks what became of a branch that was seen to be no longer prepared: of its transaction id, and its
+    /// commit marker.
+    async fn outcome(&self, gid: &Gid, xid8: u64) -> Result<XidOutcome, DatabaseError>;
     /// Commits something empty under the role's own durability, so that everything committed before it is as
     /// safe as anything this agent commits.
     async fn confirm(&self) -> Result<(), DatabaseError>;

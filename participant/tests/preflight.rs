@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use votum_participant::postgres::preflight::{Finding, Place, Severity, examine, judge};
-use votum_participant::postgres::witness::installation;
+use votum_participant::postgres::{marker, witness::installation};
 use votum_participant::{AgentConfig, ParticipantConfig};
 use votum_proto::runtime::Seams;
 use votum_tests::eventually::{Found, eventually};
@@ -48,6 +48,9 @@ impl Bank {
         let database = fresh_database(&server).await.unwrap();
         let superuser = server.client(&database).await.unwrap();
         superuser.batch_execute(&installation(role)).await.unwrap();
+        // One of the roles is called as the schema is.
+        let path = format!("ALTER ROLE {role} IN DATABASE {database} SET search_path = public");
+        superuser.batch_execute(&path).await.unwrap();
         let participant = ParticipantConfig::new("bank".parse().unwrap(), server.connection(&database, role));
         let config = AgentConfig::embedded(vec![participant]);
         Self { server, database, role: role.to_owned(), config }
@@ -139,6 +142,42 @@ async fn a_database_that_keeps_nothing_for_its_agent_is_told_of_and_mended_by_vo
         bank.run(&[&installation(role)]).await;
         assert_eq!(bank.look().await, [], "{broken}");
     }
+}
+
+#[tokio::test]
+async fn markers_that_the_role_may_not_keep_are_told_of_and_mended_by_votumctl_install() {
+    let bank = Bank::on_shared().await;
+    let markers = marker::installation(&bank.role);
+    bank.run(&[&markers]).await;
+    assert_eq!(bank.look().await, []);
+    bank.run(&["REVOKE DELETE ON votum.marker FROM {role}"]).await;
+    let finding = bank.until_found("VOTUM-2228", Severity::Warning, &[]).await;
+    let (role, database) = (&bank.role, &bank.database);
+    let install = format!("votumctl install --role '{role}' --commit-marker | psql --dbname '{database}'");
+    assert_eq!(finding.remedy.lines, [install]);
+    bank.run(&[&markers]).await;
+    assert_eq!(bank.look().await, []);
+}
+
+/// As it is for a role that bears the schema's name.
+#[tokio::test]
+async fn a_search_path_with_the_schema_of_votum_on_it_is_told_of_and_mended() {
+    let bank = Bank::on_shared().await;
+    let broken = [
+        "CREATE SCHEMA \"Odd one\"; GRANT USAGE ON SCHEMA \"Odd one\" TO {role}",
+        "ALTER ROLE {role} IN DATABASE {db} SET search_path = votum, \"Odd one\", public",
+    ];
+    bank.raised_and_mended(&broken, "VOTUM-2227", Severity::Warning, &[]).await;
+    let path: String = bank
+        .server
+        .client_as(&bank.database, &bank.role)
+        .await
+        .unwrap()
+        .query_one("SHOW search_path", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(path, "\"Odd one\", public");
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ impl Bank {
         server.client_as("bank", ROLE).await.unwrap().batch_execute(table).await.unwrap();
         let superuser = server.client("bank").await.unwrap();
         superuser.batch_execute(&installation(ROLE)).await.unwrap();
+        superuser.batch_execute("ALTER ROLE votum IN DATABASE bank SET search_path = public").await.unwrap();
         let participant = ParticipantConfig::new("bank".parse().unwrap(), server.connection("bank", ROLE));
         Self { config: AgentConfig::embedded(vec![participant]), server }
     }
@@ -174,6 +175,7 @@ async fn looking_changes_nothing_in_the_database_and_assigns_no_transaction_id()
     let next = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text";
     let superuser = server.client("bank").await.unwrap();
     superuser.batch_execute(&installation(ROLE)).await.unwrap();
+    superuser.batch_execute("ALTER ROLE votum IN DATABASE bank SET search_path = public").await.unwrap();
     let before: String = superuser.query_one(next, &[]).await.unwrap().get(0);
     let findings = judge(&examine(&config, "agent.toml", &Seams::production()).await.unwrap(), None);
     assert_eq!(findings, []);

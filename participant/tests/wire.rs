@@ -283,7 +283,7 @@ fn reset() -> Vec<Vec<u8>> {
 async fn what_was_prepared_is_told_by_the_name_of_the_command_that_was_done() {
     let answer = |tag: &str| [facts(), vec![done(tag)], reset()].concat();
     let (prepared, _) = prepare_answered(answer("PREPARE TRANSACTION")).await;
-    let Preparation::Prepared { xid8: 5, facts } = prepared else { panic!("{prepared:?}") };
+    let Preparation::Prepared { xid8: 5, facts, marker: false } = prepared else { panic!("{prepared:?}") };
     assert_eq!((facts.system_identifier, facts.timeline), (77, 1));
     let (refused, _) = prepare_answered(answer("ROLLBACK")).await;
     let Preparation::Refused(error) = refused else { panic!("{refused:?}") };

@@ -8,7 +8,7 @@ use votum_proto::v1::coordinator_message::Kind;
 use crate::protocol::event::{Prepared, Report, Vote};
 use crate::protocol::lives::Witness;
 use crate::protocol::record::{AbortKind, AbortReason, MAX_TEXT, cut};
-use crate::protocol::recovery::{Gone, XidStatus};
+use crate::protocol::recovery::{Gone, Marker, XidStatus};
 
 fn message(kind: Kind) -> v1::CoordinatorMessage {
     v1::CoordinatorMessage { kind: Some(kind) }
@@ -119,6 +119,7 @@ pub(super) fn report(kind: v1::branch_end::Kind) -> Report {
             timeline: gone.timeline,
             in_recovery: gone.in_recovery,
             status: xid_status(gone.status()),
+            marker: marker(gone.marker()),
         }),
         v1::branch_end::Kind::OtherXid(other) => Report::OtherXid(other.xid),
     }
@@ -133,6 +134,15 @@ fn xid_status(status: v1::gone::XidStatus) -> XidStatus {
         v1::gone::XidStatus::NotReached => XidStatus::NotReached,
         // A status of a newer agent that this coordinator does not know proves nothing.
         v1::gone::XidStatus::NotAsked | v1::gone::XidStatus::Unspecified => XidStatus::NotAsked,
+    }
+}
+
+fn marker(marker: v1::gone::Marker) -> Marker {
+    match marker {
+        v1::gone::Marker::Absent => Marker::Absent,
+        v1::gone::Marker::Committed => Marker::Committed,
+        v1::gone::Marker::Aborted => Marker::Aborted,
+        v1::gone::Marker::Unspecified => Marker::Unknown,
     }
 }
 

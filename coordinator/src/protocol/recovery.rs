@@ -261,6 +261,21 @@ pub struct Gone {
     pub in_recovery: bool,
     /// What it remembers of the branch's xid8.
     pub status: XidStatus,
+    /// What its database says of the branch's commit marker.
+    pub marker: Marker,
+}
+
+/// What a database says of a branch's commit marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Marker {
+    /// It keeps none, or none could be asked for.
+    Unknown,
+    /// There is none.
+    Absent,
+    /// The branch committed.
+    Committed,
+    /// The branch can never commit.
+    Aborted,
 }
 
 /// What a server remembers of a transaction id.
@@ -318,39 +333,70 @@ pub fn judge_gone_after_commit(
     if let Some(alarm) = not_the_participant(branch, gone) {
         return (Row::R11, GoneVerdict::AskAgain { alarm: Some(alarm) });
     }
-    let same_timeline = gone.timeline == branch.timeline;
     let heuristic = |kind, detail: String| GoneVerdict::Heuristic { kind, detail };
-    let verdict = match gone.status {
-        XidStatus::Committed if same_timeline => GoneVerdict::Acknowledge,
-        XidStatus::Committed => heuristic(
-            HeuristicKind::Hazard,
-            format!(
-                "prepared on timeline {}; the server is on {} now, where transaction id {} is committed, \
-                 which may be another transaction's",
-                branch.timeline, gone.timeline, branch.xid8
-            ),
-        ),
-        XidStatus::Aborted => heuristic(
-            HeuristicKind::Rollback,
-            format!("the server says that transaction id {} aborted", branch.xid8),
-        ),
-        XidStatus::NotReached => heuristic(
-            HeuristicKind::Rollback,
-            format!(
-                "the server (timeline {}) has not reached transaction id {}: the prepared branch was lost",
-                gone.timeline, branch.xid8
-            ),
-        ),
-        XidStatus::InProgress => GoneVerdict::AskAgain { alarm: None },
-        XidStatus::Forgotten => heuristic(
-            HeuristicKind::Hazard,
-            format!("the server no longer remembers transaction id {}", branch.xid8),
-        ),
-        XidStatus::NotAsked => GoneVerdict::AskAgain {
+    let verdict = match how_it_ended(branch, gone) {
+        HowItEnded::Committed => GoneVerdict::Acknowledge,
+        HowItEnded::RolledBack(seen) => heuristic(HeuristicKind::Rollback, seen),
+        HowItEnded::Unknown(why) => heuristic(HeuristicKind::Hazard, why),
+        HowItEnded::NotYet => GoneVerdict::AskAgain { alarm: None },
+        HowItEnded::NotAsked => GoneVerdict::AskAgain {
             alarm: Some("the agent did not ask for the transaction id's status".into()),
         },
     };
     (Row::R3, verdict)
+}
+
+/// What a server's memory of a transaction id, and the branch's marker, prove of a branch that is gone there.
+enum HowItEnded {
+    Committed,
+    /// With what was seen.
+    RolledBack(String),
+    /// With what was seen.
+    Unknown(String),
+    /// The server is still about it.
+    NotYet,
+    NotAsked,
+}
+
+/// On the timeline on which it was prepared, the transaction id is the branch's own. On another the id may be
+/// another transaction's, and the marker is the branch's own, as far as it carried one.
+fn how_it_ended(branch: &PreparedBranch, gone: &Gone) -> HowItEnded {
+    let PreparedBranch { xid8, timeline, .. } = branch;
+    let same_timeline = gone.timeline == *timeline;
+    match (gone.status, gone.marker) {
+        (XidStatus::NotAsked, _) => HowItEnded::NotAsked,
+        (XidStatus::InProgress, _) => HowItEnded::NotYet,
+        (XidStatus::Committed, _) if same_timeline => HowItEnded::Committed,
+        (XidStatus::Aborted | XidStatus::NotReached, Marker::Committed) if !same_timeline => {
+            HowItEnded::Unknown(format!(
+                "the table votum.marker says that it committed, and the server that transaction id {xid8} did not"
+            ))
+        }
+        (XidStatus::Aborted, _) => {
+            HowItEnded::RolledBack(format!("the server says that transaction id {xid8} aborted"))
+        }
+        (XidStatus::NotReached, _) => HowItEnded::RolledBack(format!(
+            "the server (timeline {}) has not reached transaction id {xid8}: the prepared branch was lost",
+            gone.timeline
+        )),
+        (XidStatus::Committed | XidStatus::Forgotten, Marker::Committed) => HowItEnded::Committed,
+        (XidStatus::Committed | XidStatus::Forgotten, Marker::Absent | Marker::Aborted) if branch.marker => {
+            HowItEnded::RolledBack(format!(
+                "prepared on timeline {timeline} with a commit marker; the server is on {} now, and has none",
+                gone.timeline
+            ))
+        }
+        (XidStatus::Committed, Marker::Unknown | Marker::Absent | Marker::Aborted) => {
+            HowItEnded::Unknown(format!(
+                "prepared on timeline {timeline}; the server is on {} now, where transaction id {xid8} is \
+                 committed, which may be another transaction's",
+                gone.timeline
+            ))
+        }
+        (XidStatus::Forgotten, Marker::Unknown | Marker::Absent | Marker::Aborted) => {
+            HowItEnded::Unknown(format!("the server no longer remembers transaction id {xid8}"))
+        }
+    }
 }
 
 /// Judges a branch of a decided abort that had voted yes and is gone, not by our order (R15; R11 where the
@@ -359,22 +405,23 @@ pub fn judge_gone_after_abort(branch: &PreparedBranch, gone: &Gone) -> (Row, Gon
     if let Some(alarm) = not_the_participant(branch, gone) {
         return (Row::R11, GoneVerdict::AskAgain { alarm: Some(alarm) });
     }
-    let verdict = match gone.status {
-        XidStatus::Committed if gone.timeline == branch.timeline => GoneVerdict::Heuristic {
+    let verdict = match how_it_ended(branch, gone) {
+        HowItEnded::Committed => GoneVerdict::Heuristic {
             kind: HeuristicKind::Commit,
-            detail: format!("the server says that transaction id {} committed", branch.xid8),
+            detail: match gone.marker {
+                Marker::Committed => "its commit marker says that it committed".into(),
+                Marker::Unknown | Marker::Absent | Marker::Aborted => {
+                    format!("the server says that transaction id {} committed", branch.xid8)
+                }
+            },
         },
-        // The id may be another transaction's on the new timeline: nobody can say.
-        XidStatus::Committed => GoneVerdict::Heuristic {
-            kind: HeuristicKind::Hazard,
-            detail: format!(
-                "prepared on timeline {}; the server is on {} now, where transaction id {} is committed",
-                branch.timeline, gone.timeline, branch.xid8
-            ),
-        },
+        // It was rolled back before the server forgot: nobody commits what was not decided, and what is as old
+        // as that is not looked into.
+        HowItEnded::Unknown(_) if gone.status == XidStatus::Forgotten => GoneVerdict::Acknowledge,
+        HowItEnded::Unknown(why) => GoneVerdict::Heuristic { kind: HeuristicKind::Hazard, detail: why },
         // Nobody looked: it answers an order that did not name the id, after a listing that was late.
-        XidStatus::InProgress | XidStatus::NotAsked => GoneVerdict::AskAgain { alarm: None },
-        XidStatus::Aborted | XidStatus::NotReached | XidStatus::Forgotten => GoneVerdict::Acknowledge,
+        HowItEnded::NotYet | HowItEnded::NotAsked => GoneVerdict::AskAgain { alarm: None },
+        HowItEnded::RolledBack(_) => GoneVerdict::Acknowledge,
     };
     (Row::R15, verdict)
 }

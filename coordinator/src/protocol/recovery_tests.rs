@@ -43,7 +43,7 @@ fn abort() -> Decision {
 }
 
 fn gone(status: XidStatus) -> Gone {
-    Gone { system_identifier: 11, timeline: 1, in_recovery: false, status }
+    Gone { system_identifier: 11, timeline: 1, in_recovery: false, status, marker: Marker::Unknown }
 }
 
 fn row_and_action(branch: u16, xid: u32, log: &LogSays) -> (Row, Action) {
@@ -187,6 +187,71 @@ fn r3_a_forgotten_xid_is_a_hazard_and_one_in_progress_is_asked_again() {
     assert!(matches!(forgotten, GoneVerdict::Heuristic { kind: HeuristicKind::Hazard, .. }));
     let (_, running) = judge_gone_after_commit(&branch(), false, &gone(XidStatus::InProgress));
     assert_eq!(running, GoneVerdict::AskAgain { alarm: None });
+}
+
+/// Prepared on timeline 1 with a commit marker.
+fn marked() -> PreparedBranch {
+    PreparedBranch { marker: true, ..branch() }
+}
+
+fn promoted(status: XidStatus, marker: Marker) -> Gone {
+    Gone { timeline: 2, marker, ..gone(status) }
+}
+
+#[test]
+fn r3_on_another_timeline_the_commit_marker_says_how_a_branch_ended() {
+    for status in [XidStatus::Committed, XidStatus::Forgotten] {
+        for branch in [marked(), branch()] {
+            let (_, found) = judge_gone_after_commit(&branch, false, &promoted(status, Marker::Committed));
+            assert_eq!(found, GoneVerdict::Acknowledge, "a marker stands for the branch alone");
+        }
+        let (_, lost) = judge_gone_after_commit(&marked(), false, &promoted(status, Marker::Absent));
+        let GoneVerdict::Heuristic { kind: HeuristicKind::Rollback, detail } = lost else {
+            panic!("{lost:?}")
+        };
+        assert!(detail.contains("commit marker"), "{detail}");
+        for marker in [Marker::Unknown, Marker::Absent] {
+            let (_, unmarked) = judge_gone_after_commit(&branch(), false, &promoted(status, marker));
+            assert!(matches!(unmarked, GoneVerdict::Heuristic { kind: HeuristicKind::Hazard, .. }));
+        }
+        let (_, unread) = judge_gone_after_commit(&marked(), false, &promoted(status, Marker::Unknown));
+        assert!(matches!(unread, GoneVerdict::Heuristic { kind: HeuristicKind::Hazard, .. }));
+    }
+}
+
+#[test]
+fn r3_on_its_own_timeline_the_transaction_id_says_it_whatever_the_marker() {
+    for marker in [Marker::Unknown, Marker::Absent, Marker::Committed, Marker::Aborted] {
+        let seen = |status| Gone { marker, ..gone(status) };
+        let (_, committed) = judge_gone_after_commit(&marked(), false, &seen(XidStatus::Committed));
+        assert_eq!(committed, GoneVerdict::Acknowledge);
+        let (_, aborted) = judge_gone_after_commit(&marked(), false, &seen(XidStatus::Aborted));
+        assert!(matches!(aborted, GoneVerdict::Heuristic { kind: HeuristicKind::Rollback, .. }));
+        let (_, running) = judge_gone_after_commit(&marked(), false, &seen(XidStatus::InProgress));
+        assert_eq!(running, GoneVerdict::AskAgain { alarm: None });
+    }
+}
+
+#[test]
+fn r3_r15_a_marker_against_the_servers_word_is_a_hazard() {
+    for status in [XidStatus::Aborted, XidStatus::NotReached] {
+        let seen = promoted(status, Marker::Committed);
+        for (_, verdict) in
+            [judge_gone_after_commit(&marked(), false, &seen), judge_gone_after_abort(&marked(), &seen)]
+        {
+            assert!(matches!(verdict, GoneVerdict::Heuristic { kind: HeuristicKind::Hazard, .. }));
+        }
+    }
+}
+
+#[test]
+fn r15_on_another_timeline_the_commit_marker_says_how_a_branch_ended() {
+    for status in [XidStatus::Committed, XidStatus::Forgotten] {
+        let (_, committed) = judge_gone_after_abort(&marked(), &promoted(status, Marker::Committed));
+        assert!(matches!(committed, GoneVerdict::Heuristic { kind: HeuristicKind::Commit, .. }));
+        let (_, rolled_back) = judge_gone_after_abort(&marked(), &promoted(status, Marker::Absent));
+        assert_eq!(rolled_back, GoneVerdict::Acknowledge);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::super::event::{BranchClaim, Effect, Event, Prepared, Report, Vote};
 use super::super::record::{AbortKind, AbortReason, Decision, HeuristicKind, Record};
-use super::super::recovery::{Gone, XidStatus};
+use super::super::recovery::{Gone, Marker, XidStatus};
 use super::*;
 
 const AGENT: u64 = 9;
@@ -44,7 +44,13 @@ fn done(branch: u16, was_commit: bool) -> Event {
 }
 
 fn gone(status: XidStatus) -> Report {
-    Report::Gone(Gone { system_identifier: 11, timeline: 1, in_recovery: false, status })
+    Report::Gone(Gone {
+        system_identifier: 11,
+        timeline: 1,
+        in_recovery: false,
+        status,
+        marker: Marker::Unknown,
+    })
 }
 
 /// Effects in a word each, for transcripts that a person can read.

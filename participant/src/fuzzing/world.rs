@@ -219,8 +219,12 @@ impl Database for Arc<Played> {
         let xid = self.done().prepared.get(gid).map(|xid8| *xid8 as u32);
         Ok(Found { xid, facts: FACTS })
     }
-    async fn outcome(&self, _xid8: u64) -> Result<XidOutcome, DatabaseError> {
-        Ok(XidOutcome { status: v1::gone::XidStatus::Aborted, facts: FACTS })
+    async fn outcome(&self, _gid: &Gid, _xid8: u64) -> Result<XidOutcome, DatabaseError> {
+        Ok(XidOutcome {
+            status: v1::gone::XidStatus::Aborted,
+            marker: v1::gone::Marker::Unspecified,
+            facts: FACTS,
+        })
     }
     async fn confirm(&self) -> Result<(), DatabaseError> {
         Ok(())
@@ -273,7 +277,7 @@ impl Session for Open {
             return Preparation::ReadOnly;
         }
         self.database.done().prepared.insert(gid.clone(), 700);
-        Preparation::Prepared { xid8: 700, facts: FACTS }
+        Preparation::Prepared { xid8: 700, facts: FACTS, marker: false }
     }
     async fn roll_back(&mut self) -> Result<(), DatabaseError> {
         Ok(())

@@ -43,13 +43,13 @@ impl Host {
         self.participant.counts.prepared(self.agent.seams.clock.now().since(begun));
         crash::here(CrashPoint::AfterPrepare);
         match preparation {
-            Preparation::Prepared { xid8, facts } => match self.participant.identify(&facts) {
+            Preparation::Prepared { xid8, facts, marker } => match self.participant.identify(&facts) {
                 Ok(()) => {
                     let yes = Vote::Yes(v1::VoteYes {
                         xid8,
                         system_identifier: facts.system_identifier,
                         timeline: facts.timeline,
-                        marker: false,
+                        marker,
                     });
                     self.vote(yes, |standing| standing.prepared = Some(xid8));
                     self.release(leased);

@@ -12,12 +12,12 @@ use votum_proto::v1;
 use votum_proto::v1::abort_reason::Kind as Cause;
 use votum_proto::v1::agent_message::Kind as Message;
 use votum_proto::v1::branch_end::Kind as End;
-use votum_proto::v1::gone::XidStatus;
+use votum_proto::v1::gone::{Marker, XidStatus};
 
 use super::{NO_PROGRESS, Order, Task};
 use crate::branch::{Ending, reason};
 use crate::crash::{self, CrashPoint};
-use crate::database::{Aftermath, DatabaseError, Found, Policy, ServerFacts};
+use crate::database::{Aftermath, DatabaseError, Found, Policy, ServerFacts, XidOutcome};
 use crate::registry::{OrderControl, Stage};
 
 /// The first pause after a failure, and the longest.
@@ -176,30 +176,32 @@ impl<'a> Attempts<'a> {
 
     /// Finds out what became of a branch that is no longer prepared.
     async fn gone(&mut self, gid: &Gid, xid8: u64, found: &Found) -> Result<End, Stopped> {
-        let end = |status: XidStatus, facts: &ServerFacts| {
+        let end = |XidOutcome { status, marker, facts }: XidOutcome| {
             End::Gone(v1::Gone {
                 system_identifier: facts.system_identifier,
                 timeline: facts.timeline,
                 in_recovery: facts.in_recovery,
                 status: status.into(),
+                marker: marker.into(),
             })
         };
         if xid8 == 0 {
-            return Ok(end(XidStatus::NotAsked, &found.facts));
+            let (status, marker) = (XidStatus::NotAsked, Marker::Unspecified);
+            return Ok(end(XidOutcome { status, marker, facts: found.facts }));
         }
         let participant = Arc::clone(&self.task.participant);
         loop {
             let outcome = async {
-                let outcome = participant.database.outcome(xid8).await?;
+                let outcome = participant.database.outcome(gid, xid8).await?;
                 self.judge(&outcome.facts)?;
-                if outcome.status == XidStatus::Committed {
+                if outcome.status == XidStatus::Committed || outcome.marker == Marker::Committed {
                     // It may be committed and not yet on disk, or not at the standby.
                     participant.database.confirm().await?;
                 }
                 Ok(outcome)
             };
             match self.unless_stopped(outcome).await? {
-                Ok(outcome) => return Ok(end(outcome.status, &outcome.facts)),
+                Ok(outcome) => return Ok(end(outcome)),
                 Err(error) => self.trouble(gid, &error).await?,
             }
         }

@@ -15,7 +15,7 @@ use super::connect::{Connection, Connector};
 use super::listing::{FACTS, find_query, list, parse_facts, parse_found};
 use super::session::PostgresSession;
 use super::timeouts::Timeouts;
-use super::{failure, first_row, policy, unexpected, witness};
+use super::{failure, first_row, marker, policy, unexpected, witness};
 use crate::config::{ConfigProblem, ParticipantConfig};
 use crate::database::{
     Aftermath, BackendId, Command, Condition, Database, DatabaseError, DatabaseListing, Found, Gate, Kept,
@@ -236,11 +236,12 @@ impl Database for Postgres {
         .await
     }
 
-    async fn outcome(&self, xid8: u64) -> Result<XidOutcome, DatabaseError> {
+    async fn outcome(&self, gid: &Gid, xid8: u64) -> Result<XidOutcome, DatabaseError> {
         self.on_lane(async |connection| {
             // Read first, for the case that the server answers the second question with an error alone. A
             // connection stays with one server, and a server that has left recovery does not go back.
             let before = Self::facts(&connection).await?;
+            let marker = marker::ask(&connection.client, gid).await?;
             let query = format!("SELECT {FACTS}, pg_catalog.pg_xact_status('{xid8}'::pg_catalog.xid8)");
             let answer = match connection.client.simple_query(&query).await {
                 Ok(answer) => answer,
@@ -248,7 +249,7 @@ impl Database for Postgres {
                     let error = failure(Command::OutcomeQuery, &error);
                     return match error.policy {
                         crate::database::Policy::Acknowledge => {
-                            Ok(XidOutcome { status: XidStatus::NotReached, facts: before })
+                            Ok(XidOutcome { status: XidStatus::NotReached, marker, facts: before })
                         }
                         crate::database::Policy::VoteNo
                         | crate::database::Policy::Verify
@@ -267,7 +268,7 @@ impl Database for Postgres {
                         Some("in progress") => XidStatus::InProgress,
                         Some(_) => return None,
                     };
-                    Some(XidOutcome { status, facts: parse_facts(row, 0)? })
+                    Some(XidOutcome { status, marker, facts: parse_facts(row, 0)? })
                 })
                 .ok_or_else(|| unexpected(Command::OutcomeQuery, "the status of a transaction id"))
         })

@@ -6,18 +6,20 @@ use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{CancelToken, Config};
 
 use super::connect::{CONNECT_LIMIT, Connector};
+use super::marker::USABLE;
 use super::own::texts;
 use super::timeouts::{STANDING, Timeouts, may_be_for_settings};
 use super::wire::{self, Link, NotOpened, Opened, Signs};
 use super::{failure, policy};
 use crate::database::{Aftermath, BackendId, Command, DatabaseError, Policy};
 
-/// Which server process it is, whether it takes writes, as which roles, and its default timeouts.
+/// Which server process it is, whether it takes writes, as which roles, its default timeouts, and whether there
+/// is a place for commit markers.
 fn opening_question() -> String {
     format!(
         "SELECT pid, (pg_catalog.date_part('epoch', backend_start) * 1000000)::bigint, \
          pg_catalog.current_setting('transaction_read_only'), current_user, session_user, \
-         {STANDING} \
+         {STANDING}, {USABLE} \
          FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()"
     )
 }
@@ -42,6 +44,8 @@ pub(super) struct Hosted {
     pub(super) own: Roles,
     /// The timeouts that a transaction has without being given any; `None` when they are not all the same.
     pub(super) standing: Option<Timeouts>,
+    /// The database has a place for commit markers.
+    pub(super) marks: bool,
 }
 
 impl Connector {
@@ -67,19 +71,20 @@ impl Connector {
         let mut link = Link::new(opened, Arc::clone(&signs), &self.seams);
         let row =
             link.ask(&opening_question()).await.map_err(|error| super::failed(Command::Connect, error))?;
-        let read = row.as_ref().and_then(texts::<6>).and_then(
-            |[pid, started, read_only, current, session, standing]| {
+        let read = row.as_ref().and_then(texts::<7>).and_then(
+            |[pid, started, read_only, current, session, standing, marks]| {
                 // As the other connections send it back: a number of microseconds.
                 let started: i64 = started?.parse().ok()?;
                 let backend = BackendId { pid: pid?.parse().ok()?, started: started.to_string() };
                 let own = Roles { current: current?.to_owned(), session: session?.to_owned() };
-                Some((backend, read_only? == "on", own, standing.and_then(Timeouts::read)))
+                let marks = marks == Some("t");
+                Some((backend, read_only? == "on", own, standing.and_then(Timeouts::read), marks))
             },
         );
-        let (backend, read_only, own, standing) =
+        let (backend, read_only, own, standing, marks) =
             read.ok_or_else(|| super::unexpected(Command::Connect, "no row of pg_stat_activity is our own"))?;
         self.refuse_other_servers(read_only)?;
-        Ok(Hosted { link, signs, token, backend, version, own, standing })
+        Ok(Hosted { link, signs, token, backend, version, own, standing, marks })
     }
 
     async fn open_with(&self, timeouts: Option<Timeouts>) -> Result<Opened, NotOpened> {

@@ -83,6 +83,9 @@ pub(super) static TYPES: Own = own(
 /// The prepared transaction must belong to the agent's own role, or phase 2 may not end it.
 pub(super) static RESET_ROLE: Own = own(14, "votum_reset_role", "RESET SESSION AUTHORIZATION", Form::Text);
 
+/// The commit marker of a branch; its parameter is the marker's key.
+pub(super) static MARK: Own = own(21, "votum_mark", super::marker::INSERTION, Form::Text);
+
 static RESET_ALL: Own = own(15, "votum_reset_all", "RESET ALL", Form::Text);
 static DISCARD_SEQUENCES: Own = own(16, "votum_discard_sequences", "DISCARD SEQUENCES", Form::Text);
 static CLOSE_ALL: Own = own(17, "votum_close_all", "CLOSE ALL", Form::Text);
@@ -93,21 +96,28 @@ static DISCARD_TEMP: Own = own(19, "votum_discard_temp", "DISCARD TEMP", Form::T
 pub(super) static LEFTOVERS: Own = own(
     20,
     "votum_leftovers",
-    "SELECT pg_catalog.pg_advisory_unlock_all(), false, current_user, session_user",
+    "SELECT pg_catalog.pg_advisory_unlock_all(), false, current_user, session_user, false",
     Form::Text,
 );
 
-/// As [`LEFTOVERS`], and says whether clients have prepared statements by SQL, which takes a full reset, too.
+/// As [`LEFTOVERS`], and says whether clients have prepared statements by SQL, which takes a full reset, too;
+/// and whether branches are to carry markers.
 /// To list the statements costs the server about as much as an UPDATE. It has no name that a client could
 /// take.
-pub(super) const ALL_LEFTOVERS: &str = "SELECT pg_catalog.pg_advisory_unlock_all(), \
-     EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() WHERE from_sql), current_user, session_user";
+pub(super) fn all_leftovers() -> String {
+    format!(
+        "SELECT pg_catalog.pg_advisory_unlock_all(), \
+         EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() WHERE from_sql), current_user, session_user, \
+         {}",
+        super::marker::USABLE
+    )
+}
 
 /// Makes a session as good as new, outside of transactions only. Our own statements go too.
 pub(super) const RESET: &str = "DISCARD ALL";
 
 /// All of [`RESET`] but what plans and statements there are, to be followed by [`LEFTOVERS`] or
-/// [`ALL_LEFTOVERS`].
+/// [`all_leftovers`].
 pub(super) static RESET_BUT_STATEMENTS: [&Own; 6] =
     [&CLOSE_ALL, &RESET_ROLE, &RESET_ALL, &UNLISTEN, &DISCARD_TEMP, &DISCARD_SEQUENCES];
 
@@ -246,7 +256,7 @@ mod tests {
     fn no_two_own_statements_share_a_place_or_a_name() {
         let begins = BEGIN.iter().flatten();
         let resets = RESET_BUT_STATEMENTS.iter().copied();
-        let others = [&SETTINGS, &IDENTITY, &TYPES, &LEFTOVERS];
+        let others = [&SETTINGS, &IDENTITY, &TYPES, &LEFTOVERS, &MARK];
         let all: Vec<_> = begins.chain(resets).chain(others).collect();
         let bits: std::collections::BTreeSet<_> = all.iter().map(|own| own.bit).collect();
         let names: std::collections::BTreeSet<_> = all.iter().map(|own| own.name).collect();

@@ -11,11 +11,11 @@ use votum_proto::names::Gid;
 
 use super::listing::{FACTS, facts};
 use super::own::{
-    ALL_LEFTOVERS, LEFTOVERS, Own, RESET, RESET_BUT_STATEMENTS, RESET_PREPARED, RESET_ROLE, texts,
+    LEFTOVERS, MARK, Own, RESET, RESET_BUT_STATEMENTS, RESET_PREPARED, RESET_ROLE, all_leftovers, texts,
 };
 use super::session::{BranchState, PostgresSession};
 use super::wire::{ENCODING, Failed, Form, Tag, Transaction, Trip, Unsendable};
-use super::{failed, unexpected, unsendable};
+use super::{failed, marker, unexpected, unsendable};
 use crate::database::{Aftermath, Command, DatabaseError, Policy, Preparation, ServerFacts};
 
 /// For how long a session's prepared statements are not listed again, unless its branches give a reason.
@@ -96,14 +96,22 @@ impl PostgresSession {
 
     async fn prepare_transaction(&mut self, gid: &Gid) -> Preparation {
         let known = self.facts.zip(self.branch.xid8);
-        let trip = match self.preparing(gid, known.is_none()) {
+        let beside = Beside {
+            role: !self.branch.own_role,
+            ask: known.is_none(),
+            // One that has written nothing so far stays as it is; one of ours that a client may have replaced
+            // is not believed.
+            mark: self.marks && self.branch.xid8.is_some() && !self.tampered,
+        };
+        let trip = match self.preparing(gid, beside) {
             Ok(trip) => trip,
             Err(error) => return Preparation::Refused(unsendable(Command::Prepare, &error)),
         };
         let waits_cancelled = self.link.unreplicated();
-        let (asked, tag) = match self.prepared(trip, known.is_none()).await {
+        let Prepared { asked, marker, tag } = match self.prepared(trip, beside).await {
             Ok(done) => done,
-            Err(error) => return not_prepared(failed(Command::Prepare, error)),
+            Err(NotPrepared::Unmarked(error)) => return self.unmarked(failed(Command::Prepare, error)),
+            Err(NotPrepared::Failed(error)) => return not_prepared(failed(Command::Prepare, error)),
         };
         if tag.is("ROLLBACK") {
             return Preparation::Refused(transaction_failed());
@@ -123,36 +131,49 @@ impl PostgresSession {
             }
             Some((xid8, facts)) => {
                 self.facts = Some(facts).filter(|facts| !facts.in_recovery);
-                Preparation::Prepared { xid8, facts }
+                Preparation::Prepared { xid8, facts, marker }
             }
         }
     }
 
-    /// The trip that prepares: as the agent's own role, and with a question before that for the xid and the
-    /// server's facts if `ask`.
-    fn preparing(&mut self, gid: &Gid, ask: bool) -> Result<Trip, Unsendable> {
+    /// The trip that prepares, with what goes before that.
+    fn preparing(&mut self, gid: &Gid, beside: Beside) -> Result<Trip, Unsendable> {
         let mut trip = self.own_trip();
-        if !self.branch.own_role {
+        if beside.role {
             self.own.run(&mut trip, &RESET_ROLE, None)?;
         }
-        if ask {
+        if beside.ask {
             put(&mut trip, &format!("SELECT pg_catalog.pg_current_xact_id(), {FACTS}"))?;
+        }
+        if beside.mark {
+            self.own.run(&mut trip, &MARK, Some(&marker::key(gid)))?;
         }
         put(&mut trip, &format!("PREPARE TRANSACTION '{gid}'"))?;
         self.put_reset(&mut trip, &RESET_PREPARED)?;
         Ok(trip)
     }
 
-    async fn prepared(&mut self, trip: Trip, ask: bool) -> Result<(Option<(u64, ServerFacts)>, Tag), Failed> {
+    async fn prepared(&mut self, trip: Trip, beside: Beside) -> Result<Prepared, NotPrepared> {
         self.link.send(trip).await?;
-        if !self.branch.own_role {
+        if beside.role {
             self.link.done().await?;
         }
-        let row = if ask { self.link.done().await?.1 } else { None };
-        let read = row.as_ref().and_then(texts).and_then(|[xid8, system, in_recovery, wal_file]| {
+        let row = if beside.ask { self.link.done().await?.1 } else { None };
+        let asked = row.as_ref().and_then(texts).and_then(|[xid8, system, in_recovery, wal_file]| {
             Some((xid8?.parse().ok()?, facts([system, in_recovery, wal_file])?))
         });
-        Ok((read, self.link.done().await?.0))
+        // A rule or a trigger of an administrator's may keep the row out.
+        let marker = beside.mark && self.link.done().await.map_err(NotPrepared::unmarked)?.0.rows() == 1;
+        Ok(Prepared { asked, marker, tag: self.link.done().await?.0 })
+    }
+
+    /// The marker was refused: the table may be gone, or this role's right to it. That is looked up before the
+    /// next branch, which then does without.
+    fn unmarked(&mut self, error: DatabaseError) -> Preparation {
+        (self.marks, self.may_have_prepared) = (false, true);
+        let message =
+            format!("the branch's commit marker could not be kept in votum.marker: {}", error.message);
+        not_prepared(DatabaseError { message, sql: None, retryable: true, ..error })
     }
 
     fn own_trip(&mut self) -> Trip {
@@ -168,7 +189,7 @@ impl PostgresSession {
         // prepared are found before long.
         let due = self.clock.now().since(self.listed) >= LISTED_EVERY;
         self.lists = due || self.may_have_prepared;
-        if self.lists { put(trip, ALL_LEFTOVERS) } else { self.own.run(trip, &LEFTOVERS, None) }
+        if self.lists { put(trip, &all_leftovers()) } else { self.own.run(trip, &LEFTOVERS, None) }
     }
 
     /// Reads the rest of a trip that ends in so many resets. True when the session is as good as new.
@@ -184,11 +205,12 @@ impl PostgresSession {
         let Ok(row) = reading.await else { return false };
         self.own.end_trip();
         self.tampered |= self.link.take_reread();
-        let Some([_, left, current, session]) = row.as_ref().and_then(texts) else { return false };
+        let Some([_, left, current, session, marks]) = row.as_ref().and_then(texts) else { return false };
         let own_roles = [Some(self.roles.current.as_str()), Some(self.roles.session.as_str())];
         self.tampered |= left != Some("f");
         if self.lists {
             (self.listed, self.may_have_prepared) = (self.clock.now(), false);
+            self.marks = marks == Some("t");
         }
         [current, session] == own_roles
             && !self.tampered
@@ -217,6 +239,46 @@ impl PostgresSession {
         }
         self.branch = BranchState::default();
         Ok(())
+    }
+}
+
+/// What goes before PREPARE TRANSACTION in its trip.
+#[derive(Clone, Copy)]
+struct Beside {
+    /// Back to the agent's own role.
+    role: bool,
+    /// A question for the xid and the server's facts.
+    ask: bool,
+    /// The commit marker.
+    mark: bool,
+}
+
+/// What the trip that prepares says.
+struct Prepared {
+    asked: Option<(u64, ServerFacts)>,
+    marker: bool,
+    tag: Tag,
+}
+
+/// Why it did not go to its end.
+enum NotPrepared {
+    /// The marker was refused.
+    Unmarked(Failed),
+    Failed(Failed),
+}
+
+impl NotPrepared {
+    fn unmarked(error: Failed) -> Self {
+        match error {
+            Failed::Refused(_) => Self::Unmarked(error),
+            Failed::Lost(_) => Self::Failed(error),
+        }
+    }
+}
+
+impl<E: Into<Failed>> From<E> for NotPrepared {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
     }
 }
 

@@ -50,6 +50,8 @@ pub(super) struct PostgresSession {
     pub(super) listed: Monotonic,
     /// The reset that is on its way lists them.
     pub(super) lists: bool,
+    /// The database has a place for commit markers, as far as was seen.
+    pub(super) marks: bool,
     pub(super) clock: Arc<dyn Clock>,
     /// Statements that were run before.
     pub(super) known: Known,
@@ -98,7 +100,7 @@ impl BranchState {
 
 impl PostgresSession {
     pub(super) fn new(hosted: Hosted, connector: Connector) -> Self {
-        let Hosted { link, signs, token, backend, version, own, standing } = hosted;
+        let Hosted { link, signs, token, backend, version, own, standing, marks } = hosted;
         let clock = Arc::clone(&connector.seams.clock);
         Self {
             link,
@@ -117,6 +119,7 @@ impl PostgresSession {
             may_have_prepared: false,
             listed: clock.now(),
             lists: false,
+            marks,
             clock,
             known: Known::default(),
             own: OwnStatements::default(),

@@ -11,7 +11,7 @@ use crate::database::{Command, DatabaseError, Kept, Stood};
 /// The statements that make the table, for `role` to keep rows in: to be run once in each database, by
 /// somebody who may create a schema there. They may be run again.
 pub fn installation(role: &str) -> String {
-    let role = format!("\"{}\"", role.replace('"', "\"\""));
+    let role = quoted(role);
     format!(
         "\
 BEGIN;
@@ -31,6 +31,11 @@ GRANT SELECT, INSERT, UPDATE ON votum.witness TO {role};
 COMMIT;
 "
     )
+}
+
+/// A name as SQL takes it, whatever is in it.
+pub(in crate::postgres) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Whether this role may keep a row; null where there is no table. By the catalogue: a name that may not be

@@ -221,6 +221,25 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "`votumctl install --role ROLE | psql …`, as somebody who may create a schema in that database.",
     },
     Page {
+        code: "VOTUM-2227",
+        title: "the schema votum is on the search path of the agent's role",
+        meaning: "What a client's statement names without a schema is looked for in votum first, and what it creates \
+            without one is to be created there, which the role may not.",
+        cause: "The role is itself called votum, and its search path begins with \"$user\", as it does by default.",
+        safe: "Statements that name their schemas, and tables that exist and are not called marker or witness, are \
+            found as before.",
+        remedy: "Run the statement of the finding: it takes the schema off the path in that database.",
+    },
+    Page {
+        code: "VOTUM-2228",
+        title: "a database has a table for commit markers, and the agent's role may not use it",
+        meaning: "Branches leave no row there. What became of one that a failover lost cannot be proven then.",
+        cause: "Rights were taken away since `votumctl install --commit-marker`, or it was run for another role.",
+        safe: "Everything works as in a database without that table.",
+        remedy: "`votumctl install --role ROLE --commit-marker | psql …`, as somebody who may create a schema in that \
+            database.",
+    },
+    Page {
         code: "VOTUM-2231",
         title: "somebody else's transaction is prepared at a server",
         meaning: "It is none of Votum's branches by its name. Until it is ended it keeps its locks over every \

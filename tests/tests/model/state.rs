@@ -367,7 +367,7 @@ impl State {
 impl SaidReport {
     /// As the coordinator reads it.
     pub(crate) fn read(self) -> Report {
-        use votum_coordinator::protocol::recovery::{Gone, XidStatus};
+        use votum_coordinator::protocol::recovery::{Gone, Marker, XidStatus};
         match self {
             Self::Done => Report::Done,
             Self::NeverPrepared => Report::NeverPrepared,
@@ -383,6 +383,7 @@ impl SaidReport {
                     Remembered::NotReached => XidStatus::NotReached,
                     Remembered::NotAsked => XidStatus::NotAsked,
                 },
+                marker: Marker::Unknown,
             }),
         }
     }

@@ -297,6 +297,7 @@ async fn the_alarm_of_a_departure_says_in_words_how_the_branch_ended() {
         timeline: 1,
         in_recovery: false,
         status: v1::gone::XidStatus::Aborted.into(),
+        marker: 0,
     };
     let end = v1::BranchEnd {
         gtid: begun.gtid.to_string(),

@@ -238,7 +238,13 @@ impl World {
     /// An agent's answer to an order at `a` to end a branch: it is not prepared, and this is what the server
     /// says of its transaction.
     pub(super) async fn agent_finds_gone(&mut self, gid: &Gid, was_commit: bool, status: XidStatus) {
-        let gone = v1::Gone { system_identifier: 11, timeline: 1, in_recovery: false, status: status.into() };
+        let gone = v1::Gone {
+            system_identifier: 11,
+            timeline: 1,
+            in_recovery: false,
+            status: status.into(),
+            marker: 0,
+        };
         self.agent_says(Self::end(gid, "a", was_commit, End::Gone(gone))).await;
     }
 

@@ -71,6 +71,14 @@ pub(super) const FORGETFUL: Check = check(
     "VOTUM-2226",
     "once its agent has restarted, a log that was copied or restored from an older copy is not noticed there",
 );
+pub(super) const SHADOWED: Check = check(
+    "VOTUM-2227",
+    "what clients create without naming a schema is to go into it, and is refused (SQLSTATE 42501)",
+);
+pub(super) const UNMARKED: Check = check(
+    "VOTUM-2228",
+    "branches leave no commit marker: after a failover nobody can prove what became of them",
+);
 pub(super) const FOREIGN: Check = check(
     "VOTUM-2231",
     "Votum never touches it; until it is ended it keeps a slot, its locks, and what vacuum would remove",

@@ -27,6 +27,10 @@ pub struct Facts {
     pub attached: Vec<AttachedRole>,
     /// Whether the role may keep there what agents remember of coordinators; `None` where there is no table for it.
     pub keeps_witness: Option<bool>,
+    /// Whether the role may keep commit markers there; `None` where there is no table for them.
+    pub keeps_markers: Option<bool>,
+    /// Where the schema votum is in the search path of the role's sessions: the path without it, as SQL takes it.
+    pub path_without_votum: Option<String>,
     /// Which server it is; `None` where that may not be asked.
     pub server: Option<ServerFacts>,
     /// What is prepared in any database of the server, oldest first; empty where that may not be asked.

@@ -5,6 +5,7 @@
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::super::listing::{FACTS, list, parse_facts};
+use super::super::marker::USABLE;
 use super::super::witness::PLACE;
 use super::super::{failure, first_row, rows, unexpected};
 use super::facts::{AttachedRole, Facts, PreparedSeen, Role, Setting};
@@ -168,7 +169,11 @@ async fn identity(client: &Client, facts: &mut Facts, sessions: bool) -> Result<
          pg_catalog.current_setting('server_version_num')::integer / 10000, d.datname, d.oid, d.datconnlimit, \
          session_user, current_user, r.rolsuper, r.rolconnlimit, {sees}, \
          pg_catalog.pg_has_role(session_user, 'USAGE') \
-         OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'), {PLACE} \
+         OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'), {PLACE}, {USABLE}, \
+         (SELECT COALESCE(pg_catalog.string_agg(pg_catalog.quote_ident(s.name), ', ' ORDER BY s.place) \
+          FILTER (WHERE s.name <> 'votum'), '''''') \
+          FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY AS s(name, place) \
+          HAVING pg_catalog.bool_or(s.name = 'votum')) \
          FROM pg_catalog.pg_database d, pg_catalog.pg_roles r \
          WHERE d.datname = pg_catalog.current_database() AND r.rolname = session_user"
     );
@@ -196,6 +201,8 @@ fn read_identity(row: &SimpleQueryRow, facts: &mut Facts) -> Option<()> {
         ends_own_sessions: yes(10)?,
     };
     facts.keeps_witness = text(row, 11).map(|may| may == "t");
+    facts.keeps_markers = text(row, 12).map(|may| may == "t");
+    facts.path_without_votum = text(row, 13);
     Some(())
 }
 

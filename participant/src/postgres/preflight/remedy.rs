@@ -1,5 +1,6 @@
 //! The exact statements and lines that mend something.
 
+pub(super) use super::super::witness::quoted as identifier;
 use super::facts::{Facts, Setting};
 use super::finding::{Place, Remedy};
 
@@ -13,7 +14,7 @@ pub(super) enum Holds {
 }
 
 const RESTART: &str = "then restart the server, its standbys before it";
-const RECONNECT: &str = "then restart the agent, whose connections keep what they began with";
+pub(super) const RECONNECT: &str = "then restart the agent, whose connections keep what they began with";
 
 /// Statements for a superuser.
 pub(super) fn statements(lines: impl IntoIterator<Item = String>, advice: &str) -> Remedy {
@@ -62,11 +63,6 @@ pub(super) fn role_setting(facts: &Facts, name: &str, setting: &Setting, value: 
         }
         _ => statements([format!("ALTER ROLE {role} SET {name} = {value}")], RECONNECT),
     }
-}
-
-/// A name as SQL takes it, whatever is in it.
-pub(super) fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A text as SQL takes it, whatever is in it and whatever `standard_conforming_strings` says. Nothing in it

@@ -75,12 +75,16 @@ impl Database for Behind {
         found.await.map_err(|error| error.into_database_error(Command::Listing))
     }
 
-    async fn outcome(&self, xid8: u64) -> Result<XidOutcome, DatabaseError> {
+    async fn outcome(&self, _gid: &Gid, xid8: u64) -> Result<XidOutcome, DatabaseError> {
         let connection = self.connect().await?;
         let host = Arc::clone(&self.0);
         let outcome = connection.call(async move {
             host.work().await;
-            Ok(XidOutcome { status: commands::status(&host, xid8), facts: commands::facts(&host) })
+            Ok(XidOutcome {
+                status: commands::status(&host, xid8),
+                marker: v1::gone::Marker::Unspecified,
+                facts: commands::facts(&host),
+            })
         });
         outcome.await.map_err(|error| error.into_database_error(Command::OutcomeQuery))
     }
@@ -234,7 +238,7 @@ impl Session for SimulatedSession {
         match prepared.await {
             Ok((Done::ReadOnly, _)) => Preparation::ReadOnly,
             Ok((Done::Prepared { xid8, unreplicated: false }, facts)) => {
-                Preparation::Prepared { xid8, facts }
+                Preparation::Prepared { xid8, facts, marker: false }
             }
             Ok((Done::Prepared { unreplicated: true, .. }, _)) => {
                 let warning = SqlError::new("01000", "canceling wait for synchronous replication");

@@ -1,9 +1,9 @@
 //! The agent's role at one participant: what it may do, and by which settings its sessions begin.
 
 use super::super::checks;
-use super::super::facts::Setting;
+use super::super::facts::{Facts, Setting};
 use super::super::finding::{Place, Remedy, Severity};
-use super::super::remedy::{agent_line, identifier, role_setting, statements};
+use super::super::remedy::{RECONNECT, agent_line, identifier, role_setting, statements};
 use super::{Member, Report};
 
 pub(super) fn judge(member: &Member<'_>, report: &mut Report<'_>) {
@@ -12,6 +12,8 @@ pub(super) fn judge(member: &Member<'_>, report: &mut Report<'_>) {
     defaults(member, report);
     timeouts(member, report);
     memory(member, report);
+    markers(member, report);
+    search_path(member, report);
 }
 
 fn privileges(member: &Member<'_>, report: &mut Report<'_>) {
@@ -127,10 +129,32 @@ fn memory(member: &Member<'_>, report: &mut Report<'_>) {
         Some(false) => format!("the role {role} may not keep rows in votum.witness"),
         None => "there is no table votum.witness".to_owned(),
     };
+    report.add(&checks::FORGETFUL, Severity::Note, seen, install(member, ""));
+}
+
+fn markers(member: &Member<'_>, report: &mut Report<'_>) {
+    if member.facts.keeps_markers == Some(false) {
+        let seen = format!("the role {} may not keep rows in votum.marker", member.facts.role.current);
+        report.add(&checks::UNMARKED, Severity::Warning, seen, install(member, " --commit-marker"));
+    }
+}
+
+/// What gives the role its places in the schema votum.
+fn install(member: &Member<'_>, option: &str) -> Remedy {
     let word = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
-    let line =
-        format!("votumctl install --role {} | psql --dbname {}", word(role), word(&member.facts.database));
+    let (role, database) = (word(&member.facts.role.current), word(&member.facts.database));
+    let line = format!("votumctl install --role {role}{option} | psql --dbname {database}");
     let advice = "at its server, as somebody who may create a schema there".to_owned();
-    let remedy = Remedy { place: Place::Shell, lines: vec![line], advice };
-    report.add(&checks::FORGETFUL, Severity::Note, seen, remedy);
+    Remedy { place: Place::Shell, lines: vec![line], advice }
+}
+
+/// A role that is called votum itself has the schema of that name on its path, as "$user".
+fn search_path(member: &Member<'_>, report: &mut Report<'_>) {
+    let Facts { role, database, path_without_votum, .. } = member.facts;
+    if let Some(rest) = path_without_votum {
+        let seen = format!("the schema votum is on the search path of the role {}", role.session);
+        let (role, database) = (identifier(&role.session), identifier(database));
+        let line = format!("ALTER ROLE {role} IN DATABASE {database} SET search_path = {rest}");
+        report.add(&checks::SHADOWED, Severity::Warning, seen, statements([line], RECONNECT));
+    }
 }

@@ -1,0 +1,92 @@
+//! The commit marker: a row that a branch inserts in its own transaction, as the last thing before it is
+//! prepared. It can be read once the branch has committed, and goes where the branch goes: over a failover a
+//! transaction id may come to mean another transaction, a marker does not. An administrator makes the table;
+//! where there is none, branches carry no marker.
+
+use tokio_postgres::Client;
+use votum_proto::names::Gid;
+use votum_proto::v1::gone::Marker;
+
+use super::witness::quoted;
+use super::{failure, first_row, rows};
+use crate::database::{Command, DatabaseError};
+
+/// The statements that make the table, for agents that log in as `role`: to be run once in each database,
+/// by somebody who may create a schema there. They may be run again.
+pub fn installation(role: &str) -> String {
+    let role = quoted(role);
+    format!(
+        "\
+BEGIN;
+CREATE SCHEMA IF NOT EXISTS votum;
+CREATE TABLE IF NOT EXISTS votum.marker (
+    coordinator_id text COLLATE \"C\",
+    epoch bigint,
+    incarnation integer,
+    seq bigint,
+    branch integer,
+    committed boolean NOT NULL,
+    PRIMARY KEY (coordinator_id, epoch, incarnation, seq, branch)
+);
+COMMENT ON TABLE votum.marker IS 'Votum: one row for each branch that committed here, written in its own transaction. What became of a branch is read here after a failover. Votum deletes rows that nobody can ask about any more; nobody else should.';
+GRANT USAGE ON SCHEMA votum TO {role};
+GRANT SELECT, INSERT, DELETE ON votum.marker TO {role};
+COMMIT;
+"
+    )
+}
+
+/// Whether this role may keep markers; null where there is no table. By the catalogue: a name that may not be
+/// looked up is an error.
+pub(super) const USABLE: &str = "(SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
+     AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'INSERT') \
+     AND pg_catalog.has_table_privilege(c.oid, 'DELETE') FROM pg_catalog.pg_class c \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE n.nspname = 'votum' AND c.relname = 'marker')";
+
+/// Inserts a marker; its one parameter is a [`key`].
+pub(super) const INSERTION: &str = "INSERT INTO votum.marker \
+     (coordinator_id, epoch, incarnation, seq, branch, committed) \
+     SELECT k[1], k[2]::pg_catalog.int8, k[3]::pg_catalog.int4, k[4]::pg_catalog.int8, k[5]::pg_catalog.int4, true \
+     FROM (SELECT $1::pg_catalog.text[] AS k) AS key";
+
+/// The key of a branch's row, as an array of texts. None of them can hold what an array would have to quote.
+pub(super) fn key(gid: &Gid) -> String {
+    let Gid { gtid, branch, branches: _ } = gid;
+    let (life, seq) = (gtid.life, gtid.seq);
+    format!("{{{},{},{},{seq},{branch}}}", gtid.coordinator_id, life.epoch, life.incarnation.get())
+}
+
+/// What the table says of a branch that is not prepared any more. To be asked after that was seen, so that the
+/// row, if there is to be one, can be seen, too.
+pub(super) async fn ask(client: &Client, gid: &Gid) -> Result<Marker, DatabaseError> {
+    let failed = |error| failure(Command::OutcomeQuery, &error);
+    let usable = client.simple_query(&format!("SELECT {USABLE}")).await.map_err(failed)?;
+    if first_row(&usable).and_then(|row| row.get(0)) != Some("t") {
+        return Ok(Marker::Unspecified);
+    }
+    let question = format!(
+        "SELECT m.committed FROM votum.marker AS m, (SELECT '{}'::pg_catalog.text[] AS k) AS key \
+         WHERE (m.coordinator_id, m.epoch, m.incarnation, m.seq, m.branch) \
+         = (k[1], k[2]::pg_catalog.int8, k[3]::pg_catalog.int4, k[4]::pg_catalog.int8, k[5]::pg_catalog.int4)",
+        key(gid)
+    );
+    let answer = client.simple_query(&question).await.map_err(failed)?;
+    Ok(match rows(&answer).next().map(|row| row.get(0)) {
+        None => Marker::Absent,
+        Some(Some("t")) => Marker::Committed,
+        Some(Some(_)) => Marker::Aborted,
+        Some(None) => Marker::Unspecified,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_named_by_all_parts_of_the_gid_but_the_number_of_its_siblings() {
+        let gid: Gid = "votum_acme_7_3f9ac2_1042_1_3".parse().expect("a gid");
+        assert_eq!(key(&gid), "{acme,7,4168386,1042,1}");
+    }
+}
