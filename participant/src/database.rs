@@ -231,6 +231,20 @@ pub struct XidOutcome {
     pub facts: ServerFacts,
 }
 
+impl XidOutcome {
+    /// As the coordinator is told.
+    pub(crate) fn into_wire(self) -> v1::Gone {
+        let Self { status, marker, facts } = self;
+        v1::Gone {
+            system_identifier: facts.system_identifier,
+            timeline: facts.timeline,
+            in_recovery: facts.in_recovery,
+            status: status.into(),
+            marker: marker.into(),
+        }
+    }
+}
+
 /// Everything prepared in one database.
 #[derive(Debug, Clone)]
 pub struct DatabaseListing {
@@ -298,6 +312,14 @@ pub trait Database: Send + Sync {
     /// Asks what became of a branch that was seen to be no longer prepared: of its transaction id, and its
     /// commit marker.
     async fn outcome(&self, gid: &Gid, xid8: u64) -> Result<XidOutcome, DatabaseError>;
+    /// Asks the same of many at once, in their order.
+    async fn outcomes(&self, branches: &[(Gid, u64)]) -> Result<Vec<XidOutcome>, DatabaseError> {
+        let mut outcomes = Vec::with_capacity(branches.len());
+        for (gid, xid8) in branches {
+            outcomes.push(self.outcome(gid, *xid8).await?);
+        }
+        Ok(outcomes)
+    }
     /// Commits something empty under the role's own durability, so that everything committed before it is as
     /// safe as anything this agent commits.
     async fn confirm(&self) -> Result<(), DatabaseError>;

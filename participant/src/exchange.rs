@@ -24,6 +24,7 @@ use crate::listing;
 use crate::outbox::Frames;
 use crate::phase2;
 use crate::registry::{Coordinator, Registry};
+use crate::verification;
 use crate::witness;
 
 /// Serves one stream to its end.
@@ -212,6 +213,10 @@ fn obey(
             let participant = find_participant(agent, &ask.participant)?;
             listing::answer(agent, &participant, hello.id.clone(), &ask);
             Ok(())
+        }
+        Order::VerifyBranches(ask) => {
+            let participant = find_participant(agent, &ask.participant)?;
+            verification::answer(agent, &participant, hello.id.clone(), &ask)
         }
         Order::VerifyAttached(_) => Err("attached branches are not offered by this agent".into()),
     }

@@ -32,6 +32,7 @@ mod reply;
 mod run;
 pub mod server;
 mod sessions;
+mod verification;
 mod witness;
 
 pub use agent::Agent;

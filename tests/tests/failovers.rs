@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm)]
 #![cfg(test)] // clippy then lets helpers fail as tests do
 
-use votum_client::{HeuristicKind, Outcome, Status};
-use votum_tests::postgres::Options;
+use votum_client::{Committed, HeuristicKind, Outcome, Status};
+use votum_participant::postgres::marker;
+use votum_tests::eventually::{Found, eventually};
+use votum_tests::postgres::{Options, ROLE};
 use votum_tests::scene::Scene;
 use votum_tests::world::World;
 
@@ -81,4 +83,98 @@ async fn a_prepared_branch_that_a_failover_lost_is_reported_for_ever() {
     }
     let rows = async |bank: usize| world.banks[bank].number("SELECT count(*) FROM journal").await.unwrap();
     assert_eq!([rows(0).await, rows(1).await], [0, 1]);
+}
+
+/// From now on every branch leaves a commit marker.
+async fn with_markers(scene: &Scene) {
+    for bank in &scene.world.banks {
+        bank.by_hand(&marker::installation(ROLE)).await.unwrap();
+    }
+    // Sessions that are open look for the table once a second.
+    let mut number = 0;
+    eventually("branches leave markers at both banks", async || {
+        number += 1;
+        let name = format!("marked {number}");
+        assert!(scene.teller.transfer(&name, &scene.world.legs(1)).await?.is_committed());
+        scene.world.until_completed(&scene.gtid(&name)?).await?;
+        for bank in &scene.world.banks {
+            if bank.number("SELECT count(*) FROM votum.marker").await? == 0 {
+                return Ok(Found::NotYet(format!("none at {}", bank.name)));
+            }
+        }
+        Ok(Found::Yes(()))
+    })
+    .await
+    .unwrap();
+}
+
+/// What a client is told of a transfer that was committed.
+async fn committed(scene: &Scene, name: &str) -> Committed {
+    let gtid = scene.gtid(name).unwrap();
+    match scene.teller.votum().transaction(&gtid).await.unwrap().status {
+        Status::Committed(committed) => committed,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A transfer that the standby knows, and one that it has missed; both were told as committed, by all their
+/// banks. The coordinator is away while the standby takes over, and while its transaction ids reach and pass
+/// those of what it has missed.
+async fn one_kept_and_one_lost(scene: &Scene) {
+    let Scene { world, teller, .. } = scene;
+    assert!(teller.transfer("kept", &world.legs(10)).await.unwrap().is_committed());
+    world.until_completed(&scene.gtid("kept").unwrap()).await.unwrap();
+    let received = world.banks[0].server.received_until_now().await.unwrap();
+    assert!(teller.transfer("lost", &world.legs(10)).await.unwrap().is_committed());
+    world.until_completed(&scene.gtid("lost").unwrap()).await.unwrap();
+    // In good order: what had ended is on disk as such.
+    world.coordinator.terminate().unwrap();
+    world.coordinator.wait_exit().await.unwrap();
+    world.banks[0].server.fail_over(Some(received)).await.unwrap();
+    let reuse = "DO $$ BEGIN FOR i IN 1..200 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$";
+    world.banks[0].by_hand(reuse).await.unwrap();
+    world.start_coordinator(None).await.unwrap();
+}
+
+/// R2, I1: nobody else can tell which transactions a failover has torn: the lost branch shows nowhere.
+#[tokio::test]
+async fn a_committed_branch_that_a_failover_lost_is_named_though_its_transaction_id_is_used_again() {
+    let scene = open().await;
+    with_markers(&scene).await;
+    one_kept_and_one_lost(&scene).await;
+    let alarm = scene.world.until_alarm("VOTUM-1407").await.unwrap();
+    assert_eq!((alarm.participant.as_str(), alarm.gtid), ("bank-a", scene.gtid("lost").unwrap()));
+    let [departed] = committed(&scene, "lost").await.heuristics.try_into().unwrap();
+    assert_eq!((departed.kind, departed.participant.as_str()), (HeuristicKind::Rollback, "bank-a"));
+    assert!(departed.detail.contains("commit marker"), "{}", departed.detail);
+    assert_eq!(committed(&scene, "kept").await.heuristics, []);
+    let rows = async |bank: usize| {
+        let lost = "SELECT count(*) FROM journal WHERE transfer = 'lost'";
+        scene.world.banks[bank].number(lost).await.unwrap()
+    };
+    assert_eq!([rows(0).await, rows(1).await], [0, 1]);
+    // And for ever: it is on disk.
+    scene.world.crash_and_restart_coordinator().await.unwrap();
+    assert_eq!(scene.world.until_alarm("VOTUM-1407").await.unwrap().participant, "bank-a");
+    assert_eq!(committed(&scene, "lost").await.heuristics.len(), 1);
+}
+
+/// R2: where branches leave no markers, an id that is used again proves nothing, and that is said, once.
+#[tokio::test]
+async fn without_markers_a_failover_leaves_a_number_of_commits_that_nobody_can_prove() {
+    let scene = open().await;
+    one_kept_and_one_lost(&scene).await;
+    for restarted in [false, true] {
+        if restarted {
+            scene.world.crash_and_restart_coordinator().await.unwrap();
+        }
+        let alarm = scene.world.until_alarm("VOTUM-1412").await.unwrap();
+        assert_eq!(alarm.participant, "bank-a");
+        assert!(
+            alarm.detail.contains("timeline 2") && alarm.detail.contains(" 2 commits"),
+            "{}",
+            alarm.detail
+        );
+    }
+    assert_eq!(committed(&scene, "lost").await.heuristics, []);
 }

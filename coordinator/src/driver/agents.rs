@@ -204,6 +204,7 @@ impl Driver {
                 self.on_listing(agent, listing);
             }
             Some(Kind::Trouble(trouble)) => self.on_trouble(&trouble),
+            Some(Kind::BranchesVerified(verified)) => self.on_verified(&verified),
             // A hello comes as the stream's first message only.
             Some(Kind::Hello(_) | Kind::Refusal(_)) | None => {
                 tracing::warn!(agent, "an agent sent a message that has no place here; ignored");

@@ -26,8 +26,11 @@ pub(super) const REFUSED: &str = "VOTUM-1409";
 /// The log failed.
 pub(super) const LOG_DOUBTFUL: &str = "VOTUM-1410";
 
+/// A server has changed its timeline, and nobody can prove what it still holds.
+pub(super) const UNPROVEN: &str = "VOTUM-1412";
+
 /// Every code with which an alarm is raised.
-pub const ALARMS: [&str; 10] = [
+pub const ALARMS: [&str; 11] = [
     STALE,
     QUARANTINED,
     PHASE_TWO,
@@ -38,6 +41,7 @@ pub const ALARMS: [&str; 10] = [
     LOG_UNREADABLE,
     REFUSED,
     LOG_DOUBTFUL,
+    UNPROVEN,
 ];
 
 /// What an alarm is about: code, gtid or gid, participant.

@@ -98,6 +98,7 @@ impl Driver {
         let there: BTreeSet<&str> = there.collect();
         // What is neither prepared nor being ended was not committed again, or that has been said.
         self.mending.retain(|gid, mended| mended.participant != *participant || there.contains(gid.as_str()));
+        self.timeline_seen(participant, listing);
         self.settlement.listed(participant, &there);
         self.settlement.heard(participant);
         self.settlement_progress();
@@ -116,6 +117,7 @@ impl Driver {
             | Pending::Resolution(_)
             | Pending::Acknowledgement(_)
             | Pending::WriteOff(_)
+            | Pending::Departure(_)
             | Pending::Note => None,
         });
         let oldest = undecided.next().map(|(id, _)| *id).into_iter().chain(on_the_way).min();

@@ -18,6 +18,7 @@
 //! | `log_events` | what the log says: durable, counted, doubtful |
 //! | `operator`, `resolve`, `acknowledge`, `write_off` | what votumctl asks |
 //! | `in_doubt` | listings on request, joined with the log |
+//! | `verification` | what a failover may have lost of commits that were acknowledged |
 //! | `settlement` | how a restart settles what it found |
 //! | `state` | what the driver keeps |
 //! | `alarms`, `timers`, `wire` | as their names say |
@@ -58,6 +59,7 @@ mod tests;
 mod tests;
 mod timers;
 mod turn;
+mod verification;
 mod wire;
 mod write_off;
 
@@ -145,6 +147,7 @@ pub fn start(
         in_doubt: BTreeMap::new(),
         resolving: BTreeMap::new(),
         mending: BTreeMap::new(),
+        verifying: BTreeMap::new(),
         next_listing: 1,
         drain: None,
         out: Output::default(),
@@ -209,6 +212,8 @@ struct Driver {
     resolving: BTreeMap<(ParticipantName, String), resolve::Awaited>,
     /// Branches that are being committed again (R1, R16), by gid: what to record once that succeeded.
     mending: BTreeMap<String, crate::protocol::record::Heuristic>,
+    /// Participants whose commits of earlier timelines are looked for.
+    verifying: BTreeMap<ParticipantName, verification::Verification>,
     next_listing: u64,
     drain: Option<Drain>,
     out: Output,
@@ -269,6 +274,7 @@ impl Driver {
             Timer::CompletedWait(id) => self.tell_those_who_wait_too_long(id),
             Timer::AskAgain(id, branch) => self.ask_again(id, branch),
             Timer::InDoubt(request) => self.answer_in_doubt(request),
+            Timer::Verify => self.verify_again(),
             Timer::Drain => self.drain_deadline(),
         }
     }

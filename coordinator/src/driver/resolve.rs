@@ -83,6 +83,7 @@ impl Driver {
             | Pending::Lease(_)
             | Pending::Acknowledgement(_)
             | Pending::WriteOff(_)
+            | Pending::Departure(_)
             | Pending::Note => false,
         })
     }

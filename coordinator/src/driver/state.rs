@@ -12,7 +12,7 @@ use votum_proto::v1;
 use super::request::{Answer, Outcome, Wait};
 use super::{acknowledge, resolve, write_off};
 use crate::log::{Entry, History};
-use crate::protocol::record::Record;
+use crate::protocol::record::{Heuristic, Record};
 use crate::protocol::transaction::Transaction;
 use crate::transport::{AgentIndex, Generation, LinkHandle};
 
@@ -135,6 +135,8 @@ pub(super) enum Pending {
     Resolution(Box<resolve::Resolution>),
     Acknowledgement(Box<acknowledge::Acknowledgement>),
     WriteOff(Box<write_off::WritingOff>),
+    /// A commit that had ended was found lost.
+    Departure(Box<Heuristic>),
     /// For people only.
     Note,
 }

@@ -21,6 +21,8 @@ pub(super) enum Timer {
     AskAgain(LocalId, BranchNumber),
     /// A request for what is in doubt is answered with what has come.
     InDoubt(u64),
+    /// Look again at commits of earlier timelines.
+    Verify,
     /// The grace of a drain is over.
     Drain,
 }

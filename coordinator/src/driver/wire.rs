@@ -86,6 +86,19 @@ pub(super) fn list(participant: &ParticipantName, request: u64, details: bool) -
     message(Kind::List(v1::ListParticipant { participant: participant.to_string(), request, details }))
 }
 
+pub(super) fn verify_branches<'a>(
+    participant: &ParticipantName,
+    request: u64,
+    branches: impl Iterator<Item = (&'a Gid, u64)>,
+) -> v1::CoordinatorMessage {
+    let branches = branches.map(|(gid, xid8)| v1::CommittedBranch { gid: gid.to_string(), xid8 }).collect();
+    message(Kind::VerifyBranches(v1::VerifyBranches {
+        participant: participant.to_string(),
+        request,
+        branches,
+    }))
+}
+
 pub(super) fn witness(witness: v1::Witness) -> Witness {
     Witness {
         life: Life {
@@ -114,14 +127,18 @@ pub(super) fn report(kind: v1::branch_end::Kind) -> Report {
     match kind {
         v1::branch_end::Kind::Done(v1::Done {}) => Report::Done,
         v1::branch_end::Kind::NeverPrepared(v1::NeverPrepared {}) => Report::NeverPrepared,
-        v1::branch_end::Kind::Gone(gone) => Report::Gone(Gone {
-            system_identifier: gone.system_identifier,
-            timeline: gone.timeline,
-            in_recovery: gone.in_recovery,
-            status: xid_status(gone.status()),
-            marker: marker(gone.marker()),
-        }),
+        v1::branch_end::Kind::Gone(said) => Report::Gone(gone(&said)),
         v1::branch_end::Kind::OtherXid(other) => Report::OtherXid(other.xid),
+    }
+}
+
+pub(super) fn gone(gone: &v1::Gone) -> Gone {
+    Gone {
+        system_identifier: gone.system_identifier,
+        timeline: gone.timeline,
+        in_recovery: gone.in_recovery,
+        status: xid_status(gone.status()),
+        marker: marker(gone.marker()),
     }
 }
 

@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use votum_proto::names::{CoordinatorId, Gtid, Life};
+use votum_proto::names::{CoordinatorId, Gtid, Life, ParticipantName};
 
 use super::image::known_lives;
 use super::store::{Store, StoreError, key, life_of, record_value, u64_be};
-use super::{KnownLife, LogPosition};
+use super::{KnownLife, LogPosition, VerifiedOn};
 use crate::protocol::record::{Decision, EpochBegun, Record};
 
 /// The writing end of the history.
@@ -166,6 +166,21 @@ impl<S: Store> Archive<S> {
             }
         });
         Ok(known_lives(seen.collect::<Result<_, _>>()?, position))
+    }
+
+    /// Notes on which timeline a participant's commits were verified, and that it was at `running_ms`.
+    ///
+    /// # Errors
+    /// As the store has it.
+    pub(super) fn verified(
+        &self,
+        participant: &ParticipantName,
+        on: VerifiedOn,
+        running_ms: u64,
+    ) -> Result<(), StoreError> {
+        let VerifiedOn { system_identifier, timeline, unproven } = on;
+        let value = [system_identifier, timeline.into(), unproven, running_ms].map(u64::to_be_bytes).concat();
+        self.store.put(&key::verified(participant), &value)
     }
 
     /// Everything put so far is on disk when this returns.

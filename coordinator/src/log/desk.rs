@@ -11,12 +11,13 @@ use super::archive::Archive;
 use super::discipline::{Core, Failure, Millis};
 use super::disk::Disk;
 use super::store::Store;
-use super::{DecisionLog, Entry, LogEvent};
+use super::{DecisionLog, Entry, LogEvent, VerifiedOn};
 
 /// What the log is told.
 pub(super) enum Message<S> {
     Append(Vec<Entry>),
     Listed(ParticipantName, Option<Gtid>),
+    Verified(ParticipantName, VerifiedOn),
     Store(Result<Archive<S>, String>),
     Close,
 }
@@ -31,6 +32,10 @@ impl<S: Store> DecisionLog for Handle<S> {
 
     fn listed(&self, participant: ParticipantName, unsettled: Option<Gtid>) {
         (self.0)(Message::Listed(participant, unsettled));
+    }
+
+    fn verified(&self, participant: ParticipantName, on: VerifiedOn) {
+        (self.0)(Message::Verified(participant, on));
     }
 
     fn close(&self) {
@@ -100,6 +105,7 @@ impl<D: Disk, S: Store> Desk<D, S> {
         match message {
             Message::Append(entries) => self.core.append(now, entries)?,
             Message::Listed(participant, unsettled) => self.core.listed(now, participant, unsettled),
+            Message::Verified(participant, on) => self.core.verified(now, &participant, on)?,
             Message::Store(Ok(archive)) => self.core.store_opened(archive),
             Message::Store(Err(why)) => {
                 tracing::error!(code = "VOTUM-1111", "{why}");

@@ -18,7 +18,7 @@ use super::refusal::{Refusal, RefusalKind};
 use super::retention::Listed;
 use super::shelves::Shelves;
 use super::store::{Store, StoreError};
-use super::{Entry, LogEvent, LogPosition, Token, codec};
+use super::{Entry, LogEvent, LogPosition, Token, VerifiedOn, codec};
 use crate::crash::{self, CrashPoint};
 use crate::protocol::record::{Decision, EpochBegun, Identity, Record};
 
@@ -181,6 +181,22 @@ impl<D: Disk, S: Store> Core<D, S> {
     pub fn listed(&mut self, now: Millis, participant: ParticipantName, unsettled: Option<Gtid>) {
         let at_ms = self.running(now);
         self.shelves.listed(participant, Listed { at_ms, unsettled });
+    }
+
+    /// Notes what was verified; see [`super::DecisionLog::verified`].
+    ///
+    /// # Errors
+    /// When the store refuses it.
+    pub fn verified(
+        &mut self,
+        now: Millis,
+        participant: &ParticipantName,
+        on: VerifiedOn,
+    ) -> Result<(), Failure> {
+        self.alive()?;
+        let running_ms = self.running(now);
+        let noted = self.shelves.verified(participant, on, running_ms);
+        self.stored(noted)
     }
 
     /// When [`Core::turn`] has something to do: now or earlier means at once; `None`: when something comes.

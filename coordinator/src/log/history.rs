@@ -8,7 +8,7 @@ use votum_proto::names::{CoordinatorId, Gtid, ParticipantName};
 use super::archive::{Archive, Times};
 use super::codec;
 use super::store::{Store, StoreError, gtid_of, key, open_record, u64_be};
-use super::{History, HistoryError, LogPosition, TransactionHistory};
+use super::{History, HistoryError, LogPosition, TransactionHistory, VerifiedOn};
 use crate::protocol::record::{Decision, Heuristic, KeyRecord, Record};
 
 /// A reading end of the history.
@@ -85,8 +85,11 @@ impl<S: Store> Reader<S> {
         }
     }
 
-    fn newest_gtids(&self, limit: usize) -> Result<Vec<Gtid>, StoreError> {
+    fn newest_gtids(&self, before: Option<&Gtid>, limit: usize) -> Result<Vec<Gtid>, StoreError> {
         let (from, mut to) = key::table(key::TRANSACTIONS);
+        if let Some(before) = before {
+            (to, _) = key::all_of_transaction(key::TRANSACTIONS, before);
+        }
         let mut newest: Vec<Gtid> = Vec::new();
         while newest.len() < limit {
             let pairs = self.store.scan_back(&from, &to, 4 * limit.min(1024))?;
@@ -139,7 +142,24 @@ impl<S: Store> History for Reader<S> {
     }
 
     fn newest(&self, limit: usize) -> Result<Vec<Gtid>, HistoryError> {
-        Ok(self.newest_gtids(limit)?)
+        Ok(self.newest_gtids(None, limit)?)
+    }
+
+    fn newest_before(&self, before: Option<&Gtid>, limit: usize) -> Result<Vec<Gtid>, HistoryError> {
+        Ok(self.newest_gtids(before, limit)?)
+    }
+
+    fn verified(&self, participant: &ParticipantName) -> Result<Option<VerifiedOn>, HistoryError> {
+        let Some(value) = self.store.get(&key::verified(participant))? else { return Ok(None) };
+        let read = || {
+            let number = |place: usize| u64_be(&value, 8 * place);
+            let timeline = u32::try_from(number(1)?).ok()?;
+            // What had ended by then is forgotten: nobody asks after it any more.
+            let over = self.times.dropped_until.load(Ordering::Relaxed) >= number(3)?;
+            let unproven = if over { 0 } else { number(2)? };
+            Some(VerifiedOn { system_identifier: number(0)?, timeline, unproven })
+        };
+        read().map(Some).ok_or_else(|| HistoryError("what was verified is not of its form".into()))
     }
 
     fn mark(&self, participant: &ParticipantName) -> Result<Option<Gtid>, HistoryError> {

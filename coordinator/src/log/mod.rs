@@ -77,6 +77,9 @@ pub trait DecisionLog: Send + Sync {
     /// retention is over. `unsettled` is the oldest transaction that may be, or may yet come to be, prepared
     /// there without a decision on disk; `None` where there is none, now or later, among those begun so far.
     fn listed(&self, participant: ParticipantName, unsettled: Option<Gtid>);
+    /// Notes that the commits of `participant` that are remembered were verified on its server's present
+    /// timeline. What is lost of such notes is verified again.
+    fn verified(&self, participant: ParticipantName, on: VerifiedOn);
     /// Drains the queue, forces a sealing batch, closes the files; then [`LogEvent::Closed`] is sent.
     fn close(&self);
 }
@@ -135,6 +138,16 @@ pub trait History: Send + Sync {
     /// # Errors
     /// When the store cannot be read.
     fn newest(&self, limit: usize) -> Result<Vec<Gtid>, HistoryError>;
+    /// As `newest`, of those below `before`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn newest_before(&self, before: Option<&Gtid>, limit: usize) -> Result<Vec<Gtid>, HistoryError>;
+    /// On which timeline the commits of `participant` were verified last.
+    ///
+    /// # Errors
+    /// When the store cannot be read there.
+    fn verified(&self, participant: &ParticipantName) -> Result<Option<VerifiedOn>, HistoryError>;
     /// The highest gtid dropped by retention that named `participant`.
     ///
     /// # Errors
@@ -152,6 +165,17 @@ pub trait History: Send + Sync {
     fn heuristics(&self) -> Result<Vec<Heuristic>, HistoryError>;
     /// How far back it remembers, in milliseconds of running time.
     fn reach_ms(&self) -> u64;
+}
+
+/// A server's timeline on which the commits of earlier ones were verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifiedOn {
+    /// The server's own name.
+    pub system_identifier: u64,
+    /// The timeline.
+    pub timeline: u32,
+    /// Of how many, among those that are still remembered, nobody can prove that they are there.
+    pub unproven: u64,
 }
 
 /// One life that the log has seen.

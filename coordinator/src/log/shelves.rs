@@ -11,7 +11,7 @@ use super::discipline::Millis;
 use super::judge::Kept;
 use super::retention::{Listed, Terms};
 use super::store::{Store, StoreError};
-use super::{LogEvent, LogPosition};
+use super::{LogEvent, LogPosition, VerifiedOn};
 
 /// How often retention looks at something when nothing is written, in milliseconds.
 const SLICE_EVERY: Millis = 1000;
@@ -68,6 +68,19 @@ impl<S: Store> Shelves<S> {
 
     pub(super) fn listed(&mut self, participant: ParticipantName, listed: Listed) {
         self.listed.insert(participant, listed);
+    }
+
+    /// Notes it in a store that is there.
+    pub(super) fn verified(
+        &self,
+        participant: &ParticipantName,
+        on: VerifiedOn,
+        running_ms: u64,
+    ) -> Result<(), StoreError> {
+        match &self.state {
+            State::Open(archive) => archive.verified(participant, on, running_ms),
+            State::Opening | State::Gone => Ok(()),
+        }
     }
 
     /// The journal holds one more record, forced.

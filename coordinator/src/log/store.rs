@@ -67,6 +67,9 @@ pub(super) mod key {
     pub(in crate::log) const GAPS: u8 = b'G';
     /// `U` gtid position of a heuristic: nothing.
     pub(in crate::log) const HEURISTICS: u8 = b'U';
+    /// `V` participant: system identifier and timeline on which its commits were verified, how many could not
+    /// be proven, and the running time of that.
+    pub(in crate::log) const VERIFIED: u8 = b'V';
     /// `H`: the highest gtid dropped at all.
     pub(in crate::log) const HORIZON: &[u8] = b"H";
     /// `D`: the running time at which the youngest transaction that was dropped had ended.
@@ -132,7 +135,15 @@ pub(super) mod key {
     }
 
     pub(in crate::log) fn mark(participant: &ParticipantName) -> Vec<u8> {
-        let mut key = vec![MARKS];
+        of_participant(MARKS, participant)
+    }
+
+    pub(in crate::log) fn verified(participant: &ParticipantName) -> Vec<u8> {
+        of_participant(VERIFIED, participant)
+    }
+
+    fn of_participant(table: u8, participant: &ParticipantName) -> Vec<u8> {
+        let mut key = vec![table];
         key.extend_from_slice(participant.as_str().as_bytes());
         key
     }

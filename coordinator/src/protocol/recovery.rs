@@ -399,6 +399,45 @@ fn how_it_ended(branch: &PreparedBranch, gone: &Gone) -> HowItEnded {
     }
 }
 
+/// What became of a branch that had acknowledged its commit before its server changed its timeline.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Verified {
+    /// It is committed there.
+    Stands,
+    /// It is not, or is contradicted: to be recorded.
+    Departed {
+        /// In which way.
+        kind: HeuristicKind,
+        /// What was seen.
+        detail: String,
+    },
+    /// Nobody can say: it carries no commit marker, and its transaction id may mean another transaction now.
+    Unproven,
+    /// Nothing yet: ask again.
+    NotYet,
+}
+
+/// Judges a branch that had acknowledged its commit, and whose server is on another timeline now (R2; R11 where
+/// it is not the participant).
+pub fn judge_after_failover(branch: &PreparedBranch, gone: &Gone) -> (Row, Verified) {
+    if not_the_participant(branch, gone).is_some() {
+        return (Row::R11, Verified::NotYet);
+    }
+    let verified = match how_it_ended(branch, gone) {
+        HowItEnded::Committed => Verified::Stands,
+        HowItEnded::RolledBack(detail) => Verified::Departed {
+            kind: HeuristicKind::Rollback,
+            detail: format!("it had acknowledged its commit, and a failover lost it: {detail}"),
+        },
+        HowItEnded::Unknown(detail) if gone.marker == Marker::Committed => {
+            Verified::Departed { kind: HeuristicKind::Hazard, detail }
+        }
+        HowItEnded::Unknown(_) => Verified::Unproven,
+        HowItEnded::NotYet | HowItEnded::NotAsked => Verified::NotYet,
+    };
+    (Row::R2, verified)
+}
+
 /// Judges a branch of a decided abort that had voted yes and is gone, not by our order (R15; R11 where the
 /// server is not the participant).
 pub fn judge_gone_after_abort(branch: &PreparedBranch, gone: &Gone) -> (Row, GoneVerdict) {

@@ -246,7 +246,8 @@ async fn open(
             | FromAgent::SessionLost(_)
             | FromAgent::Enlisted(_)
             | FromAgent::Listing(_)
-            | FromAgent::Trouble(_),
+            | FromAgent::Trouble(_)
+            | FromAgent::BranchesVerified(_),
         )
         | None => Err(broken(
             "the agent's first frame was neither a hello nor a refusal alone: it is not a Votum agent of this \

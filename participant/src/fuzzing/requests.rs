@@ -131,7 +131,11 @@ impl Ordered {
                 Order::Prepare(order) => ordered.prepares.push(order.gid.clone()),
                 Order::Commit(order) => ordered.commits.push(order.gid.clone()),
                 Order::Rollback(order) => ordered.rollbacks.push(order.gid.clone()),
-                Order::Hello(_) | Order::EndSession(_) | Order::List(_) | Order::VerifyAttached(_) => {}
+                Order::Hello(_)
+                | Order::EndSession(_)
+                | Order::List(_)
+                | Order::VerifyBranches(_)
+                | Order::VerifyAttached(_) => {}
             }
         }
         ordered

@@ -176,15 +176,7 @@ impl<'a> Attempts<'a> {
 
     /// Finds out what became of a branch that is no longer prepared.
     async fn gone(&mut self, gid: &Gid, xid8: u64, found: &Found) -> Result<End, Stopped> {
-        let end = |XidOutcome { status, marker, facts }: XidOutcome| {
-            End::Gone(v1::Gone {
-                system_identifier: facts.system_identifier,
-                timeline: facts.timeline,
-                in_recovery: facts.in_recovery,
-                status: status.into(),
-                marker: marker.into(),
-            })
-        };
+        let end = |outcome: XidOutcome| End::Gone(outcome.into_wire());
         if xid8 == 0 {
             let (status, marker) = (XidStatus::NotAsked, Marker::Unspecified);
             return Ok(end(XidOutcome { status, marker, facts: found.facts }));

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, Semaphore};
 use votum_proto::names::{CoordinatorId, Gid, ParticipantName};
 use votum_proto::runtime::{BoxFuture, Seams};
-use votum_proto::v1::gone::XidStatus;
+use votum_proto::v1::gone::{Marker, XidStatus};
 
 use super::condition::condition;
 use super::connect::{Connection, Connector};
@@ -189,6 +189,17 @@ impl Postgres {
     }
 }
 
+/// Reads what `pg_xact_status` answers.
+fn status(text: Option<&str>) -> Option<XidStatus> {
+    match text {
+        None => Some(XidStatus::Forgotten),
+        Some("committed") => Some(XidStatus::Committed),
+        Some("aborted") => Some(XidStatus::Aborted),
+        Some("in progress") => Some(XidStatus::InProgress),
+        Some(_) => None,
+    }
+}
+
 #[async_trait]
 impl Database for Postgres {
     fn name(&self) -> &ParticipantName {
@@ -261,18 +272,41 @@ impl Database for Postgres {
             };
             first_row(&answer)
                 .and_then(|row| {
-                    let status = match row.get(3) {
-                        None => XidStatus::Forgotten,
-                        Some("committed") => XidStatus::Committed,
-                        Some("aborted") => XidStatus::Aborted,
-                        Some("in progress") => XidStatus::InProgress,
-                        Some(_) => return None,
-                    };
-                    Some(XidOutcome { status, marker, facts: parse_facts(row, 0)? })
+                    Some(XidOutcome { status: status(row.get(3))?, marker, facts: parse_facts(row, 0)? })
                 })
                 .ok_or_else(|| unexpected(Command::OutcomeQuery, "the status of a transaction id"))
         })
         .await
+    }
+
+    async fn outcomes(&self, branches: &[(Gid, u64)]) -> Result<Vec<XidOutcome>, DatabaseError> {
+        if branches.is_empty() {
+            return Ok(Vec::new());
+        }
+        let unreadable = || unexpected(Command::OutcomeQuery, "the status of transaction ids");
+        let (facts, rows) = self
+            .on_lane(async |connection| {
+                let facts = Self::facts(&connection).await?;
+                Ok((facts, marker::ask_many(&connection.client, branches).await?))
+            })
+            .await?;
+        if rows.len() != branches.len() {
+            return Err(unreadable());
+        }
+        let mut outcomes = Vec::with_capacity(branches.len());
+        for ((gid, xid8), row) in branches.iter().zip(&rows) {
+            let marker = match row.get(2) {
+                None => Marker::Unspecified,
+                Some("absent") => Marker::Absent,
+                Some("committed") => Marker::Committed,
+                Some(_) => Marker::Aborted,
+            };
+            outcomes.push(match row.get(1) {
+                Some("beyond") => self.outcome(gid, *xid8).await?,
+                text => XidOutcome { status: status(text).ok_or_else(unreadable)?, marker, facts },
+            });
+        }
+        Ok(outcomes)
     }
 
     async fn confirm(&self) -> Result<(), DatabaseError> {

@@ -3,7 +3,7 @@
 //! transaction id may come to mean another transaction, a marker does not. An administrator makes the table;
 //! where there is none, branches carry no marker.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use votum_proto::names::Gid;
 use votum_proto::v1::gone::Marker;
 
@@ -78,6 +78,43 @@ pub(super) async fn ask(client: &Client, gid: &Gid) -> Result<Marker, DatabaseEr
         Some(Some(_)) => Marker::Aborted,
         Some(None) => Marker::Unspecified,
     })
+}
+
+/// What the server remembers of transaction ids, and the table of markers, for many branches in one statement:
+/// rows of their places among `branches`, status, marker. The status is 'beyond' of an id that may not have been
+/// given out yet, about which the server can only be asked alone.
+pub(super) async fn ask_many(
+    client: &Client,
+    branches: &[(Gid, u64)],
+) -> Result<Vec<SimpleQueryRow>, DatabaseError> {
+    let failed = |error| failure(Command::OutcomeQuery, &error);
+    let usable = client.simple_query(&format!("SELECT {USABLE}")).await.map_err(failed)?;
+    let marker = match first_row(&usable).and_then(|row| row.get(0)) {
+        Some("t") => {
+            "COALESCE((SELECT CASE WHEN m.committed THEN 'committed' ELSE 'aborted' END FROM votum.marker AS m \
+             WHERE (m.coordinator_id, m.epoch, m.incarnation, m.seq, m.branch) \
+             = (k[1], k[2]::pg_catalog.int8, k[3]::pg_catalog.int4, k[4]::pg_catalog.int8, \
+             k[5]::pg_catalog.int4)), 'absent')"
+        }
+        _ => "NULL",
+    };
+    let asked: Vec<String> = branches
+        .iter()
+        .enumerate()
+        .map(|(place, (gid, xid8))| {
+            format!("({place}, '{xid8}'::pg_catalog.xid8, '{}'::pg_catalog.text[])", key(gid))
+        })
+        .collect();
+    let question = format!(
+        "SELECT place, CASE WHEN xid8 OPERATOR(pg_catalog.<) \
+         pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()) \
+         THEN pg_catalog.pg_xact_status(xid8) ELSE 'beyond' END, {marker} \
+         FROM (VALUES {}) AS asked(place, xid8, k) ORDER BY place",
+        asked.join(", ")
+    );
+    let answer = client.simple_query(&question).await.map_err(failed)?;
+    let row = |message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None };
+    Ok(answer.into_iter().filter_map(row).collect())
 }
 
 #[cfg(test)]

@@ -160,6 +160,9 @@ fn describe(kind: Option<&ToAgent>) -> String {
         Some(ToAgent::Rollback(order)) => format!("roll back {} {}", order.gtid, order.gid),
         Some(ToAgent::EndSession(order)) => format!("end session of {}", order.gtid),
         Some(ToAgent::List(ask)) => format!("list {}", ask.participant),
+        Some(ToAgent::VerifyBranches(ask)) => {
+            format!("verify {} branches at {}", ask.branches.len(), ask.participant)
+        }
         Some(ToAgent::VerifyAttached(_)) | None => "?".into(),
     }
 }
@@ -201,7 +204,8 @@ pub fn leaves_agent(world: &World, line: &Line, frame: &AgentFrame) {
                 FromAgent::Enlisted(_)
                 | FromAgent::Vote(_)
                 | FromAgent::SessionLost(_)
-                | FromAgent::Trouble(_),
+                | FromAgent::Trouble(_)
+                | FromAgent::BranchesVerified(_),
             )
             | None => {}
         }
@@ -264,6 +268,10 @@ fn describe_report(kind: Option<&FromAgent>) -> String {
             format!("lists {}: {}", listing.participant, describe_listing(listing))
         }
         Some(FromAgent::Trouble(trouble)) => format!("trouble with {}: {}", trouble.gid, trouble.message),
+        Some(FromAgent::BranchesVerified(verified)) => {
+            let said = verified.branches.iter().map(|gone| format!("{:?}", gone.status()));
+            format!("verified at {}: {} {:?}", verified.participant, verified.failure, Vec::from_iter(said))
+        }
         None => "?".into(),
     }
 }

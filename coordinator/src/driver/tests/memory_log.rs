@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use votum_proto::names::{Gtid, ParticipantName};
 
-use crate::log::{DecisionLog, Entry, History, HistoryError, TransactionHistory};
+use crate::log::{DecisionLog, Entry, History, HistoryError, TransactionHistory, VerifiedOn};
 use crate::protocol::record::{Decision, Heuristic, KeyRecord, Record};
 
 /// A log in memory.
@@ -25,6 +25,9 @@ impl DecisionLog for MemoryLog {
     fn listed(&self, participant: ParticipantName, unsettled: Option<Gtid>) {
         self.listed.lock().unwrap().insert(participant, unsettled);
     }
+    fn verified(&self, participant: ParticipantName, on: VerifiedOn) {
+        self.durable.verified.lock().unwrap().insert(participant, on);
+    }
     fn close(&self) {
         *self.closed.lock().unwrap() = true;
     }
@@ -36,6 +39,7 @@ pub(super) struct MemoryHistory {
     pub(super) records: Mutex<Vec<Record>>,
     pub(super) mark: Mutex<Option<Gtid>>,
     pub(super) horizon: Mutex<Option<Gtid>>,
+    pub(super) verified: Mutex<BTreeMap<ParticipantName, VerifiedOn>>,
 }
 
 impl History for MemoryHistory {
@@ -70,6 +74,14 @@ impl History for MemoryHistory {
     }
     fn newest(&self, _: usize) -> Result<Vec<Gtid>, HistoryError> {
         Ok(self.records.lock().unwrap().iter().filter_map(|r| r.gtid().cloned()).collect())
+    }
+    fn newest_before(&self, before: Option<&Gtid>, limit: usize) -> Result<Vec<Gtid>, HistoryError> {
+        let gtids: BTreeSet<Gtid> = self.newest(usize::MAX)?.into_iter().collect();
+        let below = |gtid: &Gtid| before.is_none_or(|before| gtid < before);
+        Ok(gtids.into_iter().rev().filter(below).take(limit).collect())
+    }
+    fn verified(&self, participant: &ParticipantName) -> Result<Option<VerifiedOn>, HistoryError> {
+        Ok(self.verified.lock().unwrap().get(participant).copied())
     }
     fn mark(&self, _: &ParticipantName) -> Result<Option<Gtid>, HistoryError> {
         Ok(self.mark.lock().unwrap().clone())

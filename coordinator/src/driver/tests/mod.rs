@@ -18,6 +18,8 @@ mod recovery;
 mod resolve;
 #[cfg(test)]
 mod settlement;
+#[cfg(test)]
+mod verification;
 #[cfg_attr(not(test), allow(dead_code))] // the fuzzer needs a part of it
 mod world;
 #[cfg(test)]

@@ -313,6 +313,7 @@ impl World {
             Kind::Rollback(rollback) => format!("rollback@{}", rollback.participant),
             Kind::EndSession(end) => format!("end@{}", end.participant),
             Kind::List(list) => format!("list@{}", list.participant),
+            Kind::VerifyBranches(ask) => format!("verify{}@{}", ask.branches.len(), ask.participant),
             Kind::VerifyAttached(_) => "verify".to_owned(),
         };
         self.received.drain(..).map(word).collect::<Vec<_>>().join(" ")

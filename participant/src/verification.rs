@@ -1,0 +1,64 @@
+//! Looks, for a coordinator, what became of branches that were committed before their server changed its
+//! timeline: a standby that took over may never have heard of them.
+
+use std::sync::Arc;
+
+use tracing::Instrument as _;
+use votum_proto::names::{CoordinatorId, Gid};
+use votum_proto::v1;
+use votum_proto::v1::agent_message::Kind as Message;
+use votum_proto::v1::gone::{Marker, XidStatus};
+
+use crate::agent::{Inner, Participant};
+use crate::database::XidOutcome;
+
+/// Answers a request to look.
+///
+/// # Errors
+/// When a gid cannot be read.
+pub(crate) fn answer(
+    agent: &Arc<Inner>,
+    participant: &Arc<Participant>,
+    of: CoordinatorId,
+    ask: &v1::VerifyBranches,
+) -> Result<(), String> {
+    let read = |branch: &v1::CommittedBranch| match branch.gid.parse::<Gid>() {
+        Ok(gid) => Ok((gid, branch.xid8)),
+        Err(error) => Err(format!("{:?} is no gid: {error}", branch.gid)),
+    };
+    let branches: Vec<(Gid, u64)> = ask.branches.iter().map(read).collect::<Result<_, _>>()?;
+    let request = ask.request;
+    let (agent, participant) = (Arc::clone(agent), Arc::clone(participant));
+    let seams = agent.seams.clone();
+    seams.spawn(
+        async move {
+            let looked = look(&participant, &branches).await;
+            let (branches, failure) = match looked {
+                Ok(outcomes) => (outcomes.into_iter().map(XidOutcome::into_wire).collect(), String::new()),
+                Err(why) => (Vec::new(), why),
+            };
+            let participant = participant.name().to_string();
+            let verified = v1::BranchesVerified { participant, request, failure, branches };
+            if let Some(coordinator) = agent.lock().coordinators.get(&of) {
+                coordinator.report(Message::BranchesVerified(verified));
+            }
+        }
+        .in_current_span(),
+    );
+    Ok(())
+}
+
+async fn look(participant: &Participant, branches: &[(Gid, u64)]) -> Result<Vec<XidOutcome>, String> {
+    let database = &participant.database;
+    let outcomes = database.outcomes(branches).await.map_err(|error| error.to_string())?;
+    for outcome in &outcomes {
+        participant.identify(&outcome.facts)?;
+    }
+    let committed =
+        |outcome: &XidOutcome| outcome.status == XidStatus::Committed || outcome.marker == Marker::Committed;
+    if outcomes.iter().any(committed) {
+        // It may be committed and not yet on disk, or not at the next standby.
+        database.confirm().await.map_err(|error| error.to_string())?;
+    }
+    Ok(outcomes)
+}
