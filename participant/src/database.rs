@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use votum_proto::names::{CoordinatorId, Gid, Life, ParticipantName};
+use votum_proto::names::{CoordinatorId, Epoch, Gid, Life, ParticipantName};
 use votum_proto::runtime::BoxFuture;
 use votum_proto::v1;
 
@@ -320,6 +320,14 @@ pub trait Database: Send + Sync {
         }
         Ok(outcomes)
     }
+    /// Deletes markers of a coordinator_id in the epochs above `above`, and before `below` (epoch and seq): some
+    /// at a time, and says how many. Zero: none is left.
+    async fn prune_markers(
+        &self,
+        coordinator: &CoordinatorId,
+        above: Epoch,
+        below: (Epoch, u64),
+    ) -> Result<u64, DatabaseError>;
     /// Commits something empty under the role's own durability, so that everything committed before it is as
     /// safe as anything this agent commits.
     async fn confirm(&self) -> Result<(), DatabaseError>;

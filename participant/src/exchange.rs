@@ -218,6 +218,11 @@ fn obey(
             let participant = find_participant(agent, &ask.participant)?;
             verification::answer(agent, &participant, hello.id.clone(), &ask)
         }
+        Order::PruneMarkers(order) => {
+            let participant = find_participant(agent, &order.participant)?;
+            verification::prune(agent, &participant, hello.id.clone(), &order);
+            Ok(())
+        }
         Order::VerifyAttached(_) => Err("attached branches are not offered by this agent".into()),
     }
 }

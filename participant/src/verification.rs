@@ -1,10 +1,11 @@
 //! Looks, for a coordinator, what became of branches that were committed before their server changed its
-//! timeline: a standby that took over may never have heard of them.
+//! timeline: a standby that took over may never have heard of them. And deletes, on its word, the markers of
+//! those that it has forgotten.
 
 use std::sync::Arc;
 
 use tracing::Instrument as _;
-use votum_proto::names::{CoordinatorId, Gid};
+use votum_proto::names::{CoordinatorId, Epoch, Gid};
 use votum_proto::v1;
 use votum_proto::v1::agent_message::Kind as Message;
 use votum_proto::v1::gone::{Marker, XidStatus};
@@ -46,6 +47,38 @@ pub(crate) fn answer(
         .in_current_span(),
     );
     Ok(())
+}
+
+/// Deletes markers in the background.
+pub(crate) fn prune(
+    agent: &Arc<Inner>,
+    participant: &Arc<Participant>,
+    of: CoordinatorId,
+    order: &v1::PruneMarkers,
+) {
+    let above = Epoch(order.above_epoch);
+    let below = (Epoch(order.below_epoch), order.below_seq);
+    let participant = Arc::clone(participant);
+    agent.seams.spawn(
+        async move {
+            let mut pruned = 0;
+            loop {
+                match participant.database.prune_markers(&of, above, below).await {
+                    Ok(0) => break,
+                    Ok(some) => pruned += some,
+                    // The coordinator will say it again.
+                    Err(error) => {
+                        tracing::warn!(participant = %participant.name(), %error, "markers were not deleted");
+                        break;
+                    }
+                }
+            }
+            if pruned > 0 {
+                tracing::debug!(participant = %participant.name(), pruned, "deleted commit markers");
+            }
+        }
+        .in_current_span(),
+    );
 }
 
 async fn look(participant: &Participant, branches: &[(Gid, u64)]) -> Result<Vec<XidOutcome>, String> {

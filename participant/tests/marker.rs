@@ -4,11 +4,14 @@
 
 mod support;
 
-use support::{ClientBranch, Coordinator, World};
+use support::{BANK, ClientBranch, Coordinator, World};
 use votum_participant::postgres::marker::installation;
 use votum_proto::v1;
+use votum_proto::v1::agent_message::Kind as Report;
 use votum_proto::v1::branch_end::Kind as End;
+use votum_proto::v1::coordinator_message::Kind as Order;
 use votum_proto::v1::gone::{Marker, XidStatus};
+use votum_tests::eventually::{Found, eventually};
 use votum_tests::postgres::ROLE;
 
 const WRITES: &str = "UPDATE account SET balance = balance + 1 WHERE id = 1";
@@ -190,4 +193,82 @@ async fn the_table_may_come_and_go_under_open_sessions() {
     let reason = coordinator.vote_no(seq).await;
     assert!(reason.retryable && reason.message.contains("commit marker"), "{reason:?}");
     assert!(!voted(&world, &mut coordinator, seq + 1, &[WRITES]).await.marker, "it does without");
+}
+
+/// On the coordinator's word, and no farther.
+#[tokio::test]
+async fn markers_that_a_coordinator_has_outlived_are_deleted() {
+    let (world, mut coordinator) = installed().await;
+    let superuser = superuser(&world).await;
+    let id = world.id.clone();
+    // More than are deleted at once; of another coordinator; of epochs before, in and after the bounds.
+    let rows = format!(
+        "INSERT INTO votum.marker SELECT '{id}', 3, 7, n, 0, true FROM generate_series(1, 4500) AS n; \
+         INSERT INTO votum.marker VALUES ('{id}', 1, 7, 1, 0, true), ('{id}', 2, 7, 9000, 1, true), \
+         ('{id}', 4, 7, 1, 0, true), ('other', 3, 7, 1, 0, true)"
+    );
+    superuser.batch_execute(&rows).await.unwrap();
+    coordinator
+        .send(Order::PruneMarkers(v1::PruneMarkers {
+            participant: BANK.into(),
+            above_epoch: 1,
+            below_epoch: 3,
+            below_seq: 4400,
+        }))
+        .await;
+    let left =
+        "SELECT coordinator_id, epoch, min(seq), count(*) FROM votum.marker GROUP BY 1, 2 ORDER BY 1, 2";
+    eventually("what is left is what may be asked about", async || {
+        let rows = superuser.query(left, &[]).await?;
+        let found: Vec<(String, i64, i64, i64)> =
+            rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect();
+        let mut expected = vec![
+            ("other".into(), 3, 1, 1),
+            (id.clone(), 1, 1, 1),
+            (id.clone(), 3, 4400, 101),
+            (id.clone(), 4, 1, 1),
+        ];
+        expected.sort();
+        Ok(if found == expected { Found::Yes(()) } else { Found::NotYet(format!("{found:?}")) })
+    })
+    .await
+    .unwrap();
+}
+
+/// What a coordinator asks after a failover: of ids that were given out, and of one that was not.
+#[tokio::test]
+async fn many_branches_are_looked_at_in_one_question() {
+    let (world, mut coordinator) = installed().await;
+    let mut asked = Vec::new();
+    for (seq, by_hand) in [(1, "COMMIT"), (2, "ROLLBACK"), (3, "COMMIT")] {
+        let vote = voted(&world, &mut coordinator, seq, &[WRITES]).await;
+        let gid = coordinator.gid(seq).to_string();
+        world.direct().await.batch_execute(&format!("{by_hand} PREPARED '{gid}'")).await.unwrap();
+        asked.push(v1::CommittedBranch { gid, xid8: vote.xid8 });
+    }
+    superuser(&world).await.batch_execute("DELETE FROM votum.marker WHERE seq = 3").await.unwrap();
+    let never = asked[2].xid8 + 1_000_000;
+    asked.push(v1::CommittedBranch { gid: coordinator.gid(4).to_string(), xid8: never });
+    let participant = BANK.to_owned();
+    coordinator
+        .send(Order::VerifyBranches(v1::VerifyBranches { participant, request: 9, branches: asked }))
+        .await;
+    let verified = coordinator
+        .expect("what was verified", |report| match report {
+            Report::BranchesVerified(verified) => Some(verified.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!((verified.request, verified.failure.as_str()), (9, ""));
+    let said: Vec<_> = verified.branches.iter().map(|gone| (gone.status(), gone.marker())).collect();
+    assert_eq!(
+        said,
+        [
+            (XidStatus::Committed, Marker::Committed),
+            (XidStatus::Aborted, Marker::Absent),
+            (XidStatus::Committed, Marker::Absent),
+            (XidStatus::NotReached, Marker::Absent),
+        ]
+    );
+    assert!(verified.branches.iter().all(|gone| gone.timeline == 1 && gone.system_identifier != 0));
 }

@@ -99,6 +99,7 @@ impl Driver {
         // What is neither prepared nor being ended was not committed again, or that has been said.
         self.mending.retain(|gid, mended| mended.participant != *participant || there.contains(gid.as_str()));
         self.timeline_seen(participant, listing);
+        self.prune_markers(participant);
         self.settlement.listed(participant, &there);
         self.settlement.heard(participant);
         self.settlement_progress();

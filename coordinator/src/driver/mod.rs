@@ -19,6 +19,7 @@
 //! | `operator`, `resolve`, `acknowledge`, `write_off` | what votumctl asks |
 //! | `in_doubt` | listings on request, joined with the log |
 //! | `verification` | what a failover may have lost of commits that were acknowledged |
+//! | `pruning` | commit markers that nobody can ask about any more |
 //! | `settlement` | how a restart settles what it found |
 //! | `state` | what the driver keeps |
 //! | `alarms`, `timers`, `wire` | as their names say |
@@ -49,6 +50,7 @@ mod listings;
 mod log_events;
 pub mod lookup;
 pub mod operator;
+mod pruning;
 pub mod request;
 mod resolve;
 mod settlement;
@@ -148,6 +150,7 @@ pub fn start(
         resolving: BTreeMap::new(),
         mending: BTreeMap::new(),
         verifying: BTreeMap::new(),
+        pruned: BTreeMap::new(),
         next_listing: 1,
         drain: None,
         out: Output::default(),
@@ -214,6 +217,8 @@ struct Driver {
     mending: BTreeMap<String, crate::protocol::record::Heuristic>,
     /// Participants whose commits of earlier timelines are looked for.
     verifying: BTreeMap<ParticipantName, verification::Verification>,
+    /// When each participant was last told which markers may go.
+    pruned: BTreeMap<ParticipantName, Monotonic>,
     next_listing: u64,
     drain: Option<Drain>,
     out: Output,

@@ -231,9 +231,10 @@ impl Driver {
     }
 
     fn record_departure(&mut self, departure: Heuristic) {
+        let participant = departure.participant.clone();
         let record = Record::Heuristic(departure.clone());
-        self.persist(record, true, Pending::Departure(Box::new(departure.clone())));
-        if let Some(verification) = self.verifying.get_mut(&departure.participant) {
+        self.persist(record, true, Pending::Departure(Box::new(departure)));
+        if let Some(verification) = self.verifying.get_mut(&participant) {
             verification.recorded = self.last_token;
         }
     }

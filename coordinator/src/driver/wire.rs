@@ -99,6 +99,19 @@ pub(super) fn verify_branches<'a>(
     }))
 }
 
+pub(super) fn prune_markers(
+    participant: &ParticipantName,
+    above: Epoch,
+    below: &Gtid,
+) -> v1::CoordinatorMessage {
+    message(Kind::PruneMarkers(v1::PruneMarkers {
+        participant: participant.to_string(),
+        above_epoch: above.0,
+        below_epoch: below.life.epoch.0,
+        below_seq: below.seq,
+    }))
+}
+
 pub(super) fn witness(witness: v1::Witness) -> Witness {
     Witness {
         life: Life {

@@ -149,6 +149,13 @@ impl<S: Store> History for Reader<S> {
         Ok(self.newest_gtids(before, limit)?)
     }
 
+    fn oldest(&self) -> Result<Option<Gtid>, HistoryError> {
+        let (from, to) = key::table(key::TRANSACTIONS);
+        let first = self.store.scan(&from, &to, 1)?;
+        let gtid = |key: &[u8]| key.get(1..).and_then(|bytes| gtid_of(&self.coordinator_id, bytes));
+        Ok(first.first().and_then(|(key, _)| gtid(key)))
+    }
+
     fn verified(&self, participant: &ParticipantName) -> Result<Option<VerifiedOn>, HistoryError> {
         let Some(value) = self.store.get(&key::verified(participant))? else { return Ok(None) };
         let read = || {

@@ -143,6 +143,11 @@ pub trait History: Send + Sync {
     /// # Errors
     /// When the store cannot be read.
     fn newest_before(&self, before: Option<&Gtid>, limit: usize) -> Result<Vec<Gtid>, HistoryError>;
+    /// The oldest transaction that has a record.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn oldest(&self) -> Result<Option<Gtid>, HistoryError>;
     /// On which timeline the commits of `participant` were verified last.
     ///
     /// # Errors

@@ -135,6 +135,7 @@ impl Ordered {
                 | Order::EndSession(_)
                 | Order::List(_)
                 | Order::VerifyBranches(_)
+                | Order::PruneMarkers(_)
                 | Order::VerifyAttached(_) => {}
             }
         }
@@ -164,6 +165,7 @@ fn readable(report: Report) {
         Report::SessionLost(lost) => named(&lost.gtid, &lost.participant, ""),
         Report::Listing(listing) => assert_eq!(listing.participant, "bank"),
         Report::Trouble(trouble) => named(&trouble.gtid, &trouble.participant, &trouble.gid),
+        Report::BranchesVerified(verified) => assert_eq!(verified.participant, "bank"),
     }
 }
 

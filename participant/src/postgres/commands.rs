@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex, Semaphore};
-use votum_proto::names::{CoordinatorId, Gid, ParticipantName};
+use votum_proto::names::{CoordinatorId, Epoch, Gid, ParticipantName};
 use votum_proto::runtime::{BoxFuture, Seams};
 use votum_proto::v1::gone::{Marker, XidStatus};
 
@@ -307,6 +307,16 @@ impl Database for Postgres {
             });
         }
         Ok(outcomes)
+    }
+
+    async fn prune_markers(
+        &self,
+        coordinator: &CoordinatorId,
+        above: Epoch,
+        below: (Epoch, u64),
+    ) -> Result<u64, DatabaseError> {
+        self.on_lane(async |connection| marker::prune(&connection.client, coordinator, above, below).await)
+            .await
     }
 
     async fn confirm(&self) -> Result<(), DatabaseError> {

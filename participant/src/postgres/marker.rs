@@ -4,7 +4,7 @@
 //! where there is none, branches carry no marker.
 
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
-use votum_proto::names::Gid;
+use votum_proto::names::{CoordinatorId, Epoch, Gid};
 use votum_proto::v1::gone::Marker;
 
 use super::witness::quoted;
@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS votum.marker (
     seq bigint,
     branch integer,
     committed boolean NOT NULL,
-    PRIMARY KEY (coordinator_id, epoch, incarnation, seq, branch)
+    PRIMARY KEY (coordinator_id, epoch, seq, branch, incarnation)
 );
 COMMENT ON TABLE votum.marker IS 'Votum: one row for each branch that committed here, written in its own transaction. What became of a branch is read here after a failover. Votum deletes rows that nobody can ask about any more; nobody else should.';
 GRANT USAGE ON SCHEMA votum TO {role};
@@ -115,6 +115,38 @@ pub(super) async fn ask_many(
     let answer = client.simple_query(&question).await.map_err(failed)?;
     let row = |message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None };
     Ok(answer.into_iter().filter_map(row).collect())
+}
+
+/// How many rows are deleted at once.
+const PRUNED_AT_ONCE: usize = 2000;
+
+/// Deletes some markers; says how many.
+pub(super) async fn prune(
+    client: &Client,
+    coordinator: &CoordinatorId,
+    above: Epoch,
+    below: (Epoch, u64),
+) -> Result<u64, DatabaseError> {
+    let failed = |error| failure(Command::OutcomeQuery, &error);
+    let usable = client.simple_query(&format!("SELECT {USABLE}")).await.map_err(failed)?;
+    if first_row(&usable).and_then(|row| row.get(0)) != Some("t") {
+        return Ok(0);
+    }
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let (above, epoch, seq) = (signed(above.0), signed(below.0.0), signed(below.1));
+    // Nobody waits for it to reach the disk: what a crash brings back is deleted again.
+    let deletion = format!(
+        "SET LOCAL synchronous_commit = off; \
+         DELETE FROM votum.marker WHERE ctid = ANY (ARRAY(SELECT ctid FROM votum.marker \
+         WHERE coordinator_id = '{coordinator}' AND epoch > {above} AND (epoch, seq) < ({epoch}, {seq}) \
+         LIMIT {PRUNED_AT_ONCE}))"
+    );
+    let answer = client.simple_query(&deletion).await.map_err(failed)?;
+    let counts = answer.iter().filter_map(|message| match message {
+        SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
+        SimpleQueryMessage::Row(_) | SimpleQueryMessage::RowDescription(_) | _ => None,
+    });
+    Ok(counts.last().unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -117,4 +117,18 @@ pub(super) const PAGES: &[Page] = &[
         safe: "What was acknowledged before is on disk.",
         remedy: "Repair the disk and restart the coordinator.",
     },
+    Page {
+        code: "VOTUM-1412",
+        title: "a failover may have lost commits, and nobody can prove that it did not",
+        meaning: "The participant's server is on another timeline: a standby took over, or a backup was restored. \
+            The commits that were acknowledged before were looked for there. So many of them left no commit marker, \
+            and a transaction id may mean another transaction now.",
+        cause: "A failover of a database without the table for commit markers. Where the standby was synchronous, \
+            nothing is lost; where it was not, the last commits before the failover may be.",
+        safe: "What is known to be lost is named by VOTUM-1407, one by one; what is known to be there is not \
+            counted here. Transactions go on.",
+        remedy: "Compare the last transactions before the failover with the other databases: `votumctl list` names \
+            them. `votumctl install --commit-marker` makes the next failover's losses known for certain. The alarm \
+            ends when the log has forgotten those commits (its retention).",
+    },
 ];

@@ -214,8 +214,9 @@ fn to_agent(kind: &ToAgent) -> Option<Message> {
         ToAgent::Rollback(_) => Some(Message::RollbackBranch),
         ToAgent::EndSession(_) => Some(Message::EndSession),
         ToAgent::List(_) => Some(Message::ListParticipant),
-        // Reserved: no coordinator of this version sends it. After a failover alone: see the tests of those.
-        ToAgent::VerifyAttached(_) | ToAgent::VerifyBranches(_) => None,
+        // Reserved: no coordinator of this version sends it. The others come by after a
+        // failover, or when retention has passed.
+        ToAgent::VerifyAttached(_) | ToAgent::VerifyBranches(_) | ToAgent::PruneMarkers(_) => None,
     }
 }
 

@@ -163,6 +163,7 @@ fn describe(kind: Option<&ToAgent>) -> String {
         Some(ToAgent::VerifyBranches(ask)) => {
             format!("verify {} branches at {}", ask.branches.len(), ask.participant)
         }
+        Some(ToAgent::PruneMarkers(order)) => format!("prune markers at {}", order.participant),
         Some(ToAgent::VerifyAttached(_)) | None => "?".into(),
     }
 }

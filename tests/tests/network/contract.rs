@@ -8,9 +8,10 @@ use votum_tests::proxy::{Fault, Link, Message};
 
 use crate::cases;
 
-/// Kinds that no process of this version sends; and those that come by after a failover alone, which these
-/// servers, shared by all, cannot have: a coordinator repeats that question whenever it has heard a listing.
-const NOT_MET: [&str; 3] = ["verify_attached", "verify_branches", "branches_verified"];
+/// Kinds that no process of this version sends; those that come by after a failover alone, which these servers,
+/// shared by all, cannot have (a coordinator repeats that question whenever it has heard a listing); and one that
+/// comes by when retention has passed, is not answered, and is repeated, too.
+const NOT_MET: [&str; 4] = ["verify_attached", "verify_branches", "branches_verified", "prune_markers"];
 
 /// The oneofs of frames: how each kind is called in the contract, and here.
 const KINDS: &[(&str, &str, Message)] = &[

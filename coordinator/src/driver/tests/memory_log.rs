@@ -80,6 +80,9 @@ impl History for MemoryHistory {
         let below = |gtid: &Gtid| before.is_none_or(|before| gtid < before);
         Ok(gtids.into_iter().rev().filter(below).take(limit).collect())
     }
+    fn oldest(&self) -> Result<Option<Gtid>, HistoryError> {
+        Ok(self.newest(usize::MAX)?.into_iter().min())
+    }
     fn verified(&self, participant: &ParticipantName) -> Result<Option<VerifiedOn>, HistoryError> {
         Ok(self.verified.lock().unwrap().get(participant).copied())
     }

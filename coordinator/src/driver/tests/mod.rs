@@ -13,6 +13,8 @@ mod memory_log;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod pruning;
+#[cfg(test)]
 mod recovery;
 #[cfg(test)]
 mod resolve;

@@ -314,6 +314,10 @@ impl World {
             Kind::EndSession(end) => format!("end@{}", end.participant),
             Kind::List(list) => format!("list@{}", list.participant),
             Kind::VerifyBranches(ask) => format!("verify{}@{}", ask.branches.len(), ask.participant),
+            Kind::PruneMarkers(order) => {
+                let v1::PruneMarkers { participant, above_epoch, below_epoch, below_seq } = order;
+                format!("prune@{participant} above {above_epoch} below {below_epoch}-{below_seq}")
+            }
             Kind::VerifyAttached(_) => "verify".to_owned(),
         };
         self.received.drain(..).map(word).collect::<Vec<_>>().join(" ")
