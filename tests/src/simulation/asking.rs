@@ -77,7 +77,7 @@ async fn serve(world: Arc<World>, ask: Ask) -> Option<Said> {
     {
         monitor::told_committed(&world, &running.sender, gtid);
         // The true log is put back in a moment.
-        if machine.is_copy && gtid.life == running.sender.life {
+        if machine.lacks_something() && gtid.life == running.sender.life {
             world.broken(format!("I13: an older copy of the log committed {gtid}, which the true one lacks"));
         }
     }

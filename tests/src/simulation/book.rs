@@ -71,6 +71,10 @@ pub enum Interference {
     HandRollsBack,
     /// Somebody prepared other work under its name, after it had ended.
     Impostor,
+    /// An operator had it committed, where the log left that to a person.
+    ResolvedCommit,
+    /// An operator had it rolled back, where the log left that to a person.
+    ResolvedRollback,
 }
 
 /// Everything written down.
@@ -82,6 +86,14 @@ pub struct Pages {
     pub interfered: BTreeMap<(usize, String), BTreeSet<Interference>>,
     /// gids that are not ours: by participant. They must stay.
     pub strangers: BTreeSet<(usize, String)>,
+    /// Branches that an operator has ordered to commit: by participant, by gid.
+    pub ordered: BTreeSet<(usize, String)>,
+    /// Departures that somebody was told of: by gtid, by participant.
+    pub departures: BTreeSet<(String, String)>,
+    /// Those of them that an operator may have acknowledged.
+    pub acknowledged: BTreeSet<(String, String)>,
+    /// The newest epoch of which a person has written off what was lacking.
+    pub written_off: Option<u64>,
     /// Invariants that were seen broken, in order.
     pub broken: Vec<String>,
 }
@@ -114,6 +126,17 @@ impl Book {
         if let Some(hands) = self.open().interfered.get_mut(&(participant, gid.to_owned())) {
             hands.remove(&how);
         }
+    }
+
+    /// Whether anybody had a hand in a branch.
+    pub fn is_touched(&self, participant: usize, gid: &str) -> bool {
+        let key = (participant, gid.to_owned());
+        self.open().interfered.get(&key).is_some_and(|hands| !hands.is_empty())
+    }
+
+    /// Whether what is lacking of this transaction's epoch was written off.
+    pub fn is_written_off(&self, gtid: &Gtid) -> bool {
+        self.open().written_off.is_some_and(|through| gtid.life.epoch.0 <= through)
     }
 
     /// A new attempt; its number.

@@ -82,7 +82,7 @@ fn read(disk: &SimulatedDisk, limits: &Limits, id: &CoordinatorId) -> Option<(u6
 pub struct Machine {
     /// For people.
     pub name: String,
-    /// An older copy of another machine's log.
+    /// An older copy of another machine's log, or a new one in its place.
     pub is_copy: bool,
     disk: SimulatedDisk,
     store: SimulatedStore,
@@ -92,6 +92,8 @@ pub struct Machine {
     running: Mutex<Option<Running>>,
     /// Whether it is to be started again when it ends.
     wanted: AtomicBool,
+    /// A person has written off what its log lacks.
+    written_off: AtomicBool,
 }
 
 impl Machine {
@@ -100,24 +102,38 @@ impl Machine {
     /// # Errors
     /// When the log cannot be made.
     pub fn new(world: &World) -> anyhow::Result<Arc<Self>> {
+        Self::with_a_new_log(world, "coordinator", false)
+    }
+
+    /// Another machine with a new log, where the true one was lost.
+    ///
+    /// # Errors
+    /// When the log cannot be made.
+    pub fn anew(world: &World) -> anyhow::Result<Arc<Self>> {
+        Self::with_a_new_log(world, "new log", true)
+    }
+
+    fn with_a_new_log(world: &World, name: &str, is_copy: bool) -> anyhow::Result<Arc<Self>> {
         let id = World::coordinator_id()?;
         let seed = world.plan.seed;
-        let disk = SimulatedDisk::new(Random::new(seed, "disk"));
-        let random = Arc::new(Shared::new(seed, "machine"));
+        let stream = |word: &str| if is_copy { format!("{word} of a new log") } else { word.to_owned() };
+        let disk = SimulatedDisk::new(Random::new(seed, &stream("disk")));
+        let random = Arc::new(Shared::new(seed, &stream("machine")));
         let mut key = [0; 32];
         (&*random as &dyn votum_proto::runtime::Entropy).fill(&mut key);
         let identity = Identity { coordinator_id: id.clone(), key };
         task::format(disk.clone(), world.plan.log.half_bytes, identity)?;
         Ok(Arc::new(Self {
-            name: "coordinator".into(),
-            is_copy: false,
+            name: name.to_owned(),
+            is_copy,
             disk,
             store: SimulatedStore::default(),
             id,
             random,
-            starts: AtomicU64::new(0),
+            starts: AtomicU64::new(if is_copy { 2_000 } else { 0 }),
             running: Mutex::new(None),
             wanted: AtomicBool::new(true),
+            written_off: AtomicBool::new(false),
         }))
     }
 
@@ -135,12 +151,18 @@ impl Machine {
             starts: AtomicU64::new(1_000),
             running: Mutex::new(None),
             wanted: AtomicBool::new(true),
+            written_off: AtomicBool::new(false),
         };
         Some((Arc::new(copy), end))
     }
 
     fn place(&self) -> MutexGuard<'_, Option<Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether others have seen more of its log than it holds, and nobody has written that off.
+    pub fn lacks_something(&self) -> bool {
+        self.is_copy && !self.written_off.load(Ordering::Relaxed)
     }
 
     /// What runs here.
@@ -184,6 +206,7 @@ impl Machine {
                 opened.owed.len()
             )
         });
+        self.note_written_off(world, &opened);
         let opened = overheard(opened, told, &seams);
         if !self.is_copy {
             owes_what_is_prepared(world, &self.name, &opened);
@@ -203,6 +226,17 @@ impl Machine {
             start_driver(&config(world, &self.id), opened, dialers.collect(), Default::default(), &seams);
         *self.place() = Some(Running { process, handle, sender });
         Ok(())
+    }
+
+    /// The life that begins after a write-off is above everything that was written off.
+    fn note_written_off(&self, world: &World, opened: &Opened) {
+        let Some(through) = opened.written_off else { return };
+        self.written_off.store(true, Ordering::Relaxed);
+        if opened.life.epoch <= through {
+            world.broken(format!("I12: life {} begins after epoch {through} was written off", opened.life));
+        }
+        let mut pages = world.book.open();
+        pages.written_off = pages.written_off.max(Some(through.0));
     }
 
     fn open(

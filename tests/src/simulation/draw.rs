@@ -47,6 +47,7 @@ impl Plan {
             calm_at,
             work,
             faults: Vec::new(),
+            rows: false,
             agents,
         };
         let fault_count = random.below(size.faults + 1);
@@ -58,7 +59,39 @@ impl Plan {
         if plan.log.retention_ms < 1_500 && random.chance(400) {
             plan.outlast_retention(random);
         }
+        // Two seeds of five, and from a stream of their own: what the others draw stays what it is, so that seeds
+        // which once found something keep their schedules.
+        if matches!(seed % 5, 1 | 4) {
+            plan.people_come(&mut Random::new(seed, "people"), databases);
+        }
         plan
+    }
+
+    /// Persons come, and what calls for them: failovers that lose a commit, a log that is lost for good.
+    fn people_come(&mut self, random: &mut Random, databases: usize) {
+        self.rows = random.chance(500);
+        if random.chance(300) {
+            self.log.retention_ms = draw_retention(random);
+        }
+        let end = u64::try_from(self.calm_at.as_millis()).unwrap_or(1_000);
+        let mut what = Vec::new();
+        for _ in 0..random.below(3) {
+            what.push(What::Overtaken {
+                database: random.index(databases),
+                behind: random.index(4) + 1,
+                away: random.millis(5, 2_000),
+                others: random.below(4),
+            });
+        }
+        if random.chance(400) {
+            what.push(What::LogLost { anew: random.chance(300), stale: random.millis(0, 3_000) });
+        }
+        if random.chance(700) {
+            what.push(What::Operator { lasts: random.millis(1_000, 12_000) });
+        }
+        for what in what {
+            self.faults.push(Fault { at: random.millis(200, end), what });
+        }
     }
 
     /// An outage that outlasts retention: branches wait for an agent that is cut off, prepared and undecided,

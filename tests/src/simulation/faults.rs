@@ -4,15 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use votum_proto::names::Gid;
-
 use super::book::Interference;
-use super::clients;
 use super::database::{Change, Lost, Prepared, Wal, end_prepared};
 use super::disk::Down;
-use super::network;
 use super::plan::{Fault, What};
 use super::world::World;
+use super::{copies, network, operator};
 
 /// Lets one fault happen.
 pub async fn happen(world: Arc<World>, fault: Fault) {
@@ -38,7 +35,7 @@ pub async fn happen(world: Arc<World>, fault: Fault) {
         What::AgentDies { agent, away } => agent_dies(&world, agent, away).await,
         What::DatabaseDies { database, away } => database_dies(&world, database, away, None).await,
         What::FailOver { database, behind, away } => {
-            database_dies(&world, database, away, Some(behind)).await;
+            database_dies(&world, database, away, Some(Standby { behind, others: 0 })).await;
         }
         What::SessionsEnd { database } => sessions_end(&world, database),
         What::HandEnds { database, commit } => hand_ends(&world, database, commit).await,
@@ -61,7 +58,13 @@ pub async fn happen(world: Arc<World>, fault: Fault) {
             }
         }
         What::StoreUnreadable { lasts } => store_unreadable(&world, lasts).await,
-        What::OldCopy { lasts } => old_copy(&world, lasts).await,
+        What::OldCopy { lasts } => copies::old_copy(&world, lasts).await,
+        What::LogLost { anew, stale } => copies::log_lost(&world, anew, stale).await,
+        What::Overtaken { database, behind, away, others } => {
+            copies::until_a_commit_is_on_its_way(&world, database).await;
+            database_dies(&world, database, away, Some(Standby { behind, others })).await;
+        }
+        What::Operator { lasts } => operator::works(&world, lasts).await,
     }
 }
 
@@ -115,8 +118,9 @@ async fn coordinator_stops(world: &Arc<World>, asleep: Duration, successor: bool
 
 async fn agent_dies(world: &Arc<World>, agent: usize, away: Duration) {
     let Some(place) = world.agents.get(agent) else { return };
-    // What an older copy lacks is in agents' memories alone: while one has the address, they live.
-    if world.machine().is_some_and(|machine| machine.is_copy) {
+    // What a log lacks is in agents' memories alone, where no database has a place for it: until that is
+    // written off, they live.
+    if !world.plan.rows && world.machine().is_some_and(|machine| machine.lacks_something()) {
         return;
     }
     place.kill(world);
@@ -124,7 +128,16 @@ async fn agent_dies(world: &Arc<World>, agent: usize, away: Duration) {
     place.start(world);
 }
 
-async fn database_dies(world: &Arc<World>, index: usize, away: Duration, behind: Option<usize>) {
+/// What takes over.
+#[derive(Debug, Clone, Copy)]
+struct Standby {
+    /// How many records it has not seen.
+    behind: usize,
+    /// How many transactions of others commit there before anybody else comes.
+    others: u64,
+}
+
+async fn database_dies(world: &Arc<World>, index: usize, away: Duration, standby: Option<Standby>) {
     let Some(host) = world.hosts.get(index) else { return };
     if !host.server().up {
         return;
@@ -132,9 +145,9 @@ async fn database_dies(world: &Arc<World>, index: usize, away: Duration, behind:
     host.replace_process();
     {
         let mut server = host.server();
-        match behind {
+        match standby {
             None => host.random.draw(|random| server.crash(random)),
-            Some(behind) => server.fail_over(behind),
+            Some(Standby { behind, .. }) => server.fail_over(behind),
         }
         for lost in &server.lost {
             match lost {
@@ -147,6 +160,7 @@ async fn database_dies(world: &Arc<World>, index: usize, away: Duration, behind:
     host.stir();
     host.breaks.send_modify(|count| *count += 1);
     world.sleep(away).await;
+    host.server().others_commit(standby.map_or(0, |standby| standby.others));
     host.server().up = true;
     host.note(|| "is back".to_owned());
     host.stir();
@@ -288,67 +302,4 @@ fn stranger(world: &World, index: usize, forged: bool) {
     if !there {
         world.book.open().strangers.remove(&(index, gid));
     }
-}
-
-/// Puts an older copy of the log in the place of the true one, once every agent has heard of more than it
-/// holds: for participants behind another one it would decide as a whole log does, and nobody promises better
-/// (docs/protocol.md, fencing and the stale log). Clients cannot tell, and go on with it.
-async fn old_copy(world: &Arc<World>, lasts: Duration) {
-    let Some(machine) = world.machine().filter(|machine| !machine.is_copy) else { return };
-    let Some((copy, end)) = machine.copy(world) else { return };
-    for tries in 0..300 {
-        world.sleep(Duration::from_millis(10)).await;
-        if world.is_calm() {
-            return;
-        }
-        let knows = |place: &super::agents::AgentPlace| {
-            let life = place.running().map(|running| running.life);
-            let witnessed = life.and_then(|life| world.monitor.witnessed(place.index, life));
-            witnessed.is_some_and(|(_, position)| position > end)
-        };
-        if !world.agents.iter().all(knows) {
-            continue;
-        }
-        // Best while a commit that the copy lacks is on its way; but not for ever.
-        if tries < 150 && !commits_are_on_their_way(world) {
-            continue;
-        }
-        let still = world.machine().is_some_and(|now| Arc::ptr_eq(&now, &machine));
-        if !still || machine.running().is_none() {
-            return;
-        }
-        machine.die(world, Down::Killed);
-        world.note("coordinator", || format!("an older copy of its log is started, which ends at {end}"));
-        world.address(&copy);
-        copy.start_again(world).await;
-        everybody_asks(world);
-        world.sleep(lasts).await;
-        copy.retire(world);
-        world.address(&machine);
-        machine.start_again(world).await;
-        return;
-    }
-}
-
-/// Everybody who asked for a commit asks what became of it, some before the first agent is heard.
-fn everybody_asks(world: &Arc<World>) {
-    let attempts = world.book.open().attempts.clone();
-    for (number, attempt) in attempts.into_iter().enumerate() {
-        let Some(gtid) = attempt.gtid.filter(|_| attempt.claimed.is_some()) else { continue };
-        let asking = Arc::clone(world);
-        world.spawn(async move {
-            let pause = asking.random.draw(|random| random.micros(0, 20_000));
-            asking.sleep(pause).await;
-            clients::ask_once(&asking, Duration::from_secs(2), number, gtid).await;
-        });
-    }
-}
-
-/// Whether something is prepared whose commit is on disk.
-fn commits_are_on_their_way(world: &World) -> bool {
-    world.hosts.iter().any(|host| {
-        let server = host.server();
-        let prepared = server.state.prepared.keys();
-        prepared.filter_map(|gid| gid.parse::<Gid>().ok()).any(|gid| world.monitor.is_forced(&gid.gtid))
-    })
 }

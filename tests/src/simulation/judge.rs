@@ -26,6 +26,7 @@ pub fn judge(world: &World, last_words: &LastWords) {
     let attempts = pages.attempts.clone();
     let interfered = pages.interfered.clone();
     let strangers = pages.strangers.clone();
+    let lost = pages.written_off.is_some();
     drop(pages);
     let nothing = Standing::new();
     let mut keys: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
@@ -46,12 +47,13 @@ pub fn judge(world: &World, last_words: &LastWords) {
             keys.entry(key).or_default().insert(gtid);
         }
     }
+    departures_stay(world, last_words);
     for (gtid, told) in gtids {
         told_once(world, &gtid, &told, last_words.get(&gtid));
     }
     for (key, gtids) in keys.into_iter().filter(|(_, gtids)| gtids.len() > 1) {
-        // A key is forgotten with its transaction, when retention is over.
-        if world.plan.log.retention_ms >= LONG_MS {
+        // A key is forgotten with its transaction, when retention is over, or with the log.
+        if world.plan.log.retention_ms >= LONG_MS && !lost {
             world.broken(format!("I5: key {key} was committed more than once: {gtids:?}"));
         }
     }
@@ -120,7 +122,8 @@ impl Case<'_> {
     /// Whether it may stand although it was not committed: a person committed it. Nothing else commits what
     /// nobody decided; a branch that is prepared again is ended again as decided (R1, R14).
     fn may_stand(&self, participant: usize) -> bool {
-        self.hands(participant).contains(&Interference::HandCommits)
+        let hands = self.hands(participant);
+        hands.contains(&Interference::HandCommits) || hands.contains(&Interference::ResolvedCommit)
     }
 
     /// Whether it may be missing although it was committed: a person rolled it back, or a failover lost it.
@@ -132,6 +135,7 @@ impl Case<'_> {
             hands.contains(&Interference::LostEnd) && self.world.plan.log.retention_ms < LONG_MS;
         hands.contains(&Interference::LostPrepare)
             || hands.contains(&Interference::HandRollsBack)
+            || hands.contains(&Interference::ResolvedRollback)
             || quarantined
     }
 
@@ -217,9 +221,10 @@ impl Case<'_> {
     fn cannot_be_seen(&self, participant: usize, last: &Outcome) -> bool {
         match last {
             Outcome::Aborted { .. } => !self.must_be_seen_after_abort(participant),
-            // Without a commit marker: a failover loses an acknowledged commit with its PREPARE.
+            // Without a commit marker: a failover loses an acknowledged commit with its PREPARE. One that lost
+            // the PREPARE alone took nothing that was acknowledged (R3).
             Outcome::Committed { .. } => {
-                self.world.hosts.get(participant).is_some_and(|host| host.server().timeline > 1)
+                self.interfered_here(participant).any(|(_, hands)| hands.contains(&Interference::LostEnd))
             }
             Outcome::ReadOnly | Outcome::InProgress(_) | Outcome::Unknown(_) | Outcome::Expired => true,
         }
@@ -240,6 +245,10 @@ impl Case<'_> {
 
 /// I5: an outcome told never changes; READ_ONLY may later read ABORTED.
 fn told_once(world: &World, gtid: &str, told: &[Told], last: Option<&Result<Outcome, RequestError>>) {
+    let written_off = gtid.parse().is_ok_and(|gtid| world.book.is_written_off(&gtid));
+    if written_off && matches!(last, Some(Ok(Outcome::Aborted { reason: None, .. }))) {
+        world.broken(format!("I4: {gtid} may have been decided in what was written off, and reads ABORTED"));
+    }
     let last = last.and_then(|last| last.as_ref().ok()).map(Told::of);
     let all = || told.iter().chain(last.as_ref());
     let committed = all().any(|told| matches!(told, Told::Committed(_)));
@@ -254,7 +263,40 @@ fn told_once(world: &World, gtid: &str, told: &[Told], last: Option<&Result<Outc
     }
     if let Some(Told::Expired) = last
         && world.plan.log.retention_ms >= LONG_MS
+        && !written_off
     {
         world.broken(format!("I7: {gtid} is forgotten long before its retention is over"));
+    }
+}
+
+/// I7: of what departed from a decision, and was told of, nothing is forgotten before a person has acknowledged
+/// it. What a failover brought back may have been mended, and is a departure no more.
+fn departures_stay(world: &World, last_words: &LastWords) {
+    let pages = world.book.open();
+    let (departures, acknowledged) = (pages.departures.clone(), pages.acknowledged.clone());
+    let interfered = pages.interfered.clone();
+    drop(pages);
+    let is_back = |gtid: &str, participant: &str| {
+        interfered.iter().any(|((index, gid), hands)| {
+            world.index_of(participant) == Some(*index)
+                && gid.parse::<Gid>().is_ok_and(|gid| gid.gtid.to_string() == gtid)
+                && hands.contains(&Interference::LostEnd)
+        })
+    };
+    let open = departures.difference(&acknowledged).filter(|(gtid, at)| !is_back(gtid, at));
+    for (gtid, participant) in open {
+        let Some(Ok(last)) = last_words.get(gtid) else { continue };
+        let told = match last {
+            Outcome::Committed { heuristics, .. } | Outcome::Aborted { heuristics, .. } => {
+                heuristics.iter().any(|departure| departure.participant.as_str() == participant.as_str())
+            }
+            Outcome::ReadOnly | Outcome::InProgress(_) | Outcome::Unknown(_) | Outcome::Expired => false,
+        };
+        if !told {
+            world.broken(format!(
+                "I7: {gtid} departed from its decision at {participant}, which nobody has acknowledged, and it \
+                 reads {last:?}"
+            ));
+        }
     }
 }

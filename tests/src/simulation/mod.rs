@@ -7,8 +7,11 @@
 //!
 //! A run has a phase in which things go wrong and only safety is judged, and then a calm phase in which
 //! everything must come to its end ([`mod@run`]). [`draw`] makes the [`plan`] of what happens, [`faults`] lets
-//! it happen, [`clients`] do the work, [`asking`] the coordinator, and [`book`] keeps what they were told; [`monitor`] watches the wires and [`judge`]
-//! judges the end, by the numbers of the invariants.
+//! it happen, [`clients`] do the work, [`asking`] the coordinator, and [`book`] keeps what they were told;
+//! [`monitor`] watches the wires and [`judge`] judges the end, by the numbers of the invariants.
+//!
+//! In some runs persons come: failovers take a commit that is on its way, a log is lost for good and written off
+//! (`copies`), an operator settles branches and acknowledges departures (`operator`).
 
 pub mod agents;
 pub mod asking;
@@ -16,6 +19,7 @@ pub mod book;
 pub mod campaign;
 pub mod clients;
 pub mod coordinator;
+mod copies;
 pub mod database;
 pub mod disk;
 pub mod draw;
@@ -24,6 +28,7 @@ pub mod faults;
 pub mod judge;
 pub mod monitor;
 pub mod network;
+mod operator;
 pub mod plan;
 pub mod random;
 pub mod run;

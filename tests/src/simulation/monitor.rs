@@ -101,6 +101,23 @@ fn must_be_forced(world: &World, sender: &Sender, gtid: &Gtid, what: &str) {
     }
 }
 
+/// I1: nobody orders to roll back what others have been told to commit; unless somebody had a hand in it. What a
+/// stranger prepares under the name of a branch that has ended is not that branch, and is judged by I8.
+fn must_not_be_forced(world: &World, participant: &str, gid: &str) {
+    let Some(index) = world.index_of(participant) else { return };
+    let forced = gid.parse::<Gid>().is_ok_and(|gid| world.monitor.is_forced(&gid.gtid));
+    let stranger = world.book.open().strangers.contains(&(index, gid.to_owned()));
+    if forced && !stranger && !world.book.is_touched(index, gid) {
+        world.broken(format!("I1: {participant} was told to roll back {gid}, whose commit is decided"));
+    }
+}
+
+/// Whether an operator may have ordered this commit, which rests on no decision then.
+fn was_ordered(world: &World, participant: &str, gid: &str) -> bool {
+    let index = world.index_of(participant);
+    index.is_some_and(|index| world.book.open().ordered.contains(&(index, gid.to_owned())))
+}
+
 /// A coordinator told a client that a transaction is committed.
 pub fn told_committed(world: &World, sender: &Sender, gtid: &Gtid) {
     must_be_forced(world, sender, gtid, "a client was told COMMITTED");
@@ -144,8 +161,12 @@ pub fn leaves_coordinator(world: &World, line: &Line, frame: &CoordinatorFrame) 
         {
             world.monitor.seen().undone_by.insert(order.gid.clone(), line.sender.life);
         }
+        if let Some(ToAgent::Rollback(order)) = &message.kind {
+            must_not_be_forced(world, &order.participant, &order.gid);
+        }
         if let Some(ToAgent::Commit(order)) = &message.kind
             && let Ok(gtid) = order.gtid.parse()
+            && !was_ordered(world, &order.participant, &order.gid)
         {
             must_be_forced(world, &line.sender, &gtid, "COMMIT PREPARED was ordered");
         }

@@ -33,6 +33,8 @@ pub struct Plan {
     pub work: Vec<Work>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// An administrator has made a place for the witness at every database.
+    pub rows: bool,
 }
 
 /// How the log is configured.
@@ -225,11 +227,48 @@ pub enum What {
         /// For how long.
         lasts: Duration,
     },
+    /// The log is lost for good. An older copy takes its place, or a new one; after a while a person writes off
+    /// what is lacking.
+    LogLost {
+        /// There was no copy: the log is made anew.
+        anew: bool,
+        /// Until somebody writes it off.
+        stale: Duration,
+    },
+    /// A standby takes over that has missed the newest records, while a commit is on its way there; and others
+    /// are given the transaction ids that it has missed.
+    Overtaken {
+        /// Which.
+        database: usize,
+        /// How many records it has not seen.
+        behind: usize,
+        /// Until it is back.
+        away: Duration,
+        /// How many transactions of others commit there before anybody else comes.
+        others: u64,
+    },
+    /// A person with votumctl settles branches, wherever that is taken, and acknowledges departures.
+    Operator {
+        /// For how long.
+        lasts: Duration,
+    },
+}
+
+impl What {
+    /// Whether persons come, who see and settle what a run without them leaves alone.
+    pub fn brings_people(&self) -> bool {
+        matches!(self, Self::LogLost { .. } | Self::Overtaken { .. } | Self::Operator { .. })
+    }
 }
 
 impl Plan {
     /// How many databases there are.
     pub fn databases(&self) -> usize {
         self.agents.iter().map(Vec::len).sum()
+    }
+
+    /// Whether persons come.
+    pub fn has_people(&self) -> bool {
+        self.faults.iter().any(|fault| fault.what.brings_people())
     }
 }

@@ -14,7 +14,7 @@ use super::judge::{LastWords, judge};
 use super::plan::Plan;
 use super::trace::LogLines;
 use super::world::World;
-use super::{clients, faults};
+use super::{clients, faults, operator};
 
 /// How long everything may take to end once all is well (I6).
 const BOUND: Duration = Duration::from_secs(60);
@@ -92,6 +92,9 @@ async fn direct(world: Arc<World>) {
         agent.start(&world);
     }
     machine.start_again(&world).await;
+    if world.plan.has_people() {
+        world.spawn(operator::audits(Arc::clone(&world)));
+    }
 
     let work = world.plan.work.iter().cloned();
     let work: Vec<_> = work.map(|work| clients::work(Arc::clone(&world), work)).collect();
@@ -130,7 +133,13 @@ fn calm(world: &World) {
 async fn settle(world: &Arc<World>) {
     let until = world.now() + BOUND;
     let mut restarts = 0;
+    let mut looked = world.now();
     loop {
+        // What was left to persons since a log was written off is theirs to end.
+        if world.book.open().written_off.is_some() && world.now() >= looked {
+            operator::settles_by_what_is_known(world).await;
+            looked = world.now() + Duration::from_secs(1);
+        }
         let mut left = left_over(world);
         let running = world.machine().and_then(|machine| machine.running());
         let refused = running.is_some_and(|now| world.monitor.was_refused(now.sender.life));

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use votum_participant::database::Stood;
 use votum_proto::names::{CoordinatorId, ParticipantName};
 use votum_proto::runtime::Seams;
 
@@ -60,7 +61,10 @@ impl World {
         let mut hosts = Vec::new();
         for index in 0..plan.databases() {
             let name: ParticipantName = format!("bank{index}").parse()?;
-            let server = Server::new(7_300_000_000_000_000_000 + index as u64, plan.slots);
+            let mut server = Server::new(7_300_000_000_000_000_000 + index as u64, plan.slots);
+            if plan.rows {
+                server.row = Stood::Nothing;
+            }
             hosts.push(Host::new(name, server, plan.manners.clone(), &executor, &trace, plan.seed));
         }
         let agents = plan.agents.iter().enumerate();

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use votum_participant::database::{Kept, Stood};
+
 use crate::simulation::random::Random;
 
 /// One change that a transaction makes: money to an account, and a line that says which statement it was.
@@ -184,6 +186,8 @@ pub struct Server {
     pub lost: Vec<Lost>,
     /// How many listings were given in full.
     pub listings: u64,
+    /// What stands of the coordinator. A failover takes none of it: what was lost with it is an older proof.
+    pub row: Stood,
 }
 
 impl Server {
@@ -205,6 +209,7 @@ impl Server {
             slots,
             lost: Vec::new(),
             listings: 0,
+            row: Stood::Nowhere,
         }
     }
 
@@ -232,6 +237,33 @@ impl Server {
         self.next_xid += 1;
         self.write(Wal::Wrote(xid));
         xid
+    }
+
+    /// Notes `kept` beside what stands there, of which the newer counts; what stood there.
+    pub fn keep(&mut self, kept: Kept) -> Stood {
+        let stood = self.row;
+        self.row = match stood {
+            Stood::Nowhere => Stood::Nowhere,
+            Stood::Nothing => Stood::Kept(kept),
+            Stood::Kept(before) => {
+                let newer = kept.fence.epoch > before.fence.epoch;
+                let fence = if newer { kept.fence } else { before.fence };
+                let saw = |kept: &Kept| kept.witness.map(|seen| (seen.epoch, seen.position));
+                let witness = if saw(&kept) > saw(&before) { kept.witness } else { before.witness };
+                Stood::Kept(Kept { fence, witness })
+            }
+        };
+        stood
+    }
+
+    /// Transactions of others, one after the other.
+    pub fn others_commit(&mut self, transactions: u64) {
+        for _ in 0..transactions {
+            let xid = self.draw_xid();
+            let number = self.write(Wal::Committed(xid, Vec::new()));
+            self.flush(number);
+            self.carry_out(number);
+        }
     }
 
     /// The server stops at once; what was not flushed may be gone.

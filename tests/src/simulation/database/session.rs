@@ -136,9 +136,18 @@ impl Database for Behind {
         listing.await.map_err(|error| error.into_database_error(Command::Listing))
     }
 
-    /// No administrator has made a place for it: the agents' memories are all there is.
-    async fn keep(&self, _: &CoordinatorId, _: &Kept) -> Result<Stood, DatabaseError> {
-        Ok(Stood::Nowhere)
+    async fn keep(&self, _: &CoordinatorId, kept: &Kept) -> Result<Stood, DatabaseError> {
+        // Where no administrator has made a place for it, the agents' memories are all there is.
+        if self.0.server().row == Stood::Nowhere {
+            return Ok(Stood::Nowhere);
+        }
+        let connection = self.connect().await?;
+        let (host, kept) = (Arc::clone(&self.0), *kept);
+        let stood = connection.call(async move {
+            host.work().await;
+            Ok(host.server().keep(kept))
+        });
+        stood.await.map_err(|error| error.into_database_error(Command::Listing))
     }
 
     async fn end_backend(&self, backend: &BackendId) -> Result<bool, DatabaseError> {
