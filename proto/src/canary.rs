@@ -54,11 +54,22 @@ pub enum Canary {
     IgnoreLastOrdinal,
     /// Prepare is sent again to an agent that has restarted since (I15).
     PrepareAfterRestart,
+    /// What a server remembers of a transaction id is believed although its timeline is another one than at the
+    /// vote (R3, R15).
+    IgnoreTimeline,
+    /// A witness that saw more than the log holds does not make it stale (R8).
+    IgnoreWitness,
+    /// An operator's order is carried out although it contradicts a known decision (I1).
+    ResolveAgainstDecision,
+    /// Retention forgets a departure that nobody has acknowledged (I7).
+    ForgetHeuristic,
+    /// Absence is taken for an abort in an epoch of which something was written off (R10).
+    PresumeAbortWrittenOff,
 }
 
 impl Canary {
     /// All of them, in the order in which the table prints them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 29] = [
         Self::CommitBeforeForced,
         Self::AnswerBeforeForced,
         Self::DecideWithoutLastVote,
@@ -83,6 +94,11 @@ impl Canary {
         Self::RunRepeatedStatement,
         Self::IgnoreLastOrdinal,
         Self::PrepareAfterRestart,
+        Self::IgnoreTimeline,
+        Self::IgnoreWitness,
+        Self::ResolveAgainstDecision,
+        Self::ForgetHeuristic,
+        Self::PresumeAbortWrittenOff,
     ];
 }
 

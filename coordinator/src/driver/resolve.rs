@@ -1,5 +1,6 @@
 //! The settlement of a branch by hand: where the log leaves it to a person, and nowhere else.
 
+use votum_proto::canary::{Canary, sings};
 use votum_proto::names::ParticipantName;
 use votum_proto::v1;
 
@@ -99,6 +100,7 @@ impl Driver {
         self.participants
             .get(&resolve.participant)
             .and_then(|known| known.quarantined.get(&resolve.gid.to_string()).copied())
+            .or(sings(Canary::ResolveAgainstDecision).then_some(0))
             .ok_or_else(|| {
                 RequestError::Invalid(format!(
                     "{} does not wait for a decision at {}: see votumctl in-doubt for what does",
@@ -137,6 +139,9 @@ impl Driver {
         match self.log_says(&resolve.participant, &resolve.gid, xid, None) {
             LogSays::NotOurs { .. } => {
                 Refused("refused: the gid is not this coordinator's, which never touches it".into())
+            }
+            LogSays::Decided { .. } if sings(Canary::ResolveAgainstDecision) => {
+                Decides("an operator's order counts for more than the decision".into())
             }
             LogSays::Decided { decision, .. } => match (&decision.decision, resolve.commit) {
                 (Decision::Commit, true) => {

@@ -153,7 +153,9 @@ impl Known<'_> {
             return unproven(why);
         }
         match mark() {
-            _ if written_off => LogSays::Nothing(Absence::WrittenOff),
+            _ if written_off && !sings(Canary::PresumeAbortWrittenOff) => {
+                LogSays::Nothing(Absence::WrittenOff)
+            }
             Ok(Some(mark)) if order(&gid.gtid) <= order(&mark) => LogSays::Nothing(Absence::BelowMark),
             Ok(_) => LogSays::Nothing(Absence::Proven),
             Err(error) => unproven(error),
@@ -203,7 +205,7 @@ impl Known<'_> {
             return Became::Delegated;
         }
         match horizon() {
-            _ if written_off => Became::Expired,
+            _ if written_off && !sings(Canary::PresumeAbortWrittenOff) => Became::Expired,
             Err(error) => Became::Unproven(error),
             Ok(Some(horizon)) if order(gtid) <= order(&horizon) => Became::Expired,
             Ok(_) if self.lives.handed_out(gtid) => Became::PresumedAborted,

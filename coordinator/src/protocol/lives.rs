@@ -140,7 +140,7 @@ impl Lives {
         let Witness { life, position } = witness;
         let stale = |what| WitnessSays::Stale(Proof { life, what });
         match self.get(life) {
-            _ if self.is_written_off(life) => WitnessSays::Whole,
+            _ if self.is_written_off(life) || sings(Canary::IgnoreWitness) => WitnessSays::Whole,
             Some(seen) if position <= seen.last_position => WitnessSays::Whole,
             Some(seen) => stale(format!(
                 "its witness saw position {position} of epoch {life}, and this log ends at {} there",

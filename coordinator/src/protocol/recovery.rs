@@ -362,7 +362,7 @@ enum HowItEnded {
 /// another transaction's, and the marker is the branch's own, as far as it carried one.
 fn how_it_ended(branch: &PreparedBranch, gone: &Gone) -> HowItEnded {
     let PreparedBranch { xid8, timeline, .. } = branch;
-    let same_timeline = gone.timeline == *timeline;
+    let same_timeline = gone.timeline == *timeline || sings(Canary::IgnoreTimeline);
     match (gone.status, gone.marker) {
         (XidStatus::NotAsked, _) => HowItEnded::NotAsked,
         (XidStatus::InProgress, _) => HowItEnded::NotYet,
