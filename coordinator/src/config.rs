@@ -174,6 +174,16 @@ impl LogSection {
 }
 
 impl Config {
+    /// How far back the log has to remember, in running time, for everybody who asks again what became of a
+    /// transaction: an hour, or twice the longest timeout. Retention that is configured shorter is what was
+    /// asked for.
+    pub fn least_reach(&self) -> Duration {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        let longest = Duration::from_millis(self.limits.max_timeout_ms);
+        let retention = Duration::from_secs(self.log.retention_hours.saturating_mul(3_600));
+        HOUR.max(longest.saturating_mul(2)).min(retention)
+    }
+
     /// Reads `file` and what the environment lays over it.
     ///
     /// # Errors

@@ -146,6 +146,7 @@ pub fn start_driver(
         max_transactions: config.limits.max_transactions,
         completed_wait: Duration::from_millis(config.limits.completed_wait_ms),
         lease: config.log.lease,
+        least_reach: config.least_reach(),
         durable,
         metrics,
     };

@@ -204,6 +204,26 @@ async fn a_history_that_cannot_be_read_is_shown_until_it_can() {
     assert_eq!(page.value(&alarm("VOTUM-1408", "")), Some(0.0));
 }
 
+/// 1411: it lasts until the log remembers an hour or two again, which no test waits for; that it is over then is
+/// in `coordinator/src/driver/tests/metrics.rs`.
+#[tokio::test]
+async fn a_log_that_forgets_too_soon_is_shown_and_one_that_is_merely_young_is_not() {
+    let scene = Scene::open(shown().short_memory()).await.unwrap();
+    let world = &scene.world;
+    assert!(scene.teller.transfer("old", &world.legs(10)).await.unwrap().is_committed());
+    let old = scene.ledger.transfers()["old"].gtid.clone().unwrap();
+    let short = alarm("VOTUM-1411", "");
+    let page = world.until_shown(COORDINATOR, "votum_log_state{state=\"ready\"}", Some(1.0)).await.unwrap();
+    assert_eq!(page.value(&short), Some(0.0), "{}", page.0);
+    world.until_forgotten(&old).await.unwrap();
+    let page = world.until_shown(COORDINATOR, &short, Some(1.0)).await.unwrap();
+    assert!(page.value("votum_log_reach_seconds").unwrap() < 3_600.0, "{}", page.0);
+    assert_eq!(world.lines("VOTUM-1411").unwrap().len(), 1, "one line when it begins");
+    world.crash_and_restart_coordinator().await.unwrap();
+    world.until_shown(COORDINATOR, &short, Some(1.0)).await.unwrap();
+    scene.close().await.unwrap();
+}
+
 /// 2205
 #[tokio::test]
 async fn a_database_that_cannot_prepare_is_shown_until_it_can() {

@@ -37,6 +37,19 @@ fn a_small_file_is_enough_and_its_log_lies_beside_it() {
 }
 
 #[test]
+fn the_log_has_to_remember_an_hour_or_twice_the_longest_timeout_or_all_that_was_asked_for() {
+    let mut config = read(SMALL).1.unwrap();
+    let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+    assert_eq!(config.least_reach(), hours(2));
+    config.limits.max_timeout_ms = 60_000;
+    assert_eq!(config.least_reach(), hours(1));
+    config.limits.max_timeout_ms = 5 * 3_600_000;
+    assert_eq!(config.least_reach(), hours(10));
+    config.log.retention_hours = 3;
+    assert_eq!(config.least_reach(), hours(3));
+}
+
+#[test]
 fn participants_that_share_an_address_share_a_link() {
     let agents = read(SMALL).1.unwrap().agents();
     let names =

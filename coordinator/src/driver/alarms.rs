@@ -25,12 +25,14 @@ pub(super) const LOG_UNREADABLE: &str = "VOTUM-1408";
 pub(super) const REFUSED: &str = "VOTUM-1409";
 /// The log failed.
 pub(super) const LOG_DOUBTFUL: &str = "VOTUM-1410";
+/// The log remembers too little.
+pub(super) const SHORT_REACH: &str = "VOTUM-1411";
 
 /// A server has changed its timeline, and nobody can prove what it still holds.
 pub(super) const UNPROVEN: &str = "VOTUM-1412";
 
 /// Every code with which an alarm is raised.
-pub const ALARMS: [&str; 11] = [
+pub const ALARMS: [&str; 12] = [
     STALE,
     QUARANTINED,
     PHASE_TWO,
@@ -42,6 +44,7 @@ pub const ALARMS: [&str; 11] = [
     REFUSED,
     LOG_DOUBTFUL,
     UNPROVEN,
+    SHORT_REACH,
 ];
 
 /// What an alarm is about: code, gtid or gid, participant.

@@ -85,6 +85,7 @@ impl Driver {
             unsettled = older(unsettled, gid.gtid);
         }
         self.log.listed(participant.clone(), unsettled);
+        self.judge_reach();
         for code in [QUARANTINED, FORGED, IMPOSTOR] {
             self.alarms.keep_only(code, participant.as_str(), &left);
         }

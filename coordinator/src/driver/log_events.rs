@@ -57,6 +57,7 @@ impl Driver {
                 Pending::Note => {}
             }
         }
+        self.judge_reach();
     }
 
     /// The whole history can be read: absence means something now, and what waited for that is judged.
@@ -68,6 +69,7 @@ impl Driver {
         self.lives.reached(self.position);
         self.judge_heard_witnesses();
         self.raise_recorded_heuristics();
+        self.judge_reach();
         tracing::info!(position = self.position, epochs = lives.len(), "the log is counted");
         crash::here(CrashPoint::LogCounted);
         self.settlement.hear_again();

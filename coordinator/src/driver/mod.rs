@@ -21,6 +21,7 @@
 //! | `verification` | what a failover may have lost of commits that were acknowledged |
 //! | `pruning` | commit markers that nobody can ask about any more |
 //! | `settlement` | how a restart settles what it found |
+//! | `reach` | whether the log remembers far enough back |
 //! | `state` | what the driver keeps |
 //! | `alarms`, `timers`, `wire` | as their names say |
 
@@ -51,6 +52,7 @@ mod log_events;
 pub mod lookup;
 pub mod operator;
 mod pruning;
+mod reach;
 pub mod request;
 mod resolve;
 mod settlement;
@@ -90,6 +92,8 @@ pub struct Settings {
     pub completed_wait: Duration,
     /// How many seqs a lease holds.
     pub lease: u64,
+    /// How far back the log has to remember, in running time.
+    pub least_reach: Duration,
     /// The newest durable position, shared with the links for their witness.
     pub durable: DurablePosition,
     /// Where transactions are counted.

@@ -118,6 +118,19 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Repair the disk and restart the coordinator.",
     },
     Page {
+        code: "VOTUM-1411",
+        title: "the log forgets too soon",
+        meaning: "It has dropped transactions that ended less than an hour ago, or less than twice the longest \
+            timeout, because its records took more than log.retention_bytes. Who asks about one of them is told \
+            EXPIRED, a retry under its idempotency key runs again, and what a failover brings back of it waits \
+            for a person (VOTUM-1402).",
+        cause: "More transactions than the bound was chosen for, or larger ones.",
+        safe: "What has not ended, and what departed from its decision, is never dropped.",
+        remedy: "Raise log.retention_bytes in the coordinator's configuration and restart it: \
+            votum_log_reach_seconds says how far back the log remembers, and grows from then on. The alarm is \
+            over when that is enough.",
+    },
+    Page {
         code: "VOTUM-1412",
         title: "a failover may have lost commits, and nobody can prove that it did not",
         meaning: "The participant's server is on another timeline: a standby took over, or a backup was restored. \

@@ -1,6 +1,7 @@
 //! A log that is in memory: what is appended waits until a test says that it is durable.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use votum_proto::names::{Gtid, ParticipantName};
@@ -40,6 +41,8 @@ pub(super) struct MemoryHistory {
     pub(super) mark: Mutex<Option<Gtid>>,
     pub(super) horizon: Mutex<Option<Gtid>>,
     pub(super) verified: Mutex<BTreeMap<ParticipantName, VerifiedOn>>,
+    /// How far back it remembers, in milliseconds.
+    pub(super) reach_ms: AtomicU64,
 }
 
 impl History for MemoryHistory {
@@ -102,6 +105,6 @@ impl History for MemoryHistory {
         Ok(open)
     }
     fn reach_ms(&self) -> u64 {
-        0
+        self.reach_ms.load(Ordering::Relaxed)
     }
 }

@@ -160,6 +160,35 @@ async fn a_log_that_is_unreadable_or_failed_is_shown_until_a_life_begins_that_ca
     assert_eq!(World::ready().await.shown(&alarm("VOTUM-1410", "")).await, Some(0.0));
 }
 
+/// 1411: raised by what was dropped, not by what was never there; over when the log remembers enough again.
+#[tokio::test]
+async fn a_log_that_dropped_what_is_too_young_is_shown_until_it_remembers_enough() {
+    use std::sync::atomic::Ordering::Relaxed;
+    let mut world = World::ready().await;
+    let least_ms = 2 * 3_600_000;
+    let shown = alarm("VOTUM-1411", "");
+    let look = async |world: &mut World, reach_ms: u64| {
+        world.log.durable.reach_ms.store(reach_ms, Relaxed);
+        world.agent_lists(World::listing("a", Vec::new())).await;
+        let reach = world.shown("votum_log_reach_seconds").await;
+        assert_eq!(reach, Some(Duration::from_millis(reach_ms).as_secs_f64()));
+        world.shown(&shown).await
+    };
+    assert_eq!(look(&mut world, 1_000).await, Some(0.0), "it is young, and has dropped nothing");
+    *world.log.durable.horizon.lock().unwrap() = Some(gid(6, 1, 0).gtid);
+    assert_eq!(look(&mut world, least_ms).await, Some(0.0));
+    assert_eq!(look(&mut world, least_ms - 1).await, Some(1.0));
+    assert_eq!(look(&mut world, 1_000).await, Some(1.0));
+    assert_eq!(look(&mut world, least_ms).await, Some(0.0), "what was dropped is old by now");
+
+    // What is on disk is looked at too, whether or not anybody lists.
+    world.log.durable.reach_ms.store(1_000, Relaxed);
+    let begun = world.begin().await.unwrap();
+    world.roll_back(&begun).await;
+    world.force().await;
+    assert_eq!(world.shown(&shown).await, Some(1.0));
+}
+
 /// A driver that is busy, or gone, makes nobody wait for ever.
 #[tokio::test]
 async fn a_page_without_a_driver_is_an_error() {

@@ -101,6 +101,7 @@ impl World {
             max_transactions: 5,
             completed_wait: Duration::from_secs(10),
             lease: 10,
+            least_reach: Duration::from_secs(7200),
             durable: durable.clone(),
             metrics: metrics.transactions.clone(),
         };
