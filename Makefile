@@ -57,10 +57,13 @@ format: ## Check the formatting (cargo fmt mends it)
 	cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 
 .PHONY: lint
-lint: ## Clippy, with every warning an error, with and without crash points
+lint: ## Clippy, with every warning an error, with and without crash points, and over the fuzz targets
 	$(call step,clippy)
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo clippy --workspace --lib --bins --quiet $(CRASH_POINTS) -- -D warnings
+	$(call step,clippy over the fuzz targets)
+	RUSTFLAGS='--cfg fuzzing' cargo clippy --manifest-path tests/fuzz/Cargo.toml --target-dir $(TARGET)/lint-fuzz \
+	    --all-targets --quiet -- -D warnings
 
 .PHONY: docs
 docs: ## Build the documentation, with every broken link an error
