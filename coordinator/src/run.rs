@@ -21,7 +21,7 @@ use crate::driver::request::DriverHandle;
 use crate::driver::{self, AgentSettings, Settings};
 use crate::log::refusal::Refusal;
 use crate::log::{LogConfig, Opened};
-use crate::metrics::{self, Metrics, Transactions};
+use crate::metrics::{self, Counted, Metrics};
 use crate::server::{self, health};
 use crate::transport::grpc::GrpcDialer;
 use crate::transport::link::start_link;
@@ -75,10 +75,10 @@ pub async fn run(config: Config, shutdown: Shutdown, seams: Seams) -> Result<(),
     };
     let address = listening.local().clone();
     let metrics = Metrics::default();
-    let log = LogConfig { forced_writes: metrics.forced_writes.clone(), ..config.log.log_config() };
+    let log = LogConfig { forced_writes: metrics.counted().forced_writes, ..config.log.log_config() };
     let opened = crate::log::open(log, &config.coordinator_id, seams.clone())?;
     let life = opened.life;
-    let driver = start_driver(&config, opened, grpc_dialers(&config), metrics.transactions.clone(), &seams);
+    let driver = start_driver(&config, opened, grpc_dialers(&config), metrics.counted(), &seams);
     // Dropped at the end: until then it can be seen how the coordinator stops.
     let page = metrics::page(metrics, driver.clone(), Arc::clone(&seams.clock));
     let _serving = scraped.map(|listening| endpoint::serve(listening, page, &seams));
@@ -116,8 +116,8 @@ async fn bind(setting: &'static str, address: &Address, seams: &Seams) -> Result
     bound.map_err(|source| RunError::Listen { setting, address: address.clone(), source })
 }
 
-/// Starts one link for each of `agents`, and the driver over them, which counts in `metrics`. The links end
-/// with the driver.
+/// Starts one link for each of `agents`, and the driver over them, which counts in `counted`. The links
+/// end with the driver.
 ///
 /// This is all of a coordinator but its servers: with dialers of its own, another process or a simulation
 /// hosts it the same way.
@@ -125,7 +125,7 @@ pub fn start_driver(
     config: &Config,
     opened: Opened,
     agents: Vec<(AgentConfig, Arc<dyn Dialer>)>,
-    metrics: Transactions,
+    counted: Counted,
     seams: &Seams,
 ) -> DriverHandle {
     let life = opened.life;
@@ -148,7 +148,7 @@ pub fn start_driver(
         lease: config.log.lease,
         least_reach: config.least_reach(),
         durable,
-        metrics,
+        counted,
     };
     driver::start(settings, opened, links, link_events, seams)
 }

@@ -38,6 +38,7 @@ impl Driver {
                 generation: None,
                 instance: 0,
                 down: "not reached yet".into(),
+                since: self.started,
                 heard: false,
                 judged: false,
             });
@@ -63,9 +64,12 @@ impl Driver {
         // Judged whole before anything of it is acted on: a stale log must not presume an abort in the
         // very hello that proves it stale.
         self.judge_hello(agent, &hello);
+        let now = self.seams.clock.now();
         let Some(link) = self.links.get_mut(agent) else { return };
         let first = !std::mem::replace(&mut link.heard, true);
-        link.generation = Some(generation);
+        if link.generation.replace(generation).is_none() {
+            link.since = now;
+        }
         link.instance = hello.instance;
         link.down.clear();
         let participants = link.participants.clone();
@@ -158,8 +162,11 @@ impl Driver {
         if let Some(hello) = &refusal.hello {
             self.judge_hello(agent, hello);
         }
+        let now = self.seams.clock.now();
         let Some(link) = self.links.get_mut(agent) else { return };
-        link.generation = None;
+        if link.generation.take().is_some() {
+            link.since = now;
+        }
         link.down = format!("refused: {}", refusal.detail);
         let address = link.address.clone();
         let participants = link.participants.clone();
@@ -170,11 +177,13 @@ impl Driver {
     }
 
     fn agent_down(&mut self, agent: AgentIndex, generation: Option<Generation>, why: String) {
+        let now = self.seams.clock.now();
         let Some(link) = self.links.get_mut(agent) else { return };
         if generation.is_some() && link.generation != generation {
             return;
         }
         if link.generation.take().is_some() {
+            link.since = now;
             tracing::warn!(agent = %link.address, %why, "agent disconnected");
         }
         let alarm = format!("its agent at {} is not connected: {why}", link.address);

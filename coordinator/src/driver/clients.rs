@@ -49,7 +49,7 @@ impl Driver {
         live.unnoted = Some((noted, Unnoted { client: begin.client, timeout: begin.timeout }));
         self.live.insert(id, live);
         self.undecided += 1;
-        self.settings.metrics.begun();
+        self.settings.counted.transactions.begun();
         tracing::debug!(%gtid, "begun");
         crash::here(CrashPoint::Begun);
         let secret = self.epoch_key.secret(&gtid);

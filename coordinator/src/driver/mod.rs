@@ -35,7 +35,7 @@ use votum_proto::runtime::{Monotonic, Seams};
 use votum_proto::secret::{EpochKey, IdentityKey};
 
 use crate::log::{DecisionLog, KnownLife, Opened, Token};
-use crate::metrics::Transactions;
+use crate::metrics::Counted;
 use crate::protocol::lives::{LifeSeen, Lives, Witness};
 use crate::protocol::record::KeyRecord;
 use crate::transport::{DurablePosition, LinkEvent, LinkHandle};
@@ -96,8 +96,8 @@ pub struct Settings {
     pub least_reach: Duration,
     /// The newest durable position, shared with the links for their witness.
     pub durable: DurablePosition,
-    /// Where transactions are counted.
-    pub metrics: Transactions,
+    /// Where transactions are counted, and what the log counts.
+    pub counted: Counted,
 }
 
 /// One agent, as the driver is told of it.

@@ -1,5 +1,7 @@
 //! What votumctl asks: status, lists, one transaction.
 
+use std::time::Duration;
+
 use votum_proto::names::{Gtid, ParticipantName};
 use votum_proto::v1;
 
@@ -13,7 +15,7 @@ const DEFAULT_LIMIT: usize = 100;
 
 impl Driver {
     pub(super) fn status(&self) -> v1::GetStatusResponse {
-        let up = self.seams.clock.now().since(self.started);
+        let now = self.seams.clock.now();
         let undelivered = self.live.values().filter(|live| !live.transaction.is_undecided()).count();
         v1::GetStatusResponse {
             coordinator_id: self.coordinator_id.to_string(),
@@ -32,7 +34,8 @@ impl Driver {
                 LogState::Ready(history) => history.reach_ms(),
                 LogState::Counting | LogState::Unreadable(_) | LogState::Doubtful(_) => 0,
             },
-            up_ms: u64::try_from(up.as_millis()).unwrap_or(u64::MAX),
+            up_ms: milliseconds(now.since(self.started)),
+            counts: Some(self.settings.counted.to_wire()),
         }
     }
 
@@ -46,6 +49,7 @@ impl Driver {
     }
 
     fn participant_statuses(&self) -> Vec<v1::ParticipantStatus> {
+        let now = self.seams.clock.now();
         let status = |(name, known): (&ParticipantName, &super::Participant)| {
             let link = self.links.get(known.agent);
             let connected = link.is_some_and(|link| link.generation.is_some());
@@ -62,6 +66,7 @@ impl Driver {
                 } else {
                     link.map(|link| link.down.clone()).unwrap_or_default()
                 },
+                link_ms: link.map(|link| milliseconds(now.since(link.since))).unwrap_or_default(),
             }
         };
         self.participants.iter().map(status).collect()
@@ -104,7 +109,7 @@ impl Driver {
             state: live.transaction.state().to_owned(),
             label: live.transaction.label().to_owned(),
             participants: live.transaction.branches().iter().map(|b| b.participant.to_string()).collect(),
-            age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            age_ms: milliseconds(age),
             live: true,
         }
     }
@@ -126,6 +131,10 @@ impl Driver {
         };
         Ok((response, outcome))
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn unreadable(error: &crate::log::HistoryError) -> RequestError {

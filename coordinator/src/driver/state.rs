@@ -76,6 +76,8 @@ pub(super) struct Link {
     pub(super) instance: u64,
     /// Why no stream stands.
     pub(super) down: String,
+    /// Since when a stream stands, or none does.
+    pub(super) since: Monotonic,
     /// A stream of it stood in this life: its hello was judged.
     pub(super) heard: bool,
     /// Its hello was judged in this life, also where it came with a refusal.

@@ -34,13 +34,13 @@ impl Driver {
         let Some(live) = self.live.get_mut(&id) else { return };
         if live.transaction.state() != was_in {
             let now = self.seams.clock.now();
-            self.settings.metrics.left(was_in, now.since(live.in_state));
+            self.settings.counted.transactions.left(was_in, now.since(live.in_state));
             live.in_state = now;
         }
     }
 
     fn count(&self, outcome: &Outcome) {
-        let metrics = &self.settings.metrics;
+        let metrics = &self.settings.counted.transactions;
         match outcome {
             Outcome::Committed { .. } => metrics.committed(),
             Outcome::ReadOnly => metrics.read_only(),

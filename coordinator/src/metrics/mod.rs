@@ -21,16 +21,37 @@ use self::gauges::Gauges;
 pub use self::page::page;
 pub use self::transactions::Transactions;
 
+/// What is counted while a coordinator runs, apart from how it is shown. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Counted {
+    /// Counted by the driver.
+    pub transactions: Transactions,
+    /// Measured by the log.
+    pub forced_writes: ForcedWrites,
+}
+
+impl Counted {
+    /// What `Operator.GetStatus` says of it.
+    pub(crate) fn to_wire(&self) -> v1::Counts {
+        let (forced_writes, forced_writes_us) = self.forced_writes.totals();
+        v1::Counts {
+            begun: self.transactions.number_begun(),
+            committed: self.transactions.number_committed(),
+            read_only: self.transactions.number_read_only(),
+            aborted: self.transactions.number_aborted(),
+            forced_writes,
+            forced_writes_us,
+        }
+    }
+}
+
 /// Seconds, from half a millisecond to a minute: what a disk, a round trip, a person's patience takes.
 const SECONDS: [f64; 16] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
 
 /// All metrics of one coordinator.
 pub struct Metrics {
-    /// Counted by the driver.
-    pub transactions: Transactions,
-    /// Measured by the log.
-    pub forced_writes: ForcedWrites,
+    counted: Counted,
     gauges: Gauges,
     registry: Registry,
 }
@@ -38,17 +59,21 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("votum");
-        let transactions = Transactions::default();
-        transactions.register(&mut registry);
-        let forced_writes = ForcedWrites::default();
-        forced_writes.register(&mut registry);
+        let counted = Counted::default();
+        counted.transactions.register(&mut registry);
+        counted.forced_writes.register(&mut registry);
         let gauges = Gauges::default();
         gauges.register(&mut registry);
-        Self { transactions, forced_writes, gauges, registry }
+        Self { counted, gauges, registry }
     }
 }
 
 impl Metrics {
+    /// Where what it shows is counted.
+    pub fn counted(&self) -> Counted {
+        self.counted.clone()
+    }
+
     /// The page for one scrape, of a coordinator that stands so. One at a time: the gauges are shared.
     fn page(&self, status: &v1::GetStatusResponse) -> Result<String, String> {
         self.gauges.show(status);

@@ -23,6 +23,8 @@ pub struct Transactions {
     in_state: Family<InState, Histogram, fn() -> Histogram>,
     /// The same, found by name without a lock that all states share.
     by_state: BTreeMap<&'static str, Histogram>,
+    /// Aborts for whichever reason.
+    aborts: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -44,7 +46,8 @@ impl Default for Transactions {
         for outcome in ["committed", "read-only"] {
             drop(ended.get_or_create(&Ended { outcome, reason: "" }));
         }
-        Self { begun: Counter::default(), ended, in_state, by_state: by_state.into() }
+        let (begun, aborts) = (Counter::default(), Counter::default());
+        Self { begun, ended, in_state, by_state: by_state.into(), aborts }
     }
 }
 
@@ -74,6 +77,7 @@ impl Transactions {
             AbortKind::Coordinator => "coordinator",
         };
         self.ended.get_or_create(&Ended { outcome: "aborted", reason }).inc();
+        self.aborts.inc();
     }
 
     /// One has left `state`, in which it was for so long.
@@ -81,6 +85,26 @@ impl Transactions {
         if let Some(histogram) = self.by_state.get(state) {
             histogram.observe(after.as_secs_f64());
         }
+    }
+
+    pub(super) fn number_begun(&self) -> u64 {
+        self.begun.get()
+    }
+
+    pub(super) fn number_committed(&self) -> u64 {
+        self.ended_as("committed")
+    }
+
+    pub(super) fn number_read_only(&self) -> u64 {
+        self.ended_as("read-only")
+    }
+
+    pub(super) fn number_aborted(&self) -> u64 {
+        self.aborts.get()
+    }
+
+    fn ended_as(&self, outcome: &'static str) -> u64 {
+        self.ended.get(&Ended { outcome, reason: "" }).map_or(0, |counter| counter.get())
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {

@@ -22,9 +22,22 @@ pub(crate) struct Status {
     pub(crate) participants: Vec<Participant>,
     pub(crate) in_flight: u64,
     pub(crate) undelivered: u64,
+    pub(crate) counts: Option<Counts>,
     pub(crate) alarms: Vec<Alarm>,
     /// Why this ends with exit code 1; empty when it does not.
     pub(crate) attention: Vec<String>,
+}
+
+/// What was counted in this epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Counts {
+    pub(crate) begun: u64,
+    pub(crate) committed: u64,
+    pub(crate) read_only: u64,
+    pub(crate) aborted: u64,
+    pub(crate) forced_writes: u64,
+    /// Microseconds.
+    pub(crate) forced_writes_us: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -46,6 +59,7 @@ pub(crate) struct Participant {
     pub(crate) oldest_in_doubt_ms: Option<u64>,
     pub(crate) quarantined: u64,
     pub(crate) detail: Option<String>,
+    pub(crate) link_ms: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -75,6 +89,7 @@ impl Status {
             participants: answer.participants.into_iter().map(Participant::from).collect(),
             in_flight: answer.in_flight,
             undelivered: answer.undelivered,
+            counts: answer.counts.map(Counts::from),
             alarms: answer.alarms.into_iter().map(Alarm::from).collect(),
             attention: Vec::new(),
         };
@@ -153,6 +168,20 @@ impl From<v1::ParticipantStatus> for Participant {
             oldest_in_doubt_ms: (status.in_doubt > 0).then_some(status.oldest_in_doubt_ms),
             quarantined: status.quarantined,
             detail: known(status.detail),
+            link_ms: status.link_ms,
+        }
+    }
+}
+
+impl From<v1::Counts> for Counts {
+    fn from(counts: v1::Counts) -> Self {
+        Self {
+            begun: counts.begun,
+            committed: counts.committed,
+            read_only: counts.read_only,
+            aborted: counts.aborted,
+            forced_writes: counts.forced_writes,
+            forced_writes_us: counts.forced_writes_us,
         }
     }
 }
@@ -179,6 +208,7 @@ pub(crate) mod tests {
             agent_address: format!("http://127.0.0.1:{port}"),
             connected: true,
             heard: true,
+            link_ms: 249_000,
             ..Default::default()
         };
         v1::GetStatusResponse {
@@ -190,6 +220,14 @@ pub(crate) mod tests {
             participants: vec![participant("bank-a", 7410), participant("bank-b", 7420)],
             in_flight: 3,
             undelivered: 1,
+            counts: Some(v1::Counts {
+                begun: 120,
+                committed: 100,
+                read_only: 10,
+                aborted: 5,
+                forced_writes: 80,
+                forced_writes_us: 16_000,
+            }),
             version: "0.1.0".into(),
             retention_reach_ms: 7_200_000,
             up_ms: 250_000,

@@ -7,7 +7,7 @@ use votum_proto::v1;
 use votum_proto::v1::agent_message::Kind;
 
 use super::super::ALARMS;
-use super::super::request::Wait;
+use super::super::request::{Request, Wait};
 use super::world::{World, gid, heard, owed_commit};
 use crate::protocol::record::Record;
 
@@ -58,6 +58,8 @@ async fn a_commit_is_counted_once_with_the_time_that_it_was_in_each_state() {
     assert_eq!(world.shown(&ended("committed", "")).await, Some(1.0));
     assert_eq!(world.shown("votum_transactions_in_flight").await, Some(0.0));
     assert_eq!(world.shown("votum_transactions_undelivered").await, Some(0.0));
+    let counts = world.driver.ask(Request::Status).await.unwrap().counts.unwrap();
+    assert_eq!((counts.begun, counts.committed, counts.read_only, counts.aborted), (1, 1, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,4 +205,22 @@ async fn a_page_without_a_driver_is_an_error() {
     futures::future::join(done, closing).await;
     world.driver.stopped().await;
     assert!(world.page().await.unwrap_err().contains("stopping"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_says_for_how_long_each_link_has_been_as_it_is() {
+    let mut world = World::ready().await;
+    let link = async |world: &World| {
+        let status = world.driver.ask(Request::Status).await.unwrap();
+        let at_a = status.participants.into_iter().find(|known| known.participant == "a").unwrap();
+        (at_a.connected, at_a.link_ms)
+    };
+    let (_, before) = link(&world).await;
+    advance(Duration::from_secs(3)).await;
+    assert_eq!(link(&world).await, (true, before + 3_000));
+    world.disconnect().await;
+    let (connected, down) = link(&world).await;
+    assert!(!connected && down < 3_000, "down for {down} ms");
+    advance(Duration::from_secs(5)).await;
+    assert_eq!(link(&world).await, (false, down + 5_000));
 }

@@ -103,7 +103,7 @@ impl World {
             lease: 10,
             least_reach: Duration::from_secs(7200),
             durable: durable.clone(),
-            metrics: metrics.transactions.clone(),
+            counted: metrics.counted(),
         };
         let agent = |(address, participants): (&str, &[&str])| AgentSettings {
             link: LinkHandle::new(outbox_sender.clone()),
