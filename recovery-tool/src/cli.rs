@@ -6,6 +6,7 @@ mod last_resort;
 mod log;
 mod look;
 mod settle;
+mod watch;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub(crate) use self::last_resort::{BackupArgs, RestoreArgs, WriteOffArgs};
 pub(crate) use self::log::{LogArgs, LogCommand};
 pub(crate) use self::look::{InDoubtArgs, ListArgs, ShowArgs, StatusArgs};
 pub(crate) use self::settle::{AcknowledgeArgs, Order, ResolveArgs};
+pub(crate) use self::watch::WatchArgs;
 use crate::render::Style;
 
 /// Where a coordinator listens unless it was told otherwise.
@@ -102,6 +104,7 @@ enum Color {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Status(StatusArgs),
+    Watch(WatchArgs),
     List(ListArgs),
     Show(ShowArgs),
     InDoubt(InDoubtArgs),
@@ -222,6 +225,7 @@ mod tests {
             "votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank-a --commit",
             "votumctl resolve other --participant bank-a --commit --reason why",
             "votumctl write-off --reason why --yes",
+            "votumctl watch --interval 0",
             "votumctl doctor",
             "votumctl doctor --agent-config",
         ] {

@@ -74,7 +74,9 @@ impl Failure {
         }
         let lost = [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled, Code::Unknown];
         if lost.contains(&status.code()) {
-            return Self::unreachable(address, status.message());
+            // Where the connection itself failed, the status only says that it did.
+            let why = std::error::Error::source(status).map(innermost);
+            return Self::unreachable(address, why.as_deref().unwrap_or(status.message()));
         }
         let message = format!(
             "what answers at {address} does not answer as a Votum coordinator does ({:?}: {}). Check the \
@@ -84,6 +86,15 @@ impl Failure {
         );
         Self { exit: Exit::Refused, code: String::new(), message }
     }
+}
+
+/// What the operating system said, below the layers that pass it on.
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut deepest = error;
+    while let Some(below) = deepest.source() {
+        deepest = below;
+    }
+    deepest.to_string()
 }
 
 impl fmt::Display for Failure {

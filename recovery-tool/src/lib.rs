@@ -8,6 +8,7 @@
 //! | `offline` | the directory of a stopped coordinator's log |
 //! | `document` | what is printed, as data: the JSON documents of `docs/votumctl-json.md` |
 //! | `render` | the same for people: tables, durations, colors |
+//! | `watch` | the live view: what `commands` answer once, kept up to date on a terminal |
 //! | `explain` | a page for each code |
 //! | `failure` | what went wrong, in a sentence, and the exit code that says so to a script |
 
@@ -19,6 +20,7 @@ mod failure;
 mod offline;
 mod online;
 mod render;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -23,6 +23,7 @@ pub mod scrape;
 pub mod simulation;
 pub mod splitmix;
 pub mod teller;
+pub mod terminal;
 pub mod tool;
 pub mod world;
 

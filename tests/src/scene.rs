@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio_postgres::Client;
 use votum_client::{Begin, Error, Outcome, Status, Transaction};
+use votum_proto::names::{Gid, Gtid};
 use votum_proto::v1;
 
 use crate::eventually::{Found, eventually};
@@ -109,6 +110,25 @@ impl Scene {
         crashed?;
         anyhow::ensure!(outcome?.is_committed(), "{gtid} was not committed");
         Ok(gtid)
+    }
+
+    /// Has a branch come back that may have been decided before all memory, as a restored backup of its
+    /// database would bring it: it is prepared at the first bank, and waits for a person. Answers its gid. For
+    /// a world whose memory is short.
+    ///
+    /// # Errors
+    /// When it comes otherwise.
+    pub async fn forgotten_branch(&self) -> anyhow::Result<Gid> {
+        let legs = self.world.legs(30);
+        anyhow::ensure!(self.teller.transfer("old", &legs).await?.is_committed(), "not committed");
+        let gtid: Gtid = self.gtid("old")?.parse()?;
+        self.world.until_forgotten(&gtid.to_string()).await?;
+        let gid = Gid { gtid, branch: 0, branches: 2 };
+        let again = format!(
+            "BEGIN; UPDATE accounts SET balance = balance - 30 WHERE id = 1; PREPARE TRANSACTION '{gid}'"
+        );
+        self.set_up(A, &again).await?;
+        Ok(gid)
     }
 
     /// The name that the coordinator gave to a transfer.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use votum_client::{Outcome, Status};
-use votum_proto::names::{Gid, Gtid};
 use votum_tests::eventually::{Found, eventually};
 use votum_tests::scene::{A, B, Scene};
 use votum_tests::teller::{Leg, work};
@@ -189,16 +188,8 @@ async fn a_branch_that_may_have_been_decided_before_all_memory_waits_for_a_perso
 -> anyhow::Result<()> {
     let scene = Scene::open(World::builder().short_memory()).await?;
     let world = &scene.world;
-    assert!(scene.teller.transfer("old", &LEGS).await?.is_committed());
-    let gtid: Gtid = scene.ledger.transfers()["old"].gtid.clone().context("no gtid")?.parse()?;
-    world.until_forgotten(&gtid.to_string()).await?;
-
-    // As a restored backup of the database would bring it back.
-    let gid = Gid { gtid: gtid.clone(), branch: 0, branches: 2 }.to_string();
-    let again = format!(
-        "BEGIN; UPDATE accounts SET balance = balance - 30 WHERE id = 1; PREPARE TRANSACTION '{gid}'"
-    );
-    scene.set_up(A, &again).await?;
+    let gid = scene.forgotten_branch().await?;
+    let (gtid, gid) = (gid.gtid.clone(), gid.to_string());
     eventually("the branch is quarantined, and nothing else is wrong", async || {
         let status = votumctl(world, &["status", "--json"]).await?.json()?;
         let quarantined = status["participants"][0]["quarantined"] == 1;

@@ -53,7 +53,11 @@ impl Order {
     }
 }
 
-fn operator(typed: Option<&str>, user: Option<String>) -> Result<String, Failure> {
+/// Who gives orders: as typed, else who is logged in.
+///
+/// # Errors
+/// When that is nobody.
+pub(super) fn operator(typed: Option<&str>, user: Option<String>) -> Result<String, Failure> {
     let named = typed.map(str::to_owned).or(user).filter(|name| !name.trim().is_empty());
     named.ok_or_else(|| {
         Failure::usage(

@@ -13,6 +13,7 @@ mod man;
 mod resolve;
 mod show;
 mod status;
+mod watch;
 mod write_off;
 
 use std::path::Path;
@@ -29,6 +30,7 @@ pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Status(args) => status::run(&source, args, screen),
         Command::List(args) => list::run(&source, args, screen),
+        Command::Watch(args) => watch::run(running(&source, "watch")?, args, screen),
         Command::Show(args) => show::run(&source, args, screen),
         Command::InDoubt(args) => in_doubt::run(running(&source, "in-doubt")?, args, screen),
         Command::Resolve(args) => resolve::run(running(&source, "resolve")?, args, screen),

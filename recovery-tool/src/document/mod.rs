@@ -19,8 +19,8 @@ pub(crate) use doctor::{Doctor, Finding, Looked};
 pub(crate) use in_doubt::{InDoubt, Prepared, Unheard};
 pub(crate) use records::{DumpedRecord, Problem, ProblemLine, SalvagedRecord, Verified};
 pub(crate) use resolution::Resolution;
-pub(crate) use status::{Participant, STOPPED, Status};
-pub(crate) use transactions::{List, Outcome, Shown};
+pub(crate) use status::{Alarm, Participant, STOPPED, Status};
+pub(crate) use transactions::{List, Outcome, Shown, Summary};
 pub(crate) use write_off::WriteOff;
 
 /// An empty text of the wire is no text.

@@ -29,4 +29,9 @@ impl Resolution {
             result: answer.result,
         }
     }
+
+    /// Whether this dry run ended where there is something for a person to decide: the coordinator says so.
+    pub(crate) fn waits_for_a_person(&self) -> bool {
+        !self.applied && self.result.contains("dry run")
+    }
 }

@@ -51,8 +51,7 @@ impl Style {
         Self { color, width: None, terminal: false }
     }
 
-    /// For a terminal of so many columns.
-    #[cfg(test)]
+    /// Without colors, for so many columns of a terminal.
     pub(crate) fn columns(width: u16) -> Self {
         Self { color: false, width: Some(width), terminal: true }
     }
@@ -61,6 +60,11 @@ impl Style {
     pub(crate) fn text_width(self) -> usize {
         let terminal = || comfy_table::Table::new().width().filter(|_| self.terminal);
         self.width.or_else(terminal).map_or(usize::MAX, usize::from)
+    }
+
+    /// Whether there are colors.
+    pub(crate) fn colored(self) -> bool {
+        self.color
     }
 
     /// `text` in bold, where there are colors.
@@ -85,6 +89,11 @@ impl<'a> Screen<'a> {
     /// Writes to `out`: JSON, or text in that style.
     pub(crate) fn new(out: &'a mut dyn Write, style: Style, json: bool) -> Self {
         Self { out, style, json }
+    }
+
+    /// How to draw, where a person looks at a terminal; `None` for a file, a pipe or a program.
+    pub(crate) fn live(&self) -> Option<Style> {
+        (self.style.terminal && !self.json).then_some(self.style)
     }
 
     /// One answer: the document, or what `text` makes of it.

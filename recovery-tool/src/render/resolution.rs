@@ -19,8 +19,7 @@ pub(crate) fn resolution(document: &Resolution, asked: bool, style: Style) -> St
     }
     let _ = writeln!(text, "judgement  {}", document.judgement);
     let _ = writeln!(text, "result     {}", document.result);
-    // The coordinator's dry run ends so where there is something for a person to decide.
-    if !asked && document.result.contains("dry run") {
+    if !asked && document.waits_for_a_person() {
         let _ = writeln!(text, "\nTo do it, say the same with --yes.");
     }
     text
