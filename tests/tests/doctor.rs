@@ -59,7 +59,11 @@ async fn mend(server: &Server, database: &str, document: &Value) -> anyhow::Resu
 async fn install(server: &Server, database: &str, role: &str) -> anyhow::Result<()> {
     let printed = Command::new(program(Build::Plain, "votumctl")?).args(["install", "--role", role]).output();
     let statements = String::from_utf8(printed.await?.stdout)?;
-    Ok(server.client(database).await?.batch_execute(&statements).await?)
+    let superuser = server.client(database).await?;
+    superuser.batch_execute(&statements).await?;
+    // A role that is called as the schema is would have it on its path.
+    let path = format!("ALTER ROLE {role} IN DATABASE {database} SET search_path = public");
+    Ok(superuser.batch_execute(&path).await?)
 }
 
 fn agent_file(world: &World, bank: &str) -> String {
