@@ -84,7 +84,7 @@ enum Ended {
 }
 
 /// Lets everything pass.
-struct Open;
+pub(super) struct Open;
 
 impl Gate for Open {
     fn enter(&self) -> bool {
@@ -111,14 +111,23 @@ impl Drop for InFlight<'_> {
 impl Postgres {
     pub(super) fn new(participant: &ParticipantConfig, seams: Seams) -> Result<Self, ConfigProblem> {
         let lanes = participant.phase2_connections.unwrap_or(4).max(1);
-        Ok(Self {
+        Ok(Self::over(participant, Connector::new(participant, seams)?, lanes))
+    }
+
+    /// Reached through `connector`, with so many phase-2 connections.
+    pub(super) fn over(participant: &ParticipantConfig, connector: Connector, lanes: usize) -> Self {
+        Self {
             name: participant.name.clone(),
             attached_roles: participant.attached_roles.clone(),
-            connector: Connector::new(participant, seams)?,
+            connector,
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
             lanes_open: Semaphore::new(lanes * DEPTH),
             control: Lane::default(),
-        })
+        }
+    }
+
+    pub(super) fn seams(&self) -> &Seams {
+        self.connector.seams()
     }
 
     /// Runs `work` on the phase-2 connection that has least to do.
@@ -135,7 +144,7 @@ impl Postgres {
     }
 
     /// Runs a question on the connection kept for questions, in bounded time.
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         question: impl AsyncFnOnce(&Connection) -> Result<T, DatabaseError>,
     ) -> Result<T, DatabaseError> {

@@ -58,3 +58,14 @@ fn problems_of(participant: &ParticipantConfig, config: &Config) -> Vec<String> 
     }
     problems
 }
+
+/// Where its server is, for people: `HOST:PORT`, or the socket.
+pub(super) fn address(connection: &Config) -> String {
+    let port = connection.get_ports().first().copied().unwrap_or(5432);
+    match (connection.get_hosts().first(), connection.get_hostaddrs().first()) {
+        (Some(Host::Tcp(host)), _) => format!("{host}:{port}"),
+        (Some(Host::Unix(directory)), _) => format!("{}/.s.PGSQL.{port}", directory.display()),
+        (None, Some(address)) => format!("{address}:{port}"),
+        (None, None) => String::new(),
+    }
+}

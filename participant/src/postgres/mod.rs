@@ -10,6 +10,7 @@ pub(crate) mod connection;
 mod hosted;
 mod known;
 mod listing;
+pub mod lost_log;
 pub mod marker;
 mod own;
 pub mod policy;

@@ -14,8 +14,6 @@ mod remedy;
 mod tests;
 
 use futures::future::join_all;
-use tokio_postgres::Config;
-use tokio_postgres::config::Host;
 use votum_proto::names::{CoordinatorId, ParticipantName};
 use votum_proto::runtime::Seams;
 
@@ -125,18 +123,8 @@ fn subject(
         sessions: config.sessions,
         phase2_connections: participant.phase2_connections.unwrap_or(config.phase2_connections),
         max_branch_timeout_ms: config.max_branch_timeout_ms,
-        address: address(&connection),
+        address: connection::address(&connection),
         user: connection.get_user().unwrap_or_default().to_owned(),
         database: connection.get_dbname().unwrap_or_default().to_owned(),
     })
-}
-
-fn address(connection: &Config) -> String {
-    let port = connection.get_ports().first().copied().unwrap_or(5432);
-    match (connection.get_hosts().first(), connection.get_hostaddrs().first()) {
-        (Some(Host::Tcp(host)), _) => format!("{host}:{port}"),
-        (Some(Host::Unix(directory)), _) => format!("{}/.s.PGSQL.{port}", directory.display()),
-        (None, Some(address)) => format!("{address}:{port}"),
-        (None, None) => String::new(),
-    }
 }
