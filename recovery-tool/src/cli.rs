@@ -5,6 +5,7 @@ mod install;
 mod last_resort;
 mod log;
 mod look;
+mod lost_log;
 mod settle;
 mod watch;
 
@@ -20,6 +21,7 @@ pub(crate) use self::install::InstallArgs;
 pub(crate) use self::last_resort::{BackupArgs, RestoreArgs, WriteOffArgs};
 pub(crate) use self::log::{LogArgs, LogCommand};
 pub(crate) use self::look::{InDoubtArgs, ListArgs, ShowArgs, StatusArgs};
+pub(crate) use self::lost_log::LostLogArgs;
 pub(crate) use self::settle::{AcknowledgeArgs, Order, ResolveArgs};
 pub(crate) use self::watch::WatchArgs;
 use crate::render::Style;
@@ -111,6 +113,7 @@ pub(crate) enum Command {
     Resolve(ResolveArgs),
     Acknowledge(AcknowledgeArgs),
     WriteOff(WriteOffArgs),
+    LostLog(LostLogArgs),
     Backup(BackupArgs),
     Restore(RestoreArgs),
     Install(InstallArgs),
@@ -226,6 +229,12 @@ mod tests {
             "votumctl resolve other --participant bank-a --commit --reason why",
             "votumctl write-off --reason why --yes",
             "votumctl watch --interval 0",
+            "votumctl lost-log --config a.toml",
+            "votumctl lost-log --coordinator-id acme",
+            "votumctl lost-log --config a.toml --coordinator-id acme --commit not-a-gtid",
+            "votumctl lost-log --config a.toml --coordinator-id acme --report r --reason why --yes",
+            "votumctl lost-log --config a.toml --coordinator-id acme --really acme --reason why --yes",
+            "votumctl lost-log --config a.toml --coordinator-id acme --really acme --report r --yes",
             "votumctl doctor",
             "votumctl doctor --agent-config",
         ] {

@@ -5,6 +5,7 @@
 //! | `cli` | what can be typed |
 //! | `commands` | one file for each command: ask, judge, print |
 //! | `online` | a running coordinator, over gRPC |
+//! | `lost_log` | what the databases alone say of a coordinator whose log is gone, and what is done about it |
 //! | `offline` | the directory of a stopped coordinator's log |
 //! | `document` | what is printed, as data: the JSON documents of `docs/votumctl-json.md` |
 //! | `render` | the same for people: tables, durations, colors |
@@ -17,6 +18,7 @@ mod commands;
 mod document;
 mod explain;
 mod failure;
+mod lost_log;
 mod offline;
 mod online;
 mod render;

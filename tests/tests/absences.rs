@@ -135,6 +135,15 @@ fn what_judges_databases_asks_nobody() {
 }
 
 #[test]
+fn what_judges_a_lost_log_asks_nobody() {
+    let asking = ["choices.rs", "mod.rs", "read.rs", "report.rs", "settle.rs"];
+    let files = without(sources("recovery-tool/src/lost_log"), &asking);
+    let words =
+        ["tokio", "async ", ".await", "std::time", "std::fs", "std::net", "Clock", "Place", "fs::", "File"];
+    none(&offences(&files, &words));
+}
+
+#[test]
 fn the_protocol_imports_nothing_from_above() {
     let upward = ["crate::driver", "crate::server", "crate::transport", "crate::log"];
     none(&offences(&sources("coordinator/src/protocol"), &upward));

@@ -9,6 +9,7 @@ mod in_doubt;
 mod install;
 mod list;
 mod log;
+mod lost_log;
 mod man;
 mod resolve;
 mod show;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Command::Resolve(args) => resolve::run(running(&source, "resolve")?, args, screen),
         Command::Acknowledge(args) => acknowledge::run(running(&source, "acknowledge")?, args, screen),
         Command::WriteOff(args) => write_off::run(running(&source, "write-off")?, args, screen),
+        Command::LostLog(args) => lost_log::run(args, screen),
         Command::Backup(args) => backup::backup(directory(&source, "backup")?, args, screen),
         Command::Restore(args) => backup::restore(directory(&source, "restore")?, args, screen),
         Command::Install(args) => install::run(args, screen),

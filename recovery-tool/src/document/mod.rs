@@ -6,6 +6,7 @@
 mod acknowledgement;
 mod doctor;
 mod in_doubt;
+mod lost_log;
 mod records;
 mod resolution;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod write_off;
 pub(crate) use acknowledgement::Acknowledgement;
 pub(crate) use doctor::{Doctor, Finding, Looked};
 pub(crate) use in_doubt::{InDoubt, Prepared, Unheard};
+pub(crate) use lost_log::{Acted, Considered, LostLog, Transaction};
 pub(crate) use records::{DumpedRecord, Problem, ProblemLine, SalvagedRecord, Verified};
 pub(crate) use resolution::Resolution;
 pub(crate) use status::{Alarm, Participant, STOPPED, Status};
@@ -33,6 +35,7 @@ fn known(text: String) -> Option<String> {
 pub(crate) mod fixed {
     pub(crate) use super::doctor::tests::{ailing as ailing_databases, sound as sound_databases};
     pub(crate) use super::in_doubt::tests::everything;
+    pub(crate) use super::lost_log::tests::lost;
     pub(crate) use super::records::tests::{dumped, report, salvaged};
     pub(crate) use super::status::tests::{ailing, healthy};
     pub(crate) use super::transactions::tests::{committing, departed, summary};

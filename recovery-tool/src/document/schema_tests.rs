@@ -94,6 +94,7 @@ fn every_key_that_is_emitted_is_documented_and_no_other() {
         ("in-doubt", in_doubt()),
         ("resolve", keys(&[resolution])),
         ("acknowledge", keys(&[acknowledgement])),
+        ("lost-log", keys(&[fixed::lost(false), fixed::lost(true)])),
         ("write-off", keys(&[WriteOff::from(fixed::lacking(true))])),
         ("problem", keys(&problems.collect::<Vec<_>>())),
         ("verify", keys(&[verified])),

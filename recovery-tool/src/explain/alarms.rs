@@ -14,7 +14,8 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Find the newest log of this coordinator and start on that. `votumctl status` says what was \
             seen, and where. Only if it is lost for good: `votumctl write-off --reason …` shows what would be \
             given up, and how to do it; after the restart, what the lost part left prepared waits for a person \
-            (VOTUM-1402).",
+            (VOTUM-1402). Where not even a backup is left, `votumctl lost-log` first says what the databases \
+            prove by themselves.",
     },
     Page {
         code: "VOTUM-1402",
