@@ -438,4 +438,9 @@ impl Bank {
         self.foreign.lock().unwrap_or_else(PoisonError::into_inner).insert((gid.to_owned(), xid));
         Ok(())
     }
+
+    /// What was planted under this name was ended by whoever planted it.
+    pub fn forget_foreign(&self, gid: &str) {
+        self.foreign.lock().unwrap_or_else(PoisonError::into_inner).retain(|(planted, _)| planted != gid);
+    }
 }
