@@ -29,6 +29,10 @@ votum_proto::crash_points! {
         AllAcknowledged = "all-acknowledged",
         /// `Ended` is on disk.
         Ended = "ended-on-disk",
+        /// An agent has let go of a branch that a person departs with; nothing is recorded.
+        BranchHeld = "branch-held",
+        /// What that person said is on disk; nothing was ordered.
+        DepartureRecorded = "departure-recorded",
         /// A start has forced its epoch and its first lease; nothing was said to anyone.
         LifeBegun = "life-begun",
         /// The history is counted; nobody was asked for a listing.

@@ -309,6 +309,9 @@ pub trait Database: Send + Sync {
     async fn rollback_prepared(&self, gid: &Gid, gate: &dyn Gate) -> Result<bool, DatabaseError>;
     /// Looks for a prepared transaction of this database.
     async fn find(&self, gid: &Gid) -> Result<Found, DatabaseError>;
+    /// Whether a server process is committing or rolling back `gid` now, also one whose connection broke; true
+    /// where that cannot be told.
+    async fn is_being_ended(&self, gid: &Gid) -> Result<bool, DatabaseError>;
     /// Asks what became of a branch that was seen to be no longer prepared: of its transaction id, and its
     /// commit marker.
     async fn outcome(&self, gid: &Gid, xid8: u64) -> Result<XidOutcome, DatabaseError>;

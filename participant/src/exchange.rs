@@ -4,6 +4,7 @@
 mod hello;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt as _, select_all};
 use tokio::sync::mpsc;
@@ -22,10 +23,13 @@ use crate::branch::{Branch, Ending, Phase, no, reason};
 use crate::host::{Command, PrepareOrder};
 use crate::listing;
 use crate::outbox::Frames;
-use crate::phase2;
+use crate::phase2::{self, hold::Hold};
 use crate::registry::{Coordinator, Registry};
 use crate::verification;
 use crate::witness;
+
+/// The longest that a coordinator may have a hold wait.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Serves one stream to its end.
 pub(crate) async fn serve(agent: &Arc<Inner>, end: AgentEnd) {
@@ -221,6 +225,16 @@ fn obey(
         Order::PruneMarkers(order) => {
             let participant = find_participant(agent, &order.participant)?;
             verification::prune(agent, &participant, hello.id.clone(), &order);
+            Ok(())
+        }
+        Order::Hold(ask) => {
+            let Target { participant, gtid, gid } =
+                target(agent, hello, &ask.gtid, &ask.participant, &ask.gid)?;
+            let gid = gid.ok_or("a request to let go of a branch names a gid")?;
+            let patience = Duration::from_millis(ask.patience_ms).min(LONGEST_PATIENCE);
+            let hold = Hold { gid, request: ask.request, patience };
+            let key = (gtid, participant.name().clone());
+            phase2::hold::hold(agent, registry, &participant, key, hold);
             Ok(())
         }
         Order::VerifyAttached(_) => Err("attached branches are not offered by this agent".into()),

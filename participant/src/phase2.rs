@@ -1,6 +1,7 @@
 //! Carries out decisions at the database: takes orders in, and has each branch's carried out one after another.
 
 mod attempts;
+pub(crate) mod hold;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -88,7 +89,8 @@ pub(crate) fn admit(
         registry.busy(&key.1, gid);
     }
     if let Some(slot) = registry.orders.get_mut(&key) {
-        if slot.life == life && slot.order.same_as(&order) && slot.queued.is_empty() {
+        // One that was withdrawn is not carried out any more: what comes after it is.
+        if slot.life == life && slot.order.same_as(&order) && slot.queued.is_empty() && !slot.withdrawn {
             return;
         }
         if !slot.queued.iter().any(|(by, queued)| *by == life && queued.same_as(&order)) {
@@ -97,8 +99,13 @@ pub(crate) fn admit(
         return;
     }
     let control = OrderControl::new();
-    let slot =
-        OrderSlot { life, order: order.clone(), queued: VecDeque::new(), control: Arc::clone(&control) };
+    let slot = OrderSlot {
+        life,
+        order: order.clone(),
+        queued: VecDeque::new(),
+        control: Arc::clone(&control),
+        withdrawn: false,
+    };
     let span = tracing::info_span!("phase 2", gtid = %key.0, participant = %key.1);
     let task = Task { agent: Arc::clone(agent), participant: Arc::clone(participant), key: key.clone() };
     registry.orders.insert(key, slot);
@@ -131,6 +138,7 @@ impl Task {
             if let Some((life, next)) = &next {
                 slot.life = *life;
                 slot.order = next.clone();
+                slot.withdrawn = false;
                 slot.control = OrderControl::new();
                 control = Arc::clone(&slot.control);
             } else {

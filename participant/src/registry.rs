@@ -99,6 +99,8 @@ pub(crate) struct OrderSlot {
     pub(crate) order: Order,
     pub(crate) queued: VecDeque<(Life, Order)>,
     pub(crate) control: Arc<OrderControl>,
+    /// Its coordinator has taken the order back: what is at the database is left to finish, and no more.
+    pub(crate) withdrawn: bool,
 }
 
 /// How an order's task is told to stop, and how it says where it is.

@@ -65,11 +65,13 @@ pub enum Canary {
     ForgetHeuristic,
     /// Absence is taken for an abort in an epoch of which something was written off (R10).
     PresumeAbortWrittenOff,
+    /// A departure from a decision is recorded and ordered while the agent still has the decided order (I1).
+    DepartWithoutHold,
 }
 
 impl Canary {
     /// All of them, in the order in which the table prints them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::CommitBeforeForced,
         Self::AnswerBeforeForced,
         Self::DecideWithoutLastVote,
@@ -99,6 +101,7 @@ impl Canary {
         Self::ResolveAgainstDecision,
         Self::ForgetHeuristic,
         Self::PresumeAbortWrittenOff,
+        Self::DepartWithoutHold,
     ];
 }
 

@@ -6,12 +6,13 @@ use votum_proto::v1::agent_message::Kind;
 
 use super::alarms::{HEURISTIC, PHASE_TWO, REFUSED, UNHEARD};
 use super::knowledge::Owner;
+use super::turn::note_heuristic;
 use super::write_off::Evidence;
 use super::{AgentSettings, Driver, Link, LocalId, LogState, Participant, Pending, wire};
 use crate::crash;
 use crate::protocol::event::{Event, Report, Vote};
 use crate::protocol::lives::{HelloSays, Proof};
-use crate::protocol::record::Record;
+use crate::protocol::record::{Heuristic, HeuristicKind, Record};
 use crate::protocol::recovery::{self, Row};
 use crate::transport::{AgentIndex, Generation, LinkEvent};
 
@@ -41,6 +42,7 @@ impl Driver {
                 since: self.started,
                 heard: false,
                 judged: false,
+                can_hold: false,
             });
         }
     }
@@ -71,6 +73,7 @@ impl Driver {
             link.since = now;
         }
         link.instance = hello.instance;
+        link.can_hold = hello.can_hold;
         link.down.clear();
         let participants = link.participants.clone();
         let address = link.address.clone();
@@ -191,6 +194,7 @@ impl Driver {
         let participants = link.participants.clone();
         self.out.messages.remove(&agent);
         for participant in &participants {
+            self.departures_cut_off(participant);
             self.resolutions_cut_off(participant);
             // R11. What was seen before it says more, and each attempt would bring its own words.
             let detail = format!("nothing can be concluded about {participant}: {alarm}");
@@ -214,6 +218,7 @@ impl Driver {
             }
             Some(Kind::Trouble(trouble)) => self.on_trouble(&trouble),
             Some(Kind::BranchesVerified(verified)) => self.on_verified(&verified),
+            Some(Kind::Held(held)) => self.on_held(held),
             // A hello comes as the stream's first message only.
             Some(Kind::Hello(_) | Kind::Refusal(_)) | None => {
                 tracing::warn!(agent, "an agent sent a message that has no place here; ignored");
@@ -291,19 +296,24 @@ impl Driver {
         self.settlement_progress();
     }
 
-    /// A branch that had been acknowledged, or given up, and was prepared again, is committed now: that is
-    /// worth a record.
+    /// A branch that had been acknowledged, or given up, and was prepared again, is committed now; or it has
+    /// departed from the decision, as a person said in an earlier life: that is worth a record.
     fn note_mended(&mut self, gid: &str, was_commit: bool, report: &Report) {
-        if !was_commit || *report != Report::Done {
+        let ordered = |heuristic: &Heuristic| was_commit == (heuristic.kind != HeuristicKind::Rollback);
+        if *report != Report::Done || !self.mending.get(gid).is_some_and(ordered) {
             return;
         }
-        if let Some(heuristic) = self.mending.remove(gid) {
-            tracing::warn!(gtid = %heuristic.gid.gtid, participant = %heuristic.participant,
+        let Some(heuristic) = self.mending.remove(gid) else { return };
+        let (gtid, participant) = (heuristic.gid.gtid.to_string(), &heuristic.participant);
+        let mended = heuristic.kind == HeuristicKind::Mended;
+        if mended {
+            tracing::warn!(gtid, %participant,
                 "a branch that had ended was prepared again and has been committed again");
-            let (gtid, participant) = (heuristic.gid.gtid.to_string(), &heuristic.participant);
             self.alarms.clear(HEURISTIC, &gtid, participant.as_str());
-            self.persist(Record::Heuristic(heuristic), false, Pending::Note);
+        } else {
+            note_heuristic(&mut self.alarms, &heuristic);
         }
+        self.persist(Record::Heuristic(heuristic), !mended, Pending::Note);
     }
 }
 

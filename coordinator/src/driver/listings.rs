@@ -183,6 +183,9 @@ impl Driver {
         let Verdict { row, action } = recovery::judge_prepared(participant, gid.branch, xid, &says);
         tracing::debug!(gtid = %gid.gtid, %participant, %gid, %row, ?action, "judged");
         crash::judged(row);
+        if row == Row::R16 {
+            self.note_departing(participant, gid, xid);
+        }
         let left = match action {
             Action::Leave => false,
             Action::LeaveAndAlarm(why) => {

@@ -45,7 +45,13 @@ impl Driver {
         while self.pending.front().is_some_and(|(token, _)| *token <= through) {
             let Some((_, pending)) = self.pending.pop_front() else { return };
             match pending {
-                Pending::Transaction(id, record) => self.step(id, Event::Durable(*record)),
+                Pending::Transaction(id, record) => {
+                    if matches!(*record, Record::Resolved(_)) {
+                        crash::here(CrashPoint::DepartureRecorded);
+                    }
+                    self.step(id, Event::Durable((*record).clone()));
+                    self.departing_durable(id, &record);
+                }
                 Pending::Lease(until) => {
                     self.leased_until = self.leased_until.max(until);
                     self.lives.leased(until);
@@ -102,6 +108,7 @@ impl Driver {
         self.pending.clear();
         // Dropped: whoever waits hears that the coordinator cannot go on.
         self.resolving.clear();
+        self.departures.clear();
         self.log_state = LogState::Doubtful(why);
     }
 

@@ -17,6 +17,7 @@
 //! | `knowledge` | what the log says of a gid, in the recovery table's terms |
 //! | `log_events` | what the log says: durable, counted, doubtful |
 //! | `operator`, `resolve`, `acknowledge`, `write_off` | what votumctl asks |
+//! | `depart` | how a person has a branch ended otherwise than decided |
 //! | `in_doubt` | listings on request, joined with the log |
 //! | `verification` | what a failover may have lost of commits that were acknowledged |
 //! | `pruning` | commit markers that nobody can ask about any more |
@@ -44,6 +45,7 @@ mod acknowledge;
 mod agents;
 mod alarms;
 mod clients;
+mod depart;
 mod in_doubt;
 mod inbox;
 mod knowledge;
@@ -152,6 +154,7 @@ pub fn start(
         settlement: Settlement::new(seams.clock.now()),
         in_doubt: BTreeMap::new(),
         resolving: BTreeMap::new(),
+        departures: BTreeMap::new(),
         mending: BTreeMap::new(),
         verifying: BTreeMap::new(),
         pruned: BTreeMap::new(),
@@ -217,7 +220,9 @@ struct Driver {
     in_doubt: BTreeMap<u64, in_doubt::Asked>,
     /// Resolutions whose operators wait for the database's answer, by participant and gid.
     resolving: BTreeMap<(ParticipantName, String), resolve::Awaited>,
-    /// Branches that are being committed again (R1, R16), by gid: what to record once that succeeded.
+    /// Departures whose agents are asked to let go of the branch, by that request.
+    departures: BTreeMap<u64, depart::Departure>,
+    /// Branches that are being ended again, or as recorded (R1, R16), by gid: what to record once that succeeded.
     mending: BTreeMap<String, crate::protocol::record::Heuristic>,
     /// Participants whose commits of earlier timelines are looked for.
     verifying: BTreeMap<ParticipantName, verification::Verification>,
@@ -284,6 +289,7 @@ impl Driver {
             Timer::AskAgain(id, branch) => self.ask_again(id, branch),
             Timer::InDoubt(request) => self.answer_in_doubt(request),
             Timer::Verify => self.verify_again(),
+            Timer::Held(request) => self.not_held_in_time(request),
             Timer::Drain => self.drain_deadline(),
         }
     }

@@ -131,6 +131,8 @@ pub struct Resolve {
     pub reason: String,
     /// False: say what would be done.
     pub apply: bool,
+    /// Also where it departs from the known decision.
+    pub heuristic: bool,
 }
 
 /// A person's word that departures from a decision have been dealt with.

@@ -7,8 +7,8 @@ use votum_proto::v1;
 use super::request::{Answer, RequestError, Resolve};
 use super::{Driver, LogState, Pending, wire};
 use crate::protocol::event::Report;
-use crate::protocol::record::{Decision, MAX_LABEL, MAX_TEXT, Record, Resolved, cut};
-use crate::protocol::recovery::{Absence, LogSays, Settled};
+use crate::protocol::record::{Decided, Decision, MAX_LABEL, MAX_TEXT, Record, Resolved, cut};
+use crate::protocol::recovery::{Absence, LogSays, Settled, low_half};
 
 /// A resolution on its way to the disk.
 pub(super) struct Resolution {
@@ -24,13 +24,30 @@ pub(super) struct Awaited {
     /// The agent was ordered to carry it out. A listing may have had it carried out before (R16): the log's
     /// history shows a record a moment before the driver hears that it is on disk.
     ordered: bool,
+    /// It departs from the decision: who waits is told what was recorded in the end.
+    departs: bool,
 }
 
 impl Awaited {
-    /// The agent is away. What is recorded is done when it lists the branch again (R16).
-    fn answer_later(mut self, why: &str) {
-        self.response.result = format!("it is done when the agent is back: {why}");
+    /// Of a departure whose record is on its way to the disk.
+    pub(super) fn departing(answer: Answer<v1::ResolveResponse>, response: v1::ResolveResponse) -> Self {
+        Self { answer, response, ordered: false, departs: true }
+    }
+
+    /// It is on disk: the agent is ordered to carry it out.
+    pub(super) fn ordered(&mut self) {
+        self.ordered = true;
+    }
+
+    /// Tells who waits.
+    pub(super) fn answer(mut self, result: String) {
+        self.response.result = result;
         let _ = self.answer.send(Ok(self.response));
+    }
+
+    /// The agent is away. What is recorded is done when it lists the branch again (R16).
+    pub(super) fn answer_later(self, why: &str) {
+        self.answer(format!("it is done when the agent is back: {why}"));
     }
 }
 
@@ -38,6 +55,8 @@ impl Awaited {
 enum Judgement {
     /// It contradicts what is known, or concerns what is not ours.
     Refused(String),
+    /// It contradicts this decision.
+    Departs(Box<Decided>),
     /// It is what happens anyway.
     Agrees(String),
     /// A person decides.
@@ -48,7 +67,7 @@ impl Driver {
     /// What contradicts a known decision, or another person, is refused. A resolution is on disk before the
     /// database is told.
     pub(super) fn resolve(&mut self, resolve: Resolve, answer: Answer<v1::ResolveResponse>) {
-        if self.is_being_resolved(&resolve) {
+        if self.is_being_resolved(&resolve) || self.is_departing(&resolve) {
             let why =
                 format!("another resolution of {} is under way; look again when it is done", resolve.gid);
             let _ = answer.send(Err(RequestError::Invalid(why)));
@@ -56,6 +75,7 @@ impl Driver {
         }
         let result = match self.judge_resolution(&resolve) {
             Judgement::Refused(why) => Err(RequestError::Invalid(why)),
+            Judgement::Departs(decided) => return self.resolve_against(resolve, &decided, answer),
             Judgement::Agrees(why) => {
                 let mut response = response(&resolve, why);
                 response.result = "nothing was added: it happens by itself".into();
@@ -74,8 +94,49 @@ impl Driver {
         let _ = answer.send(result);
     }
 
-    /// Whether a resolution of the branch is on its way to the disk.
+    /// What contradicts a known decision is refused, unless it is meant.
+    fn resolve_against(&mut self, resolve: Resolve, decided: &Decided, answer: Answer<v1::ResolveResponse>) {
+        let judged = if resolve.heuristic {
+            self.may_depart(&resolve, decided)
+        } else {
+            let word = decision_word(&decided.decision).to_uppercase();
+            let others = if resolve.commit { "roll back or have" } else { "commit or have" };
+            Err(RequestError::Invalid(format!(
+                "refused: the decision is {word}; other branches {others} (--heuristic departs from it knowingly)"
+            )))
+        };
+        let (branch, consequence) = match judged {
+            Ok(judged) => judged,
+            Err(error) => {
+                let _ = answer.send(Err(error));
+                return;
+            }
+        };
+        let word = decision_word(&decided.decision);
+        let mut response = response(
+            &resolve,
+            format!(
+                "departs from the decision, which is {word} and owed at {}: once its agent has let go of that \
+                 and has found it prepared with transaction id {}, this is recorded and done",
+                resolve.participant,
+                low_half(branch.xid8)
+            ),
+        );
+        word.clone_into(&mut response.decision);
+        response.consequence = consequence;
+        if resolve.apply {
+            return self.depart(resolve, branch, response, answer);
+        }
+        response.result = "nothing was done (dry run)".into();
+        let _ = answer.send(Ok(response));
+    }
+
+    /// Whether a resolution of the branch is on its way to the disk, or to the database.
     fn is_being_resolved(&self, resolve: &Resolve) -> bool {
+        let key = (resolve.participant.clone(), resolve.gid.to_string());
+        if self.resolving.get(&key).is_some_and(|awaited| awaited.departs) {
+            return true;
+        }
         self.pending.iter().any(|(_, pending)| match pending {
             Pending::Resolution(other) => {
                 (&other.resolve.gid, &other.resolve.participant) == (&resolve.gid, &resolve.participant)
@@ -124,13 +185,13 @@ impl Driver {
         let mut response = response(&resolve, "recorded in the log".into());
         response.applied = true;
         let key = (resolve.participant.clone(), resolve.gid.to_string());
-        self.resolving.insert(key, Awaited { answer, response, ordered: false });
+        self.resolving.insert(key, Awaited { answer, response, ordered: false, departs: false });
         let resolution = Resolution { resolve, xid };
         self.persist(record, true, Pending::Resolution(Box::new(resolution)));
     }
 
     fn judge_resolution(&self, resolve: &Resolve) -> Judgement {
-        use Judgement::{Agrees, Decides, Refused};
+        use Judgement::{Agrees, Decides, Departs, Refused};
         let Some(known) = self.participants.get(&resolve.participant) else {
             return Refused(format!("participant {} is not configured", resolve.participant));
         };
@@ -150,12 +211,7 @@ impl Driver {
                 (Decision::Abort(_), false) => {
                     Agrees("the decision is abort, and is being delivered: this agrees with it".into())
                 }
-                (Decision::Commit, false) => {
-                    Refused("refused: the decision is COMMIT; other branches commit or have".into())
-                }
-                (Decision::Abort(_), true) => {
-                    Refused("refused: the decision is ABORT; other branches roll back or have".into())
-                }
+                (Decision::Commit, false) | (Decision::Abort(_), true) => Departs(decision),
             },
             LogSays::Settled { how } => already_settled(how, resolve.commit),
             LogSays::Delegated { .. } => Refused("refused: its decision was delegated".into()),
@@ -205,13 +261,16 @@ impl Driver {
     /// The database has answered; whoever resolved the branch is told.
     pub(super) fn resolution_answered(&mut self, participant: &ParticipantName, gid: &str, report: &Report) {
         let key = (participant.clone(), gid.to_owned());
-        let Some(Awaited { answer, mut response, .. }) = self.resolving.remove(&key) else { return };
-        response.result = match report {
+        // Of a departure, what is recorded is told.
+        if self.resolving.get(&key).is_none_or(|awaited| awaited.departs) {
+            return;
+        }
+        let Some(awaited) = self.resolving.remove(&key) else { return };
+        awaited.answer(match report {
             Report::Done => "done".into(),
             Report::NeverPrepared | Report::Gone(_) => "it was not prepared any more".into(),
             Report::OtherXid(xid) => format!("left alone: it is prepared with transaction id {xid}"),
-        };
-        let _ = answer.send(Ok(response));
+        });
     }
 
     /// The stream to the participant's agent is gone, and with it, perhaps, the answer: nobody is kept
@@ -249,7 +308,13 @@ fn response(resolve: &Resolve, judgement: String) -> v1::ResolveResponse {
     v1::ResolveResponse {
         statements: vec![format!("{}: {command} PREPARED '{}'", resolve.participant, resolve.gid)],
         judgement,
-        applied: false,
-        result: String::new(),
+        ..Default::default()
+    }
+}
+
+fn decision_word(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Commit => "commit",
+        Decision::Abort(_) => "abort",
     }
 }

@@ -82,6 +82,8 @@ pub(super) struct Link {
     pub(super) heard: bool,
     /// Its hello was judged in this life, also where it came with a refusal.
     pub(super) judged: bool,
+    /// The agent, while a stream stands, can let go of an order.
+    pub(super) can_hold: bool,
 }
 
 /// What is known of one participant.

@@ -23,6 +23,8 @@ pub(super) enum Timer {
     InDoubt(u64),
     /// Look again at commits of earlier timelines.
     Verify,
+    /// An agent that was asked to let go of a branch has not answered in time.
+    Held(u64),
     /// The grace of a drain is over.
     Drain,
 }

@@ -94,6 +94,7 @@ impl Driver {
                     wire::rollback_branch(&self.gtid(id), &participant, gid.as_ref(), xid8, listed_xid);
                 self.send(&participant, order);
             }
+            Effect::SendHold { participant, gid } => self.send_hold(&participant, &gid),
             Effect::EndSession { participant } => {
                 let order = wire::end_session(&self.gtid(id), &participant);
                 self.send(&participant, order);

@@ -1,6 +1,8 @@
 //! Between the protocol's words and the exchange's messages. What an agent says is checked here: a message
 //! that cannot be read is dropped with a line in the log, and never a panic.
 
+use std::time::Duration;
+
 use votum_proto::names::{Epoch, Gid, Gtid, Incarnation, Life, ParticipantName, SessionName};
 use votum_proto::v1;
 use votum_proto::v1::coordinator_message::Kind;
@@ -75,6 +77,21 @@ pub(super) fn rollback_branch(
         gid: gid.map(Gid::to_string).unwrap_or_default(),
         xid8,
         listed_xid,
+    }))
+}
+
+pub(super) fn hold(
+    participant: &ParticipantName,
+    gid: &Gid,
+    request: u64,
+    patience: Duration,
+) -> v1::CoordinatorMessage {
+    message(Kind::Hold(v1::HoldBranch {
+        gtid: gid.gtid.to_string(),
+        participant: participant.to_string(),
+        gid: gid.to_string(),
+        request,
+        patience_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
     }))
 }
 

@@ -112,7 +112,7 @@ impl fmt::Display for HeuristicKind {
             Self::Rollback => "decided commit, and rolled back",
             Self::Commit => "decided abort, and committed",
             Self::Hazard => "nobody can say how it ended",
-            Self::Mended => "prepared again, and ended as decided",
+            Self::Mended => "ended as decided after all",
         })
     }
 }

@@ -19,15 +19,18 @@ impl Transaction {
                 effects
             }
             Record::Ended { .. } => vec![Effect::Retire],
-            Record::Heuristic(_) => {
+            Record::Heuristic(heuristic) => {
                 let mut effects = self.finish_if_settled();
                 effects.extend(self.retire_if_undone());
+                effects.extend(self.overruled_orders(|branch| branch.number == heuristic.gid.branch));
                 effects
+            }
+            Record::Resolved(resolved) => {
+                self.overruled_orders(|branch| branch.number == resolved.gid.branch)
             }
             Record::Decided(_)
             | Record::Delegated(_)
             | Record::Begun(_)
-            | Record::Resolved(_)
             | Record::Acknowledged(_)
             | Record::WrittenOff(_)
             | Record::Identity(_)
@@ -55,7 +58,7 @@ impl Transaction {
         let Phase::Aborting { decided, undone } = &self.phase else { return Vec::new() };
         undone
             .iter()
-            .filter(|undo| !undo.done && !undo.departing && choose(undo))
+            .filter(|undo| undo.is_owed() && choose(undo))
             .map(|undo| {
                 let xid8 = prepared(decided, undo.number).map_or(0, |branch| branch.xid8);
                 // A listed id makes the agent look at the server, whatever it knows of the session.
@@ -71,12 +74,14 @@ impl Transaction {
         let mut effects = self.undecided_agent_seen(participant, instance);
         effects.extend(self.commit_orders(true, |branch| branch.participant == *participant));
         effects.extend(self.rollback_orders(|undo| undo.participant == *participant));
+        effects.extend(self.overruled_orders(|branch| branch.participant == *participant));
         effects
     }
 
     pub(super) fn ask_again(&mut self, number: BranchNumber) -> Vec<Effect> {
         let mut effects = self.commit_orders(true, |branch| branch.number == number);
         effects.extend(self.rollback_orders(|undo| undo.number == number));
+        effects.extend(self.overruled_orders(|branch| branch.number == number));
         effects
     }
 
@@ -98,6 +103,9 @@ impl Transaction {
         was_commit: bool,
         report: &Report,
     ) -> Vec<Effect> {
+        if let Some(effects) = self.overruled_answered(number, was_commit, report) {
+            return effects;
+        }
         if was_commit { self.commit_answered(number, report) } else { self.rollback_answered(number, report) }
     }
 
@@ -108,7 +116,7 @@ impl Transaction {
         let acknowledged = match delivery {
             Delivery::Owed => false,
             Delivery::Acknowledged => true,
-            Delivery::Departing | Delivery::Heuristic => return Vec::new(),
+            Delivery::Departing | Delivery::Heuristic | Delivery::Overruled(_) => return Vec::new(),
         };
         match report {
             Report::Gone(gone) => match recovery::judge_gone_after_commit(branch, acknowledged, gone).1 {
@@ -139,7 +147,7 @@ impl Transaction {
 
     fn rollback_answered(&mut self, number: BranchNumber, report: &Report) -> Vec<Effect> {
         let Phase::Aborting { decided, undone } = &mut self.phase else { return Vec::new() };
-        let unsettled = |undo: &&mut Undo| undo.number == number && !undo.done && !undo.departing;
+        let unsettled = |undo: &&mut Undo| undo.number == number && undo.is_owed();
         let Some(undo) = undone.iter_mut().find(unsettled) else { return Vec::new() };
         let Some(branch) = prepared(decided, number) else { return Vec::new() };
         match report {
@@ -175,7 +183,12 @@ impl Transaction {
     }
 
     /// Records a departure. Forced: a client that asks afterwards is told, and must never be told less.
-    fn depart(gid: Gid, branch: &PreparedBranch, kind: HeuristicKind, detail: &str) -> Vec<Effect> {
+    pub(super) fn depart(
+        gid: Gid,
+        branch: &PreparedBranch,
+        kind: HeuristicKind,
+        detail: &str,
+    ) -> Vec<Effect> {
         let heuristic = Heuristic {
             gid,
             participant: branch.participant.clone(),
@@ -183,10 +196,12 @@ impl Transaction {
             kind,
             detail: cut(detail, MAX_TEXT),
         };
-        vec![
-            Effect::Persist { record: Record::Heuristic(heuristic.clone()), forced: true },
-            Effect::NoteHeuristic(heuristic),
-        ]
+        let mut effects =
+            vec![Effect::Persist { record: Record::Heuristic(heuristic.clone()), forced: true }];
+        if kind != HeuristicKind::Mended {
+            effects.push(Effect::NoteHeuristic(heuristic));
+        }
+        effects
     }
 
     fn finish_if_settled(&mut self) -> Vec<Effect> {
@@ -220,13 +235,13 @@ pub(super) fn commit_order(decided: &Decided, branch: &PreparedBranch, compare_f
     }
 }
 
-fn prepared(decided: &Decided, number: BranchNumber) -> Option<&PreparedBranch> {
+pub(super) fn prepared(decided: &Decided, number: BranchNumber) -> Option<&PreparedBranch> {
     decided.branches.iter().find(|branch| branch.number == number)
 }
 
 /// R1x, R15: other work under a branch's name is rolled back, then the server is asked about the transaction
 /// that voted.
-fn roll_back_other_work(gid: Gid, branch: &PreparedBranch, xid: u32) -> Vec<Effect> {
+pub(super) fn roll_back_other_work(gid: Gid, branch: &PreparedBranch, xid: u32) -> Vec<Effect> {
     let detail = format!(
         "{gid} is prepared with transaction id {xid}, and the decision names {}: rolling back work that nobody \
          decided",
@@ -245,7 +260,7 @@ fn roll_back_other_work(gid: Gid, branch: &PreparedBranch, xid: u32) -> Vec<Effe
     ]
 }
 
-fn ask_again_with(branch: &PreparedBranch, alarm: Option<String>) -> Vec<Effect> {
+pub(super) fn ask_again_with(branch: &PreparedBranch, alarm: Option<String>) -> Vec<Effect> {
     let mut effects = vec![Effect::AskAgainLater { branch: branch.number }];
     effects.extend(alarm.map(|detail| Effect::Alarm {
         code: "VOTUM-1403",

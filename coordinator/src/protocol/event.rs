@@ -2,7 +2,7 @@
 
 use votum_proto::names::{BranchNumber, Gid, ParticipantName, SessionName};
 
-use super::record::{AbortReason, Heuristic, Record};
+use super::record::{AbortReason, Heuristic, Record, Resolved};
 use super::recovery::Gone;
 
 /// One branch of a Commit, as the client saw it.
@@ -76,6 +76,20 @@ pub enum Event {
         /// Which branch.
         branch: BranchNumber,
     },
+    /// A person wants a branch ended otherwise than decided, and `Transaction::may_depart` says that it may be:
+    /// nothing is ordered of it until the agent has let go of what was.
+    Hold {
+        /// Which branch.
+        branch: BranchNumber,
+    },
+    /// Nothing comes of that: the branch is ended as decided.
+    Release {
+        /// Which branch.
+        branch: BranchNumber,
+    },
+    /// The agent has let go of every order about a branch that is held, and it is prepared: it is ended as this
+    /// person says.
+    Overrule(Resolved),
 }
 
 /// An agent's vote on one branch.
@@ -157,6 +171,13 @@ pub enum Effect {
         xid8: u64,
         /// Or its low half, from a listing; 0: not known.
         listed_xid: u32,
+    },
+    /// Have the agent let go of every order about a branch.
+    SendHold {
+        /// Where.
+        participant: ParticipantName,
+        /// Which branch.
+        gid: Gid,
     },
     /// End a session that is no branch of this transaction.
     EndSession {

@@ -6,7 +6,7 @@ use votum_proto::names::{CoordinatorId, Gid, Gtid, Life, ParticipantName};
 
 use super::history::TransactionHistory;
 use super::lives::Lives;
-use super::record::{Decided, Decision};
+use super::record::{Decided, Decision, Heuristic, HeuristicKind, MAX_TEXT, Record, cut};
 use super::recovery::{Absence, LogSays, Settled, low_half};
 use super::transaction::Transaction;
 
@@ -107,13 +107,14 @@ impl Known<'_> {
         if !by_agent && !decided.is_some_and(|decided| lists(decided, participant, gid, xid)) {
             return LogSays::NotOurs { looks_like_ours: false };
         }
-        if let Some(how) = self.settled(participant, gid, xid) {
-            return LogSays::Settled { how };
-        }
-        // It is judged again when that is on disk (R16): what is recorded of it has to hold.
+        // It is judged again when that is on disk (R16), or when nothing comes of it: what is recorded of it has
+        // to hold.
         let departing = self.live.is_some_and(|live| live.is_departing(gid.branch));
         if departing && decided.is_some_and(|decided| lists(decided, participant, gid, xid)) {
             return LogSays::Nothing(Absence::Live);
+        }
+        if let Some(how) = self.settled(participant, gid, xid) {
+            return LogSays::Settled { how };
         }
         if let Some(decision) = decided {
             let live = self.live.map(|live| live.acknowledged(gid.branch));
@@ -168,16 +169,56 @@ impl Known<'_> {
         let here = |settled: &Gid, at: &ParticipantName, id: u32| {
             settled == gid && at == participant && (xid == 0 || id == xid)
         };
-        let resolved = self.history.resolved.iter().rev().find(|r| here(&r.gid, &r.participant, r.xid));
-        if let Some(resolved) = resolved {
+        // What is carried knows of its own before the history can be read.
+        let carried = self.live.map_or(&[][..], Transaction::resolved);
+        let mut resolved = self.history.resolved.iter().chain(carried).rev();
+        let resolved = resolved.find(|r| here(&r.gid, &r.participant, r.xid));
+        if let Some(resolved) = resolved.filter(|_| !self.came_to_nothing(gid)) {
             return Some(Settled::Resolved { commit: resolved.commit });
         }
-        // What is carried knows of its own before the history can be read.
         let in_memory = self.live.map_or(&[][..], Transaction::heuristics);
         let mut newest = self.history.heuristics.iter().chain(in_memory).rev();
         let heuristic = newest.find(|h| here(&h.gid, &h.participant, low_half(h.xid8)))?;
         let decided_commit = self.decision().is_some_and(|decided| decided.decision == Decision::Commit);
         Some(Settled::Heuristic { kind: heuristic.kind, decided_commit })
+    }
+
+    /// Whether the newest word on a branch that a person resolved is that it had ended as decided before.
+    fn came_to_nothing(&self, gid: &Gid) -> bool {
+        let in_memory = self.live.map_or(&[][..], Transaction::heuristics);
+        let mended = |heuristic: &Heuristic| heuristic.gid == *gid && heuristic.kind == HeuristicKind::Mended;
+        let is_mended = |record: &Record| matches!(record, Record::Heuristic(it) if mended(it));
+        let is_resolved = |record: &Record| matches!(record, Record::Resolved(it) if it.gid == *gid);
+        let records = || self.history.records.iter().rev().map(|(_, _, record)| record);
+        let newest = records().find(|record| is_mended(record) || is_resolved(record));
+        in_memory.iter().any(mended) || newest.is_some_and(is_mended)
+    }
+
+    /// How a branch departs from the decision if it is ended as a person resolved it, where no record says yet
+    /// that it did.
+    pub fn departs(&self, participant: &ParticipantName, gid: &Gid, xid: u32) -> Option<Heuristic> {
+        let decided = self.decision()?;
+        let branch = decided.branches.iter().find(|branch| {
+            branch.number == gid.branch && branch.participant == *participant && low_half(branch.xid8) == xid
+        })?;
+        let resolved = self.history.resolved.iter().rev().find(|resolved| resolved.gid == *gid)?;
+        let (kind, decided_word) = match (&decided.decision, resolved.commit) {
+            (Decision::Commit, false) => (HeuristicKind::Rollback, "commit"),
+            (Decision::Abort(_), true) => (HeuristicKind::Commit, "abort"),
+            (Decision::Commit, true) | (Decision::Abort(_), false) => return None,
+        };
+        let newest = self.history.heuristics.iter().rev().find(|heuristic| heuristic.gid == *gid);
+        if newest.is_some_and(|newest| newest.kind == kind) {
+            return None;
+        }
+        let detail = format!("decided {decided_word}; {resolved}");
+        Some(Heuristic {
+            gid: gid.clone(),
+            participant: participant.clone(),
+            xid8: branch.xid8,
+            kind,
+            detail: cut(&detail, MAX_TEXT),
+        })
     }
 
     /// What is answered to a question about `gtid`, whose outcome does not stand in memory. The order is part
@@ -262,7 +303,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::lives::LifeSeen;
-    use crate::protocol::record::{Heuristic, HeuristicKind, PreparedBranch, Record};
+    use crate::protocol::record::PreparedBranch;
     use crate::protocol::recovery::{Action, Row, judge_prepared};
 
     /// A commit whose branch a failover lost, which is recorded; what is said of `xid` under its name, from

@@ -20,6 +20,7 @@ pub mod record;
 pub mod recovery;
 pub mod transaction;
 
+mod departure;
 mod describe;
 mod ending;
 mod voting;

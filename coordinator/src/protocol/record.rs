@@ -193,11 +193,12 @@ pub struct Heuristic {
 }
 
 impl Heuristic {
-    /// Those of one transaction's that are known to have departed from the decision. A branch that was mended
-    /// has not.
+    /// Those of one transaction's that are known to have departed from the decision, in the order in which they
+    /// were recorded: of each branch the newest word counts. A branch that was mended has not departed.
     pub fn departures(all: &[Self]) -> impl Iterator<Item = &Self> {
-        let mended = |gid: &Gid| all.iter().any(|h| h.kind == HeuristicKind::Mended && h.gid == *gid);
-        all.iter().filter(move |heuristic| !mended(&heuristic.gid))
+        let newest = |at: usize, gid: &Gid| !all.iter().skip(at + 1).any(|later| later.gid == *gid);
+        let standing = all.iter().enumerate().filter(move |(at, heuristic)| newest(*at, &heuristic.gid));
+        standing.map(|(_, heuristic)| heuristic).filter(|h| h.kind != HeuristicKind::Mended)
     }
 }
 
@@ -210,7 +211,8 @@ pub enum HeuristicKind {
     Commit,
     /// Nobody can say.
     Hazard,
-    /// A hazard that was prepared again and then ended as decided.
+    /// It ended as decided after all: prepared again after a hazard or an acknowledgement, or ended before a
+    /// person's departure from the decision was carried out.
     Mended,
 }
 

@@ -7,7 +7,7 @@ use votum_proto::names::{BranchNumber, Gid, Gtid, ParticipantName, SessionName};
 
 use super::event::{Effect, Event, Prepared};
 use super::record::{
-    AbortReason, Decided, Decision, Heuristic, HeuristicKind, KeyRecord, PreparedBranch, Record,
+    AbortReason, Decided, Decision, Heuristic, HeuristicKind, KeyRecord, PreparedBranch, Record, Resolved,
 };
 use super::recovery::low_half;
 
@@ -18,6 +18,8 @@ pub struct Transaction {
     pub(super) label: String,
     pub(super) key: Option<KeyRecord>,
     pub(super) heuristics: Vec<Heuristic>,
+    /// What people settled, on disk.
+    pub(super) resolved: Vec<Resolved>,
     pub(super) phase: Phase,
 }
 
@@ -78,13 +80,30 @@ pub(super) enum Delivery {
     Departing,
     /// As before, and recorded.
     Heuristic,
+    /// A person departs from the decision.
+    Overruled(Overruling),
+}
+
+/// How far a person's departure from the decision is (`departure`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Overruling {
+    /// The agent was asked to let go of its orders. Nothing is recorded.
+    Held,
+    /// What the person said is on its way to the disk.
+    Recording,
+    /// It is on disk: it is owed.
+    Owed {
+        /// From now on nothing but the server's memory of the id that voted says how it ended: other work was
+        /// found prepared under its name, or the agent knows nothing of its vote.
+        ask_server: bool,
+    },
 }
 
 impl Delivery {
     /// Whether the transaction's end waits for this branch.
     pub(super) fn is_awaited(&self) -> bool {
         match self {
-            Self::Owed | Self::Departing => true,
+            Self::Owed | Self::Departing | Self::Overruled(_) => true,
             Self::Acknowledged | Self::Heuristic => false,
         }
     }
@@ -101,6 +120,15 @@ pub(super) struct Undo {
     /// From now on nothing but the server's memory of the id that voted says how it ended: other work was
     /// found prepared under its name, or the agent knows nothing of its vote.
     pub(super) ask_server: bool,
+    /// A person departs from the decision.
+    pub(super) overruling: Option<Overruling>,
+}
+
+impl Undo {
+    /// Whether its rollback is still owed, and nothing else is under way.
+    pub(super) fn is_owed(&self) -> bool {
+        !self.done && !self.departing && self.overruling.is_none()
+    }
 }
 
 /// The outcome, as far as it stands.
@@ -135,7 +163,8 @@ pub struct BranchView {
 impl Transaction {
     /// A transaction that begins now.
     pub fn begin(gtid: Gtid, label: String, key: Option<KeyRecord>) -> Self {
-        Self { gtid, label, key, heuristics: Vec::new(), phase: Phase::Active { sessions: BTreeMap::new() } }
+        let phase = Phase::Active { sessions: BTreeMap::new() };
+        Self { gtid, label, key, heuristics: Vec::new(), resolved: Vec::new(), phase }
     }
 
     /// A transaction as the log's records leave it, when they leave a commit that is owed; `None` otherwise.
@@ -158,11 +187,10 @@ impl Transaction {
                 }
             }
             Record::Heuristic(heuristic) => self.apply_heuristic(heuristic),
+            Record::Resolved(resolved) => self.apply_resolved(resolved),
             Record::Carried(carried) => self.apply(&carried.record),
-            // Begun is for people; a resolution speaks of branches without a decision; delegation is not
-            // offered yet; the others are not about transactions.
+            // Begun is for people; delegation is not offered yet; the others are not about transactions.
             Record::Begun(_)
-            | Record::Resolved(_)
             | Record::Acknowledged(_)
             | Record::WrittenOff(_)
             | Record::Delegated(_)
@@ -209,7 +237,12 @@ impl Transaction {
             }
             Phase::Aborting { undone, .. } => {
                 for undo in undone.iter_mut().filter(|undo| undo.number == number) {
-                    undo.done = true;
+                    // The hazard that a departure is until it has been carried out: now it is owed.
+                    if undo.overruling == Some(Overruling::Recording) {
+                        undo.overruling = Some(Overruling::Owed { ask_server: false });
+                    } else {
+                        undo.done = true;
+                    }
                 }
             }
             Phase::Active { .. }
@@ -238,6 +271,9 @@ impl Transaction {
                 self.branch_ended(branch, was_commit, &report)
             }
             Event::AskAgain { branch } => self.ask_again(branch),
+            Event::Hold { branch } => self.hold(branch),
+            Event::Release { branch } => self.release(branch),
+            Event::Overrule(resolved) => self.overrule(resolved),
         }
     }
 
@@ -327,15 +363,22 @@ impl Transaction {
             || self.delivery(branch) == Some(&Delivery::Acknowledged)
     }
 
-    /// Whether the record of the branch's departure from the decision is on its way to the disk.
+    /// Whether nothing may be done about the branch now, whatever is listed: the record of its departure from
+    /// the decision is on its way to the disk, or the agent was asked to let go of it for one.
     pub fn is_departing(&self, branch: BranchNumber) -> bool {
+        let under_way = |overruling: Option<Overruling>| match overruling {
+            Some(Overruling::Held | Overruling::Recording) => true,
+            Some(Overruling::Owed { .. }) | None => false,
+        };
+        if self.delivery(branch) == Some(&Delivery::Departing) || under_way(self.overruling(branch)) {
+            return true;
+        }
         let undo = |undo: &Undo| undo.number == branch && undo.departing && !undo.done;
-        self.delivery(branch) == Some(&Delivery::Departing)
-            || matches!(&self.phase, Phase::Aborting { undone, .. } if undone.iter().any(undo))
+        matches!(&self.phase, Phase::Aborting { undone, .. } if undone.iter().any(undo))
     }
 
     /// How far a branch is whose commit is being delivered.
-    fn delivery(&self, branch: BranchNumber) -> Option<&Delivery> {
+    pub(super) fn delivery(&self, branch: BranchNumber) -> Option<&Delivery> {
         let Phase::Committing { decided, delivered } = &self.phase else { return None };
         let mut found = decided.branches.iter().zip(delivered).filter(|(b, _)| b.number == branch);
         found.next().map(|(_, delivery)| delivery)
@@ -349,6 +392,7 @@ impl Transaction {
             undo.number == branch
                 && undo.participant == *participant
                 && !undo.done
+                && undo.overruling.is_none()
                 && decided.branches.iter().find(voted).is_some_and(|voted| low_half(voted.xid8) != xid)
         })
     }
@@ -382,6 +426,7 @@ impl Transaction {
                 Some(Delivery::Owed | Delivery::Departing) | None => "committing",
                 Some(Delivery::Acknowledged) => "acknowledged",
                 Some(Delivery::Heuristic) => "heuristic",
+                Some(Delivery::Overruled(_)) => "overruled",
             }),
             Phase::Committed { decided } => views(decided, |_| "acknowledged"),
             Phase::Aborting { undone, .. } => undone
@@ -389,7 +434,11 @@ impl Transaction {
                 .map(|undo| BranchView {
                     participant: undo.participant.clone(),
                     number: Some(undo.number),
-                    state: if undo.done { "rolled back" } else { "rolling back" },
+                    state: match (undo.done, undo.overruling) {
+                        (false, Some(_)) => "overruled",
+                        (true, _) => "rolled back",
+                        (false, None) => "rolling back",
+                    },
                     xid8: 0,
                 })
                 .collect(),

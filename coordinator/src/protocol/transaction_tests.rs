@@ -66,6 +66,7 @@ fn words(effects: &[Effect]) -> String {
         Effect::SendRollback { participant, gid, xid8, .. } => {
             format!("rollback@{participant}({},{xid8})", if gid.is_some() { "gid" } else { "session" })
         }
+        Effect::SendHold { participant, .. } => format!("hold@{participant}"),
         Effect::EndSession { participant } => format!("end@{participant}"),
         Effect::TellDecided => "decided".into(),
         Effect::TellCompleted => "completed".into(),
@@ -446,3 +447,6 @@ fn a_late_yes_of_a_tracked_branch_is_rolled_back_again() {
     transaction.step(Event::TimedOut);
     assert_eq!(words(&transaction.step(voted("a", 0, yes(700)))), "rollback@a(gid,700)");
 }
+
+#[path = "departure_tests.rs"]
+mod departures;

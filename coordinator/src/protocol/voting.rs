@@ -245,6 +245,7 @@ impl Transaction {
                 done: false,
                 departing: false,
                 ask_server: false,
+                overruling: None,
             })
             .collect();
         let mut effects = vec![Effect::Persist { record: Record::Decided(decided.clone()), forced: false }];

@@ -140,6 +140,7 @@ pub fn examples() -> Vec<Vec<u8>> {
         operator: "ann".into(),
         reason: "the log says so".into(),
         apply: true,
+        heuristic: true,
     };
     let in_doubt = v1::ListInDoubtRequest { participant: "bank-a".into(), wait_ms: 7 };
     let acknowledge = v1::AcknowledgeRequest {

@@ -145,6 +145,7 @@ pub fn resolve(request: v1::ResolveRequest) -> Result<Resolve, RequestError> {
         operator: request.operator,
         reason: request.reason,
         apply: request.apply,
+        heuristic: request.heuristic,
     })
 }
 

@@ -247,7 +247,8 @@ async fn open(
             | FromAgent::Enlisted(_)
             | FromAgent::Listing(_)
             | FromAgent::Trouble(_)
-            | FromAgent::BranchesVerified(_),
+            | FromAgent::BranchesVerified(_)
+            | FromAgent::Held(_),
         )
         | None => Err(broken(
             "the agent's first frame was neither a hello nor a refusal alone: it is not a Votum agent of this \

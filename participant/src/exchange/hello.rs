@@ -79,6 +79,7 @@ fn answer(agent: &Inner, remembered: Option<Remembered>, listings: Vec<v1::Listi
         witness: remembered.map(|remembered| remembered.witness),
         witness_age_ms: age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         listings,
+        can_hold: true,
     }
 }
 

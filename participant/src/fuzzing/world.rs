@@ -219,6 +219,9 @@ impl Database for Arc<Played> {
         let xid = self.done().prepared.get(gid).map(|xid8| *xid8 as u32);
         Ok(Found { xid, facts: FACTS })
     }
+    async fn is_being_ended(&self, _gid: &Gid) -> Result<bool, DatabaseError> {
+        Ok(false)
+    }
     async fn outcome(&self, _gid: &Gid, _xid8: u64) -> Result<XidOutcome, DatabaseError> {
         Ok(XidOutcome {
             status: v1::gone::XidStatus::Aborted,

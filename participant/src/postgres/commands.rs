@@ -12,7 +12,7 @@ use votum_proto::v1::gone::{Marker, XidStatus};
 
 use super::condition::condition;
 use super::connect::{Connection, Connector};
-use super::listing::{FACTS, find_query, list, parse_facts, parse_found};
+use super::listing::{FACTS, being_ended_query, find_query, list, parse_facts, parse_found};
 use super::session::PostgresSession;
 use super::timeouts::Timeouts;
 use super::{failure, first_row, marker, policy, unexpected, witness};
@@ -252,6 +252,22 @@ impl Database for Postgres {
             first_row(&answer)
                 .and_then(parse_found)
                 .ok_or_else(|| unexpected(Command::Listing, "a row of pg_prepared_xacts"))
+        })
+        .await
+    }
+
+    async fn is_being_ended(&self, gid: &Gid) -> Result<bool, DatabaseError> {
+        self.ask(async |connection| {
+            let answer = connection
+                .client
+                .simple_query(&being_ended_query(gid))
+                .await
+                .map_err(|error| failure(Command::Listing, &error))?;
+            match first_row(&answer).and_then(|row| row.get(0)) {
+                Some("t") => Ok(true),
+                Some("f") => Ok(false),
+                Some(_) | None => Err(unexpected(Command::Listing, "whether anybody is ending it")),
+            }
         })
         .await
     }

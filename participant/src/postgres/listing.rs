@@ -43,6 +43,19 @@ pub(super) fn find_query(gid: &votum_proto::names::Gid) -> String {
     )
 }
 
+/// Whether a session of the agent's role is at COMMIT PREPARED or ROLLBACK PREPARED of `gid`: what it runs is
+/// shown to its own role, cut to track_activity_query_size. One that does not track what it runs may be.
+pub(super) fn being_ended_query(gid: &votum_proto::names::Gid) -> String {
+    format!(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a \
+         WHERE a.datname = pg_catalog.current_database() AND a.usename = current_user \
+         AND a.pid <> pg_catalog.pg_backend_pid() \
+         AND (a.state = 'disabled' OR a.state = 'active' AND a.query <> '' \
+         AND (pg_catalog.starts_with('COMMIT PREPARED ''{gid}''', a.query) \
+         OR pg_catalog.starts_with('ROLLBACK PREPARED ''{gid}''', a.query))))"
+    )
+}
+
 /// Reads the answer to [`find_query`].
 pub(super) fn parse_found(row: &SimpleQueryRow) -> Option<crate::database::Found> {
     let xid = match row.get(FACT_COLUMNS) {

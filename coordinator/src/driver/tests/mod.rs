@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod acknowledge;
+mod depart;
 #[allow(unreachable_pub)] // for the fuzzer
 pub mod frames;
 #[cfg(test)]

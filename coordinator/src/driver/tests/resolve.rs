@@ -18,6 +18,7 @@ async fn r10_below_the_mark_a_branch_waits_for_a_person_whose_word_is_forced_fir
         operator: "op".into(),
         reason: "the ledger says so".into(),
         apply,
+        heuristic: false,
     };
     let dry = world.driver.ask(|answer| Request::Resolve(resolve(false), answer)).await.unwrap();
     assert!(!dry.applied && dry.statements[0].contains("ROLLBACK PREPARED"), "{dry:?}");
@@ -43,6 +44,7 @@ async fn a_resolution_that_contradicts_another_one_is_refused_also_while_that_on
         operator: "op".into(),
         reason: "the ledger says so".into(),
         apply: true,
+        heuristic: false,
     };
     let (answer, answered) = tokio::sync::oneshot::channel();
     world.driver.send(Request::Resolve(resolve(true), answer)).await;
@@ -72,6 +74,7 @@ async fn whoever_resolves_a_branch_is_answered_when_the_agent_goes_away_before_i
         operator: "op".into(),
         reason: "the ledger says so".into(),
         apply: true,
+        heuristic: false,
     };
     let (answer, mut answered) = tokio::sync::oneshot::channel();
     world.driver.send(Request::Resolve(resolve, answer)).await;
@@ -99,6 +102,7 @@ async fn a_resolution_that_contradicts_a_known_decision_is_refused() {
         operator: "op".into(),
         reason: "panic".into(),
         apply: true,
+        heuristic: false,
     };
     let refused = world.driver.ask(|answer| Request::Resolve(resolve, answer)).await;
     assert!(matches!(refused, Err(RequestError::Invalid(_))), "{refused:?}");
@@ -118,6 +122,7 @@ async fn r16_a_resolution_that_a_listing_had_carried_out_is_answered_by_that_and
         operator: "op".into(),
         reason: "why".into(),
         apply: true,
+        heuristic: false,
     };
     let (answer, answered) = tokio::sync::oneshot::channel();
     world.driver.send(Request::Resolve(resolve, answer)).await;

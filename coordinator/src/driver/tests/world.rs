@@ -56,6 +56,8 @@ pub(super) struct World {
     position: u64,
     /// Messages that arrived and were not read yet, each in a word.
     received: Vec<v1::CoordinatorMessage>,
+    /// The last request to let go of a branch.
+    held: u64,
 }
 
 impl World {
@@ -115,8 +117,20 @@ impl World {
         let seams = Seams::production();
         let driver = start(settings, opened, agents, links, &seams);
         let page = metrics::page(metrics, driver.clone(), seams.clock);
-        let (generation, position, received) = (0, 100, Vec::new());
-        Self { driver, log, page, durable, log_events, link_events, outbox, generation, position, received }
+        let (generation, position, received, held) = (0, 100, Vec::new(), 0);
+        Self {
+            driver,
+            log,
+            page,
+            durable,
+            log_events,
+            link_events,
+            outbox,
+            generation,
+            position,
+            received,
+            held,
+        }
     }
 
     fn lives() -> Vec<KnownLife> {
@@ -156,7 +170,12 @@ impl World {
 
     pub(super) fn hello() -> v1::AgentHello {
         let listing = |participant: &str| Self::listing(participant, Vec::new());
-        v1::AgentHello { instance: AGENT, listings: vec![listing("a"), listing("b")], ..Default::default() }
+        v1::AgentHello {
+            instance: AGENT,
+            listings: vec![listing("a"), listing("b")],
+            can_hold: true,
+            ..Default::default()
+        }
     }
 
     pub(super) fn listing(participant: &str, prepared: Vec<v1::PreparedTransaction>) -> v1::Listing {
@@ -221,6 +240,24 @@ impl World {
             kind: Some(v1::vote::Kind::Yes(yes)),
         };
         self.agent_says(v1::agent_message::Kind::Vote(vote)).await;
+    }
+
+    /// The agent answers the last request to let go of a branch.
+    pub(super) async fn agent_held(&mut self, gid: &Gid, participant: &str, kind: v1::branch_held::Kind) {
+        let held = v1::BranchHeld {
+            gtid: gid.gtid.to_string(),
+            participant: participant.into(),
+            gid: gid.to_string(),
+            request: self.held,
+            kind: Some(kind),
+        };
+        self.agent_says(v1::agent_message::Kind::Held(held)).await;
+    }
+
+    /// It has let go of a branch, and found it prepared.
+    pub(super) async fn agent_lets_go(&mut self, gid: &Gid, participant: &str, xid: u32) {
+        let prepared = v1::HeldPrepared { xid, system_identifier: 11 };
+        self.agent_held(gid, participant, v1::branch_held::Kind::Prepared(prepared)).await;
     }
 
     pub(super) async fn agent_has(&mut self, gid: &Gid, participant: &str, was_commit: bool) {
@@ -303,7 +340,7 @@ impl World {
     /// What the agent was told since the last look, a word each.
     pub(super) async fn told(&mut self) -> String {
         self.settle().await;
-        let word = |message: v1::CoordinatorMessage| match message.kind.unwrap() {
+        let mut word = |message: v1::CoordinatorMessage| match message.kind.unwrap() {
             Kind::Hello(_) => "hello".to_owned(),
             Kind::Prepare(prepare) => format!("prepare@{}", prepare.participant),
             Kind::Commit(commit) => {
@@ -319,9 +356,13 @@ impl World {
                 let v1::PruneMarkers { participant, above_epoch, below_epoch, below_seq } = order;
                 format!("prune@{participant} above {above_epoch} below {below_epoch}-{below_seq}")
             }
+            Kind::Hold(hold) => {
+                self.held = hold.request;
+                format!("hold@{}", hold.participant)
+            }
             Kind::VerifyAttached(_) => "verify".to_owned(),
         };
-        self.received.drain(..).map(word).collect::<Vec<_>>().join(" ")
+        std::mem::take(&mut self.received).into_iter().map(&mut word).collect::<Vec<_>>().join(" ")
     }
 
     pub(super) async fn begin(&self) -> Result<Begun, RequestError> {

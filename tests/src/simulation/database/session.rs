@@ -75,6 +75,18 @@ impl Database for Behind {
         found.await.map_err(|error| error.into_database_error(Command::Listing))
     }
 
+    async fn is_being_ended(&self, gid: &Gid) -> Result<bool, DatabaseError> {
+        let connection = self.connect().await?;
+        let (host, gid) = (Arc::clone(&self.0), gid.to_string());
+        let ended = connection.call(async move {
+            host.work().await;
+            let server = host.server();
+            let at_it = server.backends.values().any(|backend| backend.ends.as_ref() == Some(&gid));
+            Ok(at_it)
+        });
+        ended.await.map_err(|error| error.into_database_error(Command::Listing))
+    }
+
     async fn outcome(&self, _gid: &Gid, xid8: u64) -> Result<XidOutcome, DatabaseError> {
         let connection = self.connect().await?;
         let host = Arc::clone(&self.0);
