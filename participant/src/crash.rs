@@ -39,8 +39,6 @@ votum_proto::crash_points! {
         AfterRollbackPrepared = "after-rollback-prepared",
         /// How a prepared branch ended has been handed to the exchange.
         AcknowledgementSent = "acknowledgement-sent",
-        /// Every order about a branch is let go of; the coordinator has not been told.
-        BranchHeld = "branch-held",
         /// A participant was listed; the coordinator has not been told.
         Listed = "participant-listed",
     }

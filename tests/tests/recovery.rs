@@ -305,6 +305,7 @@ async fn a_branch_older_than_the_logs_memory_waits_for_a_person() {
         operator: "somebody".into(),
         reason: "prepared by hand".into(),
         apply: false,
+        heuristic: false,
     };
     let mut operator = world.operator().unwrap();
     let dry = operator.resolve(resolve.clone()).await.unwrap().into_inner();

@@ -237,6 +237,7 @@ async fn a_log_restored_from_an_older_copy_presumes_nothing() {
             operator: "somebody".into(),
             reason: "the true log says commit".into(),
             apply: true,
+            heuristic: false,
         })
         .await
         .unwrap()

@@ -178,7 +178,7 @@ fn decision_word(says: &LogSays) -> &'static str {
 fn next_sentence(action: &Action, says: &LogSays) -> String {
     match action {
         Action::Leave if matches!(says, LogSays::Nothing(Absence::Live)) => {
-            "its transaction is live and not decided: the vote is awaited".into()
+            "its transaction is live: a vote, or what is being recorded of it, is awaited".into()
         }
         Action::Leave => "nothing: it is not this coordinator's to end".into(),
         Action::LeaveAndAlarm(why) => format!("left as it is: {why}"),

@@ -230,8 +230,17 @@ pub fn next_sentence(outcome: &Outcome, history: &TransactionHistory) -> String 
         Outcome::Committed { pending, heuristics } if pending.is_empty() => departed(heuristics, history)
             .unwrap_or_else(|| "nothing: every branch has ended as decided".into()),
         Outcome::Committed { pending, .. } => {
-            let names: Vec<&str> = pending.iter().map(ParticipantName::as_str).collect();
-            format!("COMMIT PREPARED at {}, again and again until it is acknowledged", names.join(", "))
+            let overruled = |at: &&ParticipantName| {
+                history.resolved.iter().any(|resolved| resolved.participant == **at && !resolved.commit)
+            };
+            let (overruled, owed): (Vec<_>, Vec<_>) = pending.iter().partition(overruled);
+            let order = |command: &str, at: &[&ParticipantName], until: &str| {
+                let names: Vec<&str> = at.iter().map(|name| name.as_str()).collect();
+                (!at.is_empty()).then(|| format!("{command} PREPARED at {}, {until}", names.join(", ")))
+            };
+            let commits = order("COMMIT", &owed, "again and again until it is acknowledged");
+            let departs = order("ROLLBACK", &overruled, "as a person ordered against the decision");
+            commits.into_iter().chain(departs).collect::<Vec<_>>().join("; ")
         }
         Outcome::ReadOnly => "nothing: every branch has ended, nothing was written".into(),
         Outcome::Aborted { heuristics, .. } => departed(heuristics, history)
@@ -285,6 +294,19 @@ mod tests {
         assert!(!departed.contains("every branch has ended"), "{departed}");
         let mended = next(vec![seen(HeuristicKind::Hazard), seen(HeuristicKind::Mended)]);
         assert_eq!(mended, "nothing: every branch has ended as decided");
+        let said = crate::protocol::record::Resolved {
+            gid: "votum_acme_7_3f9ac2_1042_0_2".parse().unwrap(),
+            participant: "bank-a".parse().unwrap(),
+            xid: 731,
+            commit: false,
+            operator: "ada".into(),
+            reason: "4714".into(),
+        };
+        let overruled = TransactionHistory { resolved: vec![said], ..TransactionHistory::default() };
+        let pending = vec!["bank-a".parse().unwrap(), "bank-b".parse().unwrap()];
+        let next = next_sentence(&Outcome::Committed { pending, heuristics: Vec::new() }, &overruled);
+        assert!(next.starts_with("COMMIT PREPARED at bank-b, again"), "{next}");
+        assert!(next.contains("; ROLLBACK PREPARED at bank-a, as a person"), "{next}");
         let aborted = next_sentence(
             &Outcome::Aborted { reason: None, heuristics: vec![seen(HeuristicKind::Commit)] },
             &none,

@@ -12,7 +12,6 @@ use votum_proto::v1::agent_message::Kind as Message;
 use votum_proto::v1::branch_held::Kind as Held;
 
 use crate::agent::{Inner, Participant};
-use crate::crash::{self, CrashPoint};
 use crate::registry::{Key, OrderControl, Registry, Stage};
 
 /// One request to let go of a branch.
@@ -48,7 +47,6 @@ pub(crate) fn hold(
         async move {
             let found = let_go(&agent, &participant, &hold, running).await;
             tracing::info!(gid = %hold.gid, ?found, "asked to let go of the branch");
-            crash::here(CrashPoint::BranchHeld);
             let (gtid, at) = key;
             agent.lock().report(
                 &gtid,

@@ -11,8 +11,12 @@ use crate::failure::Failure;
 Examples:
   votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank_a --rollback --reason 4711
   votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank_a --rollback --reason 4711 --yes
+  votumctl resolve votum_acme_7_3f9ac2_1042_0_2 --participant bank_a --rollback --reason 4711 --heuristic
 
-What contradicts a known decision is refused, with 4. Who settled it and why are kept in the log.")]
+What contradicts a known decision is refused, with 4. --heuristic departs from it knowingly: the
+transaction is torn, which its clients are told, and which stays on the list of alarms until it is
+acknowledged. Nothing is recorded or done unless the agent has first let go of what was ordered and
+has found the branch prepared. Who settled it and why are kept in the log.")]
 pub(crate) struct ResolveArgs {
     /// The branch, as pg_prepared_xacts and `votumctl in-doubt` name it
     pub(crate) gid: Gid,
@@ -25,6 +29,9 @@ pub(crate) struct ResolveArgs {
     /// Roll it back
     #[arg(long)]
     pub(crate) rollback: bool,
+    /// Also where that departs from the known decision
+    #[arg(long)]
+    pub(crate) heuristic: bool,
     #[command(flatten)]
     pub(crate) order: Order,
 }

@@ -26,6 +26,7 @@ pub(super) fn run(address: &Address, args: &ResolveArgs, screen: &mut Screen<'_>
         operator,
         reason: args.order.reason.clone(),
         apply: args.order.yes,
+        heuristic: args.heuristic,
     };
     let answer = Coordinator::connect(address, DATABASE)?.resolve(request)?;
     let document = Resolution::new(args.gid.to_string(), args.participant.to_string(), args.commit, answer);

@@ -11,6 +11,10 @@ pub(crate) struct Resolution {
     /// commit or rollback.
     pub(crate) action: &'static str,
     pub(crate) statements: Vec<String>,
+    /// commit or abort where it departs from that; else empty.
+    pub(crate) departs_from: String,
+    /// How the transaction then stands; empty where it does not depart.
+    pub(crate) consequence: String,
     pub(crate) judgement: String,
     pub(crate) applied: bool,
     pub(crate) result: String,
@@ -24,6 +28,8 @@ impl Resolution {
             participant,
             action: if commit { "commit" } else { "rollback" },
             statements: answer.statements,
+            departs_from: if answer.consequence.is_empty() { String::new() } else { answer.decision },
+            consequence: answer.consequence,
             judgement: answer.judgement,
             applied: answer.applied,
             result: answer.result,

@@ -17,7 +17,13 @@ pub(crate) fn resolution(document: &Resolution, asked: bool, style: Style) -> St
     for statement in &document.statements {
         let _ = writeln!(text, "statement  {statement}");
     }
+    if !document.departs_from.is_empty() {
+        let _ = writeln!(text, "decision   {}", document.departs_from);
+    }
     let _ = writeln!(text, "judgement  {}", document.judgement);
+    if !document.consequence.is_empty() {
+        let _ = writeln!(text, "{}", style.alarming(&format!("then       {}", document.consequence)));
+    }
     let _ = writeln!(text, "result     {}", document.result);
     if !asked && document.waits_for_a_person() {
         let _ = writeln!(text, "\nTo do it, say the same with --yes.");
@@ -37,6 +43,7 @@ mod tests {
             judgement: judgement.into(),
             applied,
             result: result.into(),
+            ..Default::default()
         };
         let document = Resolution::new("votum_acme_5_aaaaaa_9_0_2".into(), "bank-a".into(), false, answer);
         resolution(&document, asked, Style::plain(false))
@@ -56,6 +63,32 @@ mod tests {
 Dry run: nothing is done
 statement  bank-a: ROLLBACK PREPARED 'votum_acme_5_aaaaaa_9_0_2'
 judgement  its record may have been dropped after retention
+result     nothing was done (dry run)
+
+To do it, say the same with --yes.
+"
+        );
+    }
+
+    #[test]
+    fn a_departure_shows_the_decision_and_what_becomes_of_the_transaction() {
+        let answer = v1::ResolveResponse {
+            statements: vec!["bank-b: ROLLBACK PREPARED 'votum_acme_5_aaaaaa_9_1_2'".into()],
+            judgement: "departs from the decision".into(),
+            decision: "commit".into(),
+            consequence: "this transaction is torn: rolled back at bank-b, committed at bank-a".into(),
+            result: "nothing was done (dry run)".into(),
+            applied: false,
+        };
+        let document = Resolution::new("votum_acme_5_aaaaaa_9_1_2".into(), "bank-b".into(), false, answer);
+        assert_eq!(
+            resolution(&document, false, Style::plain(false)),
+            "\
+Dry run: nothing is done
+statement  bank-b: ROLLBACK PREPARED 'votum_acme_5_aaaaaa_9_1_2'
+decision   commit
+judgement  departs from the decision
+then       this transaction is torn: rolled back at bank-b, committed at bank-a
 result     nothing was done (dry run)
 
 To do it, say the same with --yes.

@@ -214,9 +214,12 @@ fn to_agent(kind: &ToAgent) -> Option<Message> {
         ToAgent::Rollback(_) => Some(Message::RollbackBranch),
         ToAgent::EndSession(_) => Some(Message::EndSession),
         ToAgent::List(_) => Some(Message::ListParticipant),
-        // Reserved: no coordinator of this version sends it. The others come by after a
-        // failover, or when retention has passed.
-        ToAgent::VerifyAttached(_) | ToAgent::VerifyBranches(_) | ToAgent::PruneMarkers(_) => None,
+        // Reserved: no coordinator of this version sends the first. The others come by after a failover, when
+        // retention has passed, or where an operator departs from a decision.
+        ToAgent::VerifyAttached(_)
+        | ToAgent::VerifyBranches(_)
+        | ToAgent::PruneMarkers(_)
+        | ToAgent::Hold(_) => None,
     }
 }
 
@@ -230,6 +233,6 @@ fn from_agent(kind: &FromAgent) -> Option<Message> {
         FromAgent::SessionLost(_) => Message::SessionLost,
         FromAgent::Listing(_) => Message::Listing,
         FromAgent::Trouble(_) => Message::PhaseTwoTrouble,
-        FromAgent::BranchesVerified(_) => return None,
+        FromAgent::BranchesVerified(_) | FromAgent::Held(_) => return None,
     })
 }

@@ -69,6 +69,8 @@ pub enum Interference {
     HandCommits,
     /// A person rolled it back.
     HandRollsBack,
+    /// An operator had the coordinator asked to end it otherwise than decided.
+    Departs,
     /// Somebody prepared other work under its name, after it had ended.
     Impostor,
     /// An operator had it committed, where the log left that to a person.

@@ -64,6 +64,7 @@ impl Plan {
         if matches!(seed % 5, 1 | 4) {
             plan.people_come(&mut Random::new(seed, "people"), databases);
         }
+        plan.depart(&mut Random::new(seed, "heuristic"));
         plan
     }
 
@@ -91,6 +92,18 @@ impl Plan {
         }
         for what in what {
             self.faults.push(Fault { at: random.millis(200, end), what });
+        }
+    }
+
+    /// Operators who depart from decisions, drawn apart from everything else.
+    fn depart(&mut self, random: &mut Random) {
+        if !random.chance(500) {
+            return;
+        }
+        let calm_at = u64::try_from(self.calm_at.as_millis()).unwrap_or(1_000);
+        for _ in 0..random.between(1, 4) {
+            let at = random.millis(100, calm_at);
+            self.faults.push(Fault { at, what: What::Departs { database: random.index(self.databases()) } });
         }
     }
 

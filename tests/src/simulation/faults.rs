@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use votum_coordinator::driver::request::{Outcome, Request, RequestError, Resolve};
+use votum_proto::names::Gid;
+
 use super::book::Interference;
 use super::database::{Change, Lost, Prepared, Wal, end_prepared};
 use super::disk::Down;
 use super::plan::{Fault, What};
-use super::world::World;
+use super::world::{COORDINATOR, World};
 use super::{copies, network, operator};
 
 /// Lets one fault happen.
@@ -39,6 +42,7 @@ pub async fn happen(world: Arc<World>, fault: Fault) {
         }
         What::SessionsEnd { database } => sessions_end(&world, database),
         What::HandEnds { database, commit } => hand_ends(&world, database, commit).await,
+        What::Departs { database } => departs(&world, database).await,
         What::Impostor { database } => impostor(&world, database).await,
         What::Stranger { database, forged } => stranger(&world, database, forged),
         What::Cut { agent, there, back, lasts, noticed } => {
@@ -214,6 +218,61 @@ async fn hand_ends(world: &Arc<World>, index: usize, commit: bool) {
             world.book.did_not_interfere(index, &gid, how);
         }
         return;
+    }
+}
+
+/// Waits for a branch whose decision is known and owed, and has the coordinator depart from it.
+async fn departs(world: &Arc<World>, index: usize) {
+    let Some(host) = world.hosts.get(index) else { return };
+    for _ in 0..5_000 {
+        if world.is_calm() {
+            return;
+        }
+        let prepared: Vec<Gid> =
+            host.server().state.prepared.keys().filter_map(|gid| gid.parse().ok()).collect();
+        let Some(running) = world.machine().and_then(|machine| machine.running()) else {
+            world.sleep(Duration::from_millis(3)).await;
+            continue;
+        };
+        for gid in prepared.into_iter().filter(|gid| gid.gtid.coordinator_id.as_str() == COORDINATOR) {
+            let decided = if world.monitor.is_forced(&gid.gtid) {
+                Some(true)
+            } else {
+                let said = running.handle.ask(|answer| Request::Get(gid.gtid.clone(), answer)).await;
+                matches!(said, Ok(Outcome::Aborted { reason: Some(_), .. })).then_some(false)
+            };
+            let Some(decided) = decided else { continue };
+            let resolve = Resolve {
+                gid: gid.clone(),
+                participant: host.name.clone(),
+                commit: !decided,
+                operator: "operator".into(),
+                reason: "it cannot wait".into(),
+                apply: true,
+                heuristic: true,
+            };
+            let name = gid.to_string();
+            let known = world.book.open().interfered.contains_key(&(index, name.clone()));
+            // What others have a hand in already is judged as theirs.
+            if known {
+                continue;
+            }
+            world.book.interfered(index, &name, Interference::Departs);
+            let said = running.handle.ask(|answer| Request::Resolve(resolve, answer)).await;
+            world.note("operator", || format!("departs with {gid}: {said:?}"));
+            match said {
+                Ok(response) if response.applied => return,
+                // Nothing was recorded.
+                Ok(_) | Err(RequestError::Invalid(_) | RequestError::Unavailable(_))
+                    if !running.process.is_dead() =>
+                {
+                    world.book.did_not_interfere(index, &name, Interference::Departs);
+                }
+                // Nobody knows how far it came.
+                Ok(_) | Err(_) => return,
+            }
+        }
+        world.sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use votum_coordinator::driver::request::{Outcome, RequestError};
+use votum_coordinator::protocol::record::{Heuristic, HeuristicKind};
 use votum_proto::names::Gid;
 
 use super::book::{Attempt, Interference, Told};
 use super::clients::done_until;
+use super::plan::What;
 use super::world::World;
 
 /// What a coordinator says at the very end, by gtid.
@@ -123,7 +125,23 @@ impl Case<'_> {
     /// nobody decided; a branch that is prepared again is ended again as decided (R1, R14).
     fn may_stand(&self, participant: usize) -> bool {
         let hands = self.hands(participant);
-        hands.contains(&Interference::HandCommits) || hands.contains(&Interference::ResolvedCommit)
+        hands.contains(&Interference::HandCommits)
+            || hands.contains(&Interference::ResolvedCommit)
+            || hands.contains(&Interference::Departs)
+                && self.is_on_record(participant, &[HeuristicKind::Commit, HeuristicKind::Hazard])
+    }
+
+    /// Whether the last word on the branch is such a departure; also where there is no last word.
+    fn is_on_record(&self, participant: usize, kinds: &[HeuristicKind]) -> bool {
+        let Some(Ok(Outcome::Committed { heuristics, .. } | Outcome::Aborted { heuristics, .. })) = self.last
+        else {
+            return true;
+        };
+        let here = |heuristic: &&Heuristic| {
+            self.world.index_of(heuristic.participant.as_str()) == Some(participant)
+                && kinds.contains(&heuristic.kind)
+        };
+        Heuristic::departures(heuristics).any(|heuristic| here(&heuristic))
     }
 
     /// Whether it may be missing although it was committed: a person rolled it back, or a failover lost it.
@@ -137,6 +155,8 @@ impl Case<'_> {
             || hands.contains(&Interference::HandRollsBack)
             || hands.contains(&Interference::ResolvedRollback)
             || quarantined
+            || hands.contains(&Interference::Departs)
+                && self.is_on_record(participant, &[HeuristicKind::Rollback, HeuristicKind::Hazard])
     }
 
     fn judge(&self) {
@@ -206,12 +226,38 @@ impl Case<'_> {
                 self.broken(&format!("I1: a heuristic that nobody caused was recorded: {heuristic}"));
             }
         }
+        self.judge_operators(recorded, whole, missing);
         for participant in departed {
             let name = self.world.hosts.get(*participant).map(|host| host.name.to_string());
             let known = recorded.iter().any(|h| Some(h.participant.to_string()) == name);
             if !known && !self.cannot_be_seen(*participant, last) {
                 self.broken(&format!(
                     "I1: bank{participant} departed from the outcome, and no record says so"
+                ));
+            }
+        }
+    }
+
+    /// What is recorded of a branch that an operator had ended otherwise than decided is what happened; and
+    /// where nobody else had a hand in it, what the operator said is what happened: the order to end it as
+    /// decided was withdrawn before that was recorded.
+    fn judge_operators(&self, recorded: &[Heuristic], whole: &[usize], missing: &[usize]) {
+        let copied = self.world.plan.faults.iter().any(|fault| matches!(fault.what, What::OldCopy { .. }));
+        for heuristic in recorded {
+            let Some(index) = self.world.index_of(heuristic.participant.as_str()) else { continue };
+            let failed_over = self.world.hosts.get(index).is_some_and(|host| host.server().timeline > 1);
+            if self.hands(index) != BTreeSet::from([Interference::Departs]) || failed_over || copied {
+                continue;
+            }
+            let untrue = match heuristic.kind {
+                HeuristicKind::Rollback => whole.contains(&index),
+                HeuristicKind::Commit => missing.contains(&index),
+                HeuristicKind::Hazard => false,
+                HeuristicKind::Mended => true,
+            };
+            if untrue {
+                self.broken(&format!(
+                    "I1: a departure was recorded while its order to end as decided stood: {heuristic}"
                 ));
             }
         }

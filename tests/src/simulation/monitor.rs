@@ -9,8 +9,9 @@ use votum_proto::names::{Gid, Gtid, Life};
 use votum_proto::v1::agent_message::Kind as FromAgent;
 use votum_proto::v1::coordinator_message::Kind as ToAgent;
 use votum_proto::v1::vote::Kind as Vote;
-use votum_proto::v1::{AgentFrame, CoordinatorFrame, Listing};
+use votum_proto::v1::{AgentFrame, CommitBranch, CoordinatorFrame, Listing};
 
+use super::book::Interference;
 use super::coordinator::Sender;
 use super::network::Line;
 use super::plan::What;
@@ -167,10 +168,20 @@ pub fn leaves_coordinator(world: &World, line: &Line, frame: &CoordinatorFrame) 
         if let Some(ToAgent::Commit(order)) = &message.kind
             && let Ok(gtid) = order.gtid.parse()
             && !was_ordered(world, &order.participant, &order.gid)
+            && !departs(world, order)
         {
             must_be_forced(world, &line.sender, &gtid, "COMMIT PREPARED was ordered");
         }
     }
+}
+
+/// Whether an operator had this branch ended otherwise than decided: what is on record of that is judged at the
+/// end.
+fn departs(world: &World, order: &CommitBranch) -> bool {
+    let Some(index) = world.index_of(&order.participant) else { return false };
+    let pages = world.book.open();
+    let hands = pages.interfered.get(&(index, order.gid.clone()));
+    hands.is_some_and(|hands| hands.contains(&Interference::Departs))
 }
 
 fn describe(kind: Option<&ToAgent>) -> String {
@@ -179,6 +190,7 @@ fn describe(kind: Option<&ToAgent>) -> String {
         Some(ToAgent::Prepare(order)) => format!("prepare {}", order.gid),
         Some(ToAgent::Commit(order)) => format!("commit {} (xid {})", order.gid, order.xid8),
         Some(ToAgent::Rollback(order)) => format!("roll back {} {}", order.gtid, order.gid),
+        Some(ToAgent::Hold(order)) => format!("let go of {}", order.gid),
         Some(ToAgent::EndSession(order)) => format!("end session of {}", order.gtid),
         Some(ToAgent::List(ask)) => format!("list {}", ask.participant),
         Some(ToAgent::VerifyBranches(ask)) => {
@@ -227,7 +239,8 @@ pub fn leaves_agent(world: &World, line: &Line, frame: &AgentFrame) {
                 | FromAgent::Vote(_)
                 | FromAgent::SessionLost(_)
                 | FromAgent::Trouble(_)
-                | FromAgent::BranchesVerified(_),
+                | FromAgent::BranchesVerified(_)
+                | FromAgent::Held(_),
             )
             | None => {}
         }
@@ -289,6 +302,7 @@ fn describe_report(kind: Option<&FromAgent>) -> String {
         Some(FromAgent::Listing(listing)) => {
             format!("lists {}: {}", listing.participant, describe_listing(listing))
         }
+        Some(FromAgent::Held(held)) => format!("{} held: {:?}", held.gid, held.kind),
         Some(FromAgent::Trouble(trouble)) => format!("trouble with {}: {}", trouble.gid, trouble.message),
         Some(FromAgent::BranchesVerified(verified)) => {
             let said = verified.branches.iter().map(|gone| format!("{:?}", gone.status()));

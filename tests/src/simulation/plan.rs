@@ -187,6 +187,11 @@ pub enum What {
         /// How.
         commit: bool,
     },
+    /// An operator has a branch ended otherwise than decided, by the coordinator (`votumctl resolve --heuristic`).
+    Departs {
+        /// Where.
+        database: usize,
+    },
     /// Somebody prepares other work under the name of a branch that has ended.
     Impostor {
         /// Where.

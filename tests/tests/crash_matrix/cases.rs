@@ -39,10 +39,10 @@ pub(crate) enum Meets {
 pub(crate) fn coordinator(point: AtCoordinator, banks: usize) -> Meets {
     use AtCoordinator::{
         AfterLastPrepare, AllAcknowledged, BatchForced, BatchWritten, BeforeFirstPrepare, Begun,
-        BetweenPrepares, ClientTold, DecisionAppended, DecisionForced, Ended, FirstParticipantTold,
-        HalfCarried, HalfClosed, HalfStored, JudgedR0, JudgedR1, JudgedR1x, JudgedR3, JudgedR5, JudgedR6,
-        JudgedR8, JudgedR10, JudgedR11, JudgedR12, JudgedR14, JudgedR15, JudgedR16, LifeBegun, LogCounted,
-        RetentionDropped, RetentionDropping, RetentionMarked, VotesIn,
+        BetweenPrepares, BranchHeld, ClientTold, DecisionAppended, DecisionForced, DepartureRecorded, Ended,
+        FirstParticipantTold, HalfCarried, HalfClosed, HalfStored, JudgedR0, JudgedR1, JudgedR1x, JudgedR3,
+        JudgedR5, JudgedR6, JudgedR8, JudgedR10, JudgedR11, JudgedR12, JudgedR14, JudgedR15, JudgedR16,
+        LifeBegun, LogCounted, RetentionDropped, RetentionDropping, RetentionMarked, VotesIn,
     };
     let case = |work| Case::new(kind::COORDINATOR, banks, work);
     let this = Fate::dies(point.name());
@@ -83,6 +83,8 @@ pub(crate) fn coordinator(point: AtCoordinator, banks: usize) -> Meets {
                 .life(Who::Coordinator, this)
         }
         JudgedR14 | JudgedR15 | JudgedR6 if banks == 1 => return Meets::Never,
+        // `departures.rs` comes by them.
+        BranchHeld | DepartureRecorded => return Meets::Never,
         JudgedR14 => undone(AtAgent::BeforeRollbackPrepared),
         JudgedR15 => undone(AtAgent::AfterRollbackPrepared),
         JudgedR0 => return Meets::Scene(Scene::LateStatement),

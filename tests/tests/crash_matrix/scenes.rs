@@ -236,6 +236,7 @@ async fn forgotten(stage: &Stage) -> anyhow::Result<usize> {
         operator: "somebody".into(),
         reason: "prepared by hand".into(),
         apply: true,
+        heuristic: false,
     };
     let mut operator = world.operator()?;
     let meanwhile = async {

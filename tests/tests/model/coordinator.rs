@@ -185,6 +185,8 @@ impl State {
                         live.asking_again.insert(branch);
                     }
                 }
+                // No operator departs from a decision here: the simulation has them.
+                Effect::SendHold { .. } => {}
                 Effect::Alarm { .. } | Effect::NoteHeuristic(_) => {}
                 Effect::Retire => self.retire(gtid),
             }
