@@ -31,11 +31,9 @@ fn said(commit: bool) -> Resolved {
 }
 
 fn records(effects: &[Effect]) -> Vec<Record> {
-    let record = |effect: &Effect| match effect {
-        Effect::Persist { record, .. } => Some(record.clone()),
-        _ => None,
-    };
-    effects.iter().filter_map(record).collect()
+    let persisted = |effect: &&Effect| matches!(effect, Effect::Persist { .. });
+    let each = effects.iter().filter(persisted).map(std::slice::from_ref);
+    each.map(forced_record).collect()
 }
 
 /// Held, said, on disk: its rollback is ordered.

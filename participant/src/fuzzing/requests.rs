@@ -136,7 +136,8 @@ impl Ordered {
                 | Order::List(_)
                 | Order::VerifyBranches(_)
                 | Order::PruneMarkers(_)
-                | Order::VerifyAttached(_) => {}
+                | Order::VerifyAttached(_)
+                | Order::Hold(_) => {}
             }
         }
         ordered
@@ -166,6 +167,10 @@ fn readable(report: Report) {
         Report::Listing(listing) => assert_eq!(listing.participant, "bank"),
         Report::Trouble(trouble) => named(&trouble.gtid, &trouble.participant, &trouble.gid),
         Report::BranchesVerified(verified) => assert_eq!(verified.participant, "bank"),
+        Report::Held(held) => {
+            named(&held.gtid, &held.participant, &held.gid);
+            assert!(held.kind.is_some());
+        }
     }
 }
 
@@ -245,6 +250,13 @@ pub fn frames() -> Vec<Vec<u8>> {
     };
     let end = v1::EndSession { gtid: gtid.clone(), participant: participant.clone() };
     let list = v1::ListParticipant { participant: participant.clone(), request: 7, details: true };
+    let hold = v1::HoldBranch {
+        gtid: gtid.clone(),
+        participant: participant.clone(),
+        gid: gid(),
+        request: 7,
+        patience_ms: 10_000,
+    };
     let verify = v1::VerifyAttached { gtid, participant, gid: gid() };
     let orders = [
         prepare(),
@@ -253,6 +265,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         Order::Rollback(rollback),
         Order::EndSession(end),
         Order::List(list),
+        Order::Hold(hold),
         Order::VerifyAttached(verify),
     ];
     let mut frames: Vec<_> = orders.iter().map(|order| frame_of([order.clone()])).collect();
