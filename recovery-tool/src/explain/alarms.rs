@@ -80,8 +80,8 @@ pub(super) const PAGES: &[Page] = &[
         title: "a branch ended otherwise than decided",
         meaning: "One database holds the transaction's work and another does not, or nobody can say. This \
             cannot be undone by Votum.",
-        cause: "Somebody ended the prepared transaction by hand, or a failover lost a write that the \
-            database had acknowledged.",
+        cause: "Somebody ended the prepared transaction by hand, or by `votumctl resolve --heuristic`, or a \
+            failover lost a write that the database had acknowledged.",
         safe: "It is recorded in the log, is part of every answer about this transaction, and is shown \
             until it is dealt with.",
         remedy: "`votumctl show GTID` names the branch and what was seen there. Repair the data by hand, with \
