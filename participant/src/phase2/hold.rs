@@ -14,6 +14,11 @@ use votum_proto::v1::branch_held::Kind as Held;
 use crate::agent::{Inner, Participant};
 use crate::registry::{Key, OrderControl, Registry, Stage};
 
+/// How soon the database is asked again who is ending the branch.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+const AT_WORK: &str = "a server process is ending it at this moment, perhaps one whose connection broke";
+
 /// One request to let go of a branch.
 #[derive(Debug, Clone)]
 pub(crate) struct Hold {
@@ -88,10 +93,19 @@ async fn let_go(
             ));
         }
     }
-    match clock.timeout(hold.patience, look(participant, &hold.gid)).await {
-        Ok(found) => found,
-        Err(_) => not_held("the database does not say in time whether it is prepared"),
-    }
+    // Who has just answered may be seen at work for a moment more.
+    let mut found = not_held("the database does not say in time whether it is prepared");
+    let looking = async {
+        loop {
+            found = look(participant, &hold.gid).await;
+            if !matches!(&found, Held::NotHeld(v1::NotHeld { reason }) if reason == AT_WORK) {
+                return;
+            }
+            clock.sleep(LOOK_AGAIN).await;
+        }
+    };
+    let _ = clock.timeout(hold.patience, looking).await;
+    found
 }
 
 /// Whether the branch is prepared, and nobody is ending it. Who ends it is asked first: what has ended between
@@ -100,9 +114,7 @@ async fn look(participant: &Participant, gid: &Gid) -> Held {
     match participant.database.is_being_ended(gid).await {
         Ok(false) => {}
         Ok(true) => {
-            return not_held(
-                "a server process is ending it at this moment, perhaps one whose connection broke",
-            );
+            return not_held(AT_WORK);
         }
         Err(error) => return not_held(format!("the database does not say who is ending it: {error}")),
     }
