@@ -157,6 +157,7 @@ async fn resolve(world: &World, running: &Running, branch: &Branch, commit: bool
         operator: "ann".into(),
         reason: "the shop was asked".into(),
         apply: true,
+        heuristic: false,
     };
     let said = ask(world, running, |answer| Request::Resolve(order, answer)).await;
     world.note("operator", || {

@@ -138,6 +138,8 @@ impl Settle {
             operator: self.operator.clone(),
             reason: self.reason.trim().to_owned(),
             apply,
+            // What contradicts a decision takes the whole command, spelled out.
+            heuristic: false,
         }
     }
 

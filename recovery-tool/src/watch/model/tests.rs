@@ -83,6 +83,7 @@ pub(in crate::watch) fn dry() -> v1::ResolveResponse {
         judgement: "its record may have been dropped after retention".into(),
         applied: false,
         result: "nothing was done (dry run)".into(),
+        ..Default::default()
     }
 }
 
