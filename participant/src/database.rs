@@ -216,6 +216,8 @@ pub trait Gate: Send + Sync {
 pub struct Found {
     /// The low 32 bits of its transaction id; `None` when the gid is not prepared in this database.
     pub xid: Option<u32>,
+    /// It belongs to the agent's role, or to one declared for attached work.
+    pub ours: bool,
     /// Read in the same statement.
     pub facts: ServerFacts,
 }

@@ -245,7 +245,7 @@ const BEGAN: [u8; 8] = [0, 0, 0, 0, 0, 0, 0, 1];
 /// A server on which one UPDATE has run, and that says this when it is asked to prepare.
 async fn prepare_answered(answer: Vec<Vec<u8>>) -> (Preparation, Box<dyn Session>) {
     let opening =
-        [row(&[b"7", b"1", b"off", b"votum", b"votum", b"0"]), done("SELECT 1"), ready(b'I')].concat();
+        [row(&[b"7", b"1", b"off", b"votum", b"votum", b"0", b"f"]), done("SELECT 1"), ready(b'I')].concat();
     let described = [done("BEGIN"), row(&[&BEGAN]), done("SELECT 1"), message(b't', &[0, 0])];
     let described = [described.concat(), message(b'n', b""), ready(b'T')].concat();
     let updated = [
@@ -273,7 +273,7 @@ fn reset() -> Vec<Vec<u8>> {
     vec![
         done("RESET"),
         done("DISCARD SEQUENCES"),
-        row(&[b"", b"f", b"votum", b"votum"]),
+        row(&[b"", b"f", b"votum", b"votum", b"f"]),
         done("SELECT 1"),
         ready(b'I'),
     ]
@@ -330,7 +330,7 @@ async fn a_cancelled_wait_for_a_standby_is_unsound() {
 #[tokio::test]
 async fn a_server_that_speaks_on_when_it_is_ready_is_not_let_in() {
     let opening =
-        [row(&[b"7", b"1", b"off", b"votum", b"votum", b"0"]), done("SELECT 1"), ready(b'I')].concat();
+        [row(&[b"7", b"1", b"off", b"votum", b"votum", b"0", b"f"]), done("SELECT 1"), ready(b'I')].concat();
     let status = message(b'S', b"client_encoding\0LATIN1\0");
     let seams = Seams::production();
     let refused = database(scripted(status, vec![opening]).await, &seams).open_session(None).await;

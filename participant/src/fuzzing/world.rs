@@ -217,7 +217,7 @@ impl Database for Arc<Played> {
     }
     async fn find(&self, gid: &Gid) -> Result<Found, DatabaseError> {
         let xid = self.done().prepared.get(gid).map(|xid8| *xid8 as u32);
-        Ok(Found { xid, facts: FACTS })
+        Ok(Found { xid, ours: true, facts: FACTS })
     }
     async fn is_being_ended(&self, _gid: &Gid) -> Result<bool, DatabaseError> {
         Ok(false)

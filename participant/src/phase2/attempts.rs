@@ -104,6 +104,10 @@ impl<'a> Attempts<'a> {
                 let found = self.find(gid).await?;
                 match found.xid {
                     None => return self.gone(gid, expected.xid8, &found).await,
+                    // A stranger's, under our name: ours is not there any more. What it is, listings show (R12).
+                    Some(xid) if !found.ours && !expected.names(xid) => {
+                        return self.gone(gid, expected.xid8, &found).await;
+                    }
                     Some(xid) if !expected.fits(xid) => return Ok(End::OtherXid(v1::OtherXid { xid })),
                     Some(_) => {}
                 }
@@ -291,6 +295,11 @@ struct Expected {
 }
 
 impl Expected {
+    /// Whether it is known to be the one that is meant.
+    fn names(self, xid: u32) -> bool {
+        (self.xid8 != 0 || self.listed_xid != 0) && self.fits(xid)
+    }
+
     fn fits(self, xid: u32) -> bool {
         (self.xid8 == 0 || xid == low_half(self.xid8)) && (self.listed_xid == 0 || xid == self.listed_xid)
     }

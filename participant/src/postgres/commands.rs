@@ -250,7 +250,7 @@ impl Database for Postgres {
                 .await
                 .map_err(|error| failure(Command::Listing, &error))?;
             first_row(&answer)
-                .and_then(parse_found)
+                .and_then(|row| parse_found(row, &self.attached_roles))
                 .ok_or_else(|| unexpected(Command::Listing, "a row of pg_prepared_xacts"))
         })
         .await

@@ -44,7 +44,8 @@ pub async fn without_settings(refusal: &'static [u8]) -> String {
     let port = listener.local_addr().unwrap().port();
     Seams::production().spawn(async move {
         let opening =
-            [row(&[b"7", b"1", b"off", b"votum", b"votum", b"0"]), done("SELECT 1"), ready(b'I')].concat();
+            [row(&[b"7", b"1", b"off", b"votum", b"votum", b"0", b"f"]), done("SELECT 1"), ready(b'I')]
+                .concat();
         for _ in 0..3 {
             let (mut client, _) = listener.accept().await.unwrap();
             let length = client.read_u32().await.unwrap();

@@ -26,6 +26,7 @@ pub(super) const FUNCTIONS: &[&str] = &[
     "pg_is_in_recovery",
     "pg_lock_status",
     "pg_logical_emit_message",
+    "pg_postmaster_start_time",
     "pg_prepared_statement",
     "pg_prepared_xact",
     "pg_show_all_settings",

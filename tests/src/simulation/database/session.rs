@@ -69,8 +69,9 @@ impl Database for Behind {
         let (host, gid) = (Arc::clone(&self.0), gid.to_string());
         let found = connection.call(async move {
             host.work().await;
-            let xid = host.server().state.prepared.get(&gid).map(|(xid, _)| low_half(*xid));
-            Ok(Found { xid, facts: commands::facts(&host) })
+            let found = host.server().state.prepared.get(&gid).cloned();
+            let ours = found.as_ref().is_some_and(|(_, prepared)| prepared.owner == ROLE);
+            Ok(Found { xid: found.map(|(xid, _)| low_half(xid)), ours, facts: commands::facts(&host) })
         });
         found.await.map_err(|error| error.into_database_error(Command::Listing))
     }
