@@ -196,6 +196,7 @@ impl Driver {
         for participant in &participants {
             self.departures_cut_off(participant);
             self.resolutions_cut_off(participant);
+            self.verification_cut_off(participant);
             // R11. What was seen before it says more, and each attempt would bring its own words.
             let detail = format!("nothing can be concluded about {participant}: {alarm}");
             self.alarms.raise_if_new(UNHEARD, "", participant.as_str(), &detail);
@@ -304,6 +305,7 @@ impl Driver {
             return;
         }
         let Some(heuristic) = self.mending.remove(gid) else { return };
+        self.recent.outcomes.remove(&LocalId::from(&heuristic.gid.gtid));
         let (gtid, participant) = (heuristic.gid.gtid.to_string(), &heuristic.participant);
         let mended = heuristic.kind == HeuristicKind::Mended;
         if mended {

@@ -108,6 +108,7 @@ impl Driver {
         self.pending.clear();
         // Dropped: whoever waits hears that the coordinator cannot go on.
         self.resolving.clear();
+        self.verifying.clear();
         self.departures.clear();
         self.log_state = LogState::Doubtful(why);
     }

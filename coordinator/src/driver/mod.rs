@@ -157,6 +157,7 @@ pub fn start(
         departures: BTreeMap::new(),
         mending: BTreeMap::new(),
         verifying: BTreeMap::new(),
+        verify_at: None,
         pruned: BTreeMap::new(),
         next_listing: 1,
         drain: None,
@@ -226,6 +227,8 @@ struct Driver {
     mending: BTreeMap<String, crate::protocol::record::Heuristic>,
     /// Participants whose commits of earlier timelines are looked for.
     verifying: BTreeMap<ParticipantName, verification::Verification>,
+    /// When the look goes on by itself.
+    verify_at: Option<Monotonic>,
     /// When each participant was last told which markers may go.
     pruned: BTreeMap<ParticipantName, Monotonic>,
     next_listing: u64,

@@ -6,6 +6,7 @@ use votum_proto::names::ParticipantName;
 use votum_proto::runtime::Monotonic;
 
 use super::{Driver, LocalId};
+use crate::protocol::record::Heuristic;
 use crate::protocol::transaction::Transaction;
 
 /// What was found at the start, and what has become of it.
@@ -75,7 +76,9 @@ impl Settlement {
             return;
         }
         for branch in transaction.decided().map(|decided| decided.branches.as_slice()).unwrap_or_default() {
-            let ended = if transaction.acknowledged(branch.number) {
+            let departed = Heuristic::departures(transaction.heuristics());
+            let departed = departed.map(|departure| departure.gid.branch).any(|gone| gone == branch.number);
+            let ended = if transaction.acknowledged(branch.number) && !departed {
                 &mut self.committed
             } else {
                 &mut self.departed

@@ -4,6 +4,7 @@
 //! fast as the agent answers. What is lost is recorded and named; what nobody can prove is counted.
 
 use votum_proto::names::{Gid, Gtid, ParticipantName};
+use votum_proto::runtime::Monotonic;
 use votum_proto::v1;
 
 use super::alarms::UNPROVEN;
@@ -12,13 +13,15 @@ use super::{Driver, LocalId, LogState, Pending, wire};
 use crate::crash;
 use crate::log::{TransactionHistory, VerifiedOn};
 use crate::protocol::event::Event;
-use crate::protocol::record::{Decision, Heuristic, PreparedBranch, Record};
+use crate::protocol::record::{Decision, Heuristic, HeuristicKind, PreparedBranch, Record};
 use crate::protocol::recovery::{self, Gone, Verified};
 
 /// How many transactions of the history are looked at in one turn.
 const PAGE: usize = 64;
 /// How many branches an agent is asked about at once.
 const BATCH: usize = 256;
+/// For how long an answer may be on its way before it is asked for again.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 /// How long to wait before looking again at what could not be told yet.
 const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -27,6 +30,13 @@ const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 struct Committed {
     gid: Gid,
     branch: PreparedBranch,
+}
+
+/// A question to an agent.
+struct Asked {
+    request: u64,
+    at: Monotonic,
+    branches: Vec<Committed>,
 }
 
 /// The look at one participant.
@@ -40,7 +50,7 @@ pub(super) struct Verification {
     /// To be asked about.
     batch: Vec<Committed>,
     /// The question that is under way.
-    asked: Option<(u64, Vec<Committed>)>,
+    asked: Option<Asked>,
     /// Could not be told yet.
     again: Vec<Committed>,
     looked_at: u64,
@@ -53,6 +63,13 @@ pub(super) struct Verification {
 impl Verification {
     fn is_on(&self, listing: &v1::Listing) -> bool {
         (self.system_identifier, self.timeline) == (listing.system_identifier, listing.timeline)
+    }
+
+    /// The answer to what is asked will not come: it is to be asked again.
+    fn unanswered(&mut self) {
+        if let Some(Asked { branches, .. }) = self.asked.take() {
+            self.batch.splice(..0, branches);
+        }
     }
 
     fn on(&self) -> VerifiedOn {
@@ -71,10 +88,11 @@ impl Driver {
         if let Some(under_way) = self.verifying.get_mut(participant)
             && under_way.is_on(listing)
         {
-            // The answer may have been lost with a stream, or the database would not give one.
-            if let Some((_, branches)) = under_way.asked.take() {
-                under_way.batch.splice(..0, branches);
+            let now = self.seams.clock.now();
+            if under_way.asked.as_ref().is_some_and(|asked| now.since(asked.at) < PATIENCE) {
+                return;
             }
+            under_way.unanswered();
             return self.verify_more(participant);
         }
         match history.verified(participant) {
@@ -106,8 +124,27 @@ impl Driver {
         }
     }
 
+    /// Whatever an agent was asked, it does not answer on this stream any more.
+    pub(super) fn verification_cut_off(&mut self, participant: &ParticipantName) {
+        if let Some(verification) = self.verifying.get_mut(participant) {
+            verification.unanswered();
+        }
+    }
+
+    /// Comes back at `at`. One timer serves all participants: each turn looks at one page of each.
+    fn verify_at(&mut self, at: Monotonic) {
+        match self.verify_at {
+            Some(due) if due <= at => return,
+            Some(due) => self.timers.cancel(due, Timer::Verify),
+            None => {}
+        }
+        self.verify_at = Some(at);
+        self.timers.set(at, Timer::Verify);
+    }
+
     /// The time to look again has come.
     pub(super) fn verify_again(&mut self) {
+        self.verify_at = None;
         let participants: Vec<ParticipantName> = self.verifying.keys().cloned().collect();
         for participant in participants {
             if let Some(verification) = self.verifying.get_mut(&participant)
@@ -135,12 +172,12 @@ impl Driver {
             self.next_listing += 1;
             let question = branches.iter().map(|committed| (&committed.gid, committed.branch.xid8));
             let question = wire::verify_branches(participant, request, question);
-            *asked = Some((request, branches));
+            *asked = Some(Asked { request, at: self.seams.clock.now(), branches });
             self.send(participant, question);
         } else if !*through {
-            self.timers.set(self.seams.clock.now(), Timer::Verify);
+            self.verify_at(self.seams.clock.now());
         } else if !again.is_empty() {
-            self.timers.set(self.seams.clock.now().after(AGAIN), Timer::Verify);
+            self.verify_at(self.seams.clock.now().after(AGAIN));
         } else if self.pending.front().is_none_or(|(token, _)| *token > verification.recorded) {
             return self.all_verified(participant, &verification);
         }
@@ -177,7 +214,9 @@ impl Driver {
     fn is_to_be_verified(&self, records: &TransactionHistory, gid: &Gid) -> bool {
         let live = self.live.get(&LocalId::from(&gid.gtid)).map(|live| &live.transaction);
         let noted = live.map(|transaction| transaction.heuristics()).unwrap_or_default();
-        let told = records.heuristics.iter().chain(noted).any(|heuristic| heuristic.gid == *gid);
+        let mut all = records.heuristics.iter().chain(noted);
+        let last = all.rfind(|heuristic| heuristic.gid == *gid);
+        let told = last.is_some_and(|heuristic| heuristic.kind != HeuristicKind::Mended);
         let acknowledged =
             records.ended || live.is_some_and(|transaction| transaction.acknowledged(gid.branch));
         acknowledged && !told && !self.mending.contains_key(&gid.to_string())
@@ -190,10 +229,10 @@ impl Driver {
         if !verified.failure.is_empty() {
             tracing::warn!(%participant, why = %verified.failure,
                 "commits of earlier timelines cannot be verified yet");
-            return;
+            return verification.unanswered();
         }
-        let Some((_, branches)) = verification.asked.take_if(|(request, branches)| {
-            *request == verified.request && branches.len() == verified.branches.len()
+        let Some(Asked { branches, .. }) = verification.asked.take_if(|asked| {
+            asked.request == verified.request && asked.branches.len() == verified.branches.len()
         }) else {
             return;
         };
@@ -213,6 +252,16 @@ impl Driver {
     fn judge_verified(&mut self, participant: &ParticipantName, committed: Committed, gone: &Gone) {
         let (row, verified) = recovery::judge_after_failover(&committed.branch, gone);
         crash::judged(row);
+        let remembered = match self.history_of(&committed.gid.gtid) {
+            Ok(records) => records.is_some_and(|records| {
+                records.decided.is_some() && self.is_to_be_verified(&records, &committed.gid)
+            }),
+            Err(_) => false,
+        };
+        if !remembered {
+            // Forgotten since it was asked about, and its marker with it; or somebody else has found out.
+            return;
+        }
         let Some(verification) = self.verifying.get_mut(participant) else { return };
         if verified != Verified::NotYet {
             verification.looked_at += 1;
@@ -245,7 +294,7 @@ impl Driver {
         let id = LocalId::from(&departure.gid.gtid);
         self.recent.outcomes.remove(&id);
         self.step(id, Event::Durable(Record::Heuristic(departure)));
-        self.timers.set(self.seams.clock.now(), Timer::Verify);
+        self.verify_at(self.seams.clock.now());
     }
 
     fn all_verified(&mut self, participant: &ParticipantName, verification: &Verification) {

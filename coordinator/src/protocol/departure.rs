@@ -220,6 +220,19 @@ impl Transaction {
                         let detail = format!("{detail}; {}", self.in_whose_name(&gid));
                         self.departed(&gid, &branch, kind, &detail)
                     }
+                    // An order to commit was out: that it was not decided says nothing here.
+                    GoneVerdict::Acknowledge
+                        if !decided_commit
+                            && gone.status == recovery::XidStatus::Forgotten
+                            && !gone.unmarked(&branch) =>
+                    {
+                        let xid8 = branch.xid8;
+                        let detail = format!(
+                            "the server no longer remembers transaction id {xid8}; {}",
+                            self.in_whose_name(&gid)
+                        );
+                        self.departed(&gid, &branch, HeuristicKind::Hazard, &detail)
+                    }
                     GoneVerdict::Nothing | GoneVerdict::Acknowledge => {
                         let detail = format!("it had ended as decided before; {}", self.in_whose_name(&gid));
                         self.departed(&gid, &branch, HeuristicKind::Mended, &detail)

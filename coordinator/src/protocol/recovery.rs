@@ -265,6 +265,13 @@ pub struct Gone {
     pub marker: Marker,
 }
 
+impl Gone {
+    /// Whether the branch carried a commit marker that is not there: it did not commit.
+    pub fn unmarked(&self, branch: &PreparedBranch) -> bool {
+        branch.marker && matches!(self.marker, Marker::Absent | Marker::Aborted)
+    }
+}
+
 /// What a database says of a branch's commit marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Marker {
@@ -380,7 +387,9 @@ fn how_it_ended(branch: &PreparedBranch, gone: &Gone) -> HowItEnded {
             gone.timeline
         )),
         (XidStatus::Committed | XidStatus::Forgotten, Marker::Committed) => HowItEnded::Committed,
-        (XidStatus::Committed | XidStatus::Forgotten, Marker::Absent | Marker::Aborted) if branch.marker => {
+        (XidStatus::Committed | XidStatus::Forgotten, Marker::Absent | Marker::Aborted)
+            if branch.marker && !same_timeline =>
+        {
             HowItEnded::RolledBack(format!(
                 "prepared on timeline {timeline} with a commit marker; the server is on {} now, and has none",
                 gone.timeline

@@ -199,7 +199,7 @@ impl Postgres {
 }
 
 /// Reads what `pg_xact_status` answers.
-fn status(text: Option<&str>) -> Option<XidStatus> {
+fn read_status(text: Option<&str>) -> Option<XidStatus> {
     match text {
         None => Some(XidStatus::Forgotten),
         Some("committed") => Some(XidStatus::Committed),
@@ -297,7 +297,7 @@ impl Database for Postgres {
             };
             first_row(&answer)
                 .and_then(|row| {
-                    Some(XidOutcome { status: status(row.get(3))?, marker, facts: parse_facts(row, 0)? })
+                    Some(XidOutcome { status: read_status(row.get(3))?, marker, facts: parse_facts(row, 0)? })
                 })
                 .ok_or_else(|| unexpected(Command::OutcomeQuery, "the status of a transaction id"))
         })
@@ -309,26 +309,34 @@ impl Database for Postgres {
             return Ok(Vec::new());
         }
         let unreadable = || unexpected(Command::OutcomeQuery, "the status of transaction ids");
-        let (facts, rows) = self
+        let (facts, (statuses, markers)) = self
             .on_lane(async |connection| {
                 let facts = Self::facts(&connection).await?;
                 Ok((facts, marker::ask_many(&connection.client, branches).await?))
             })
             .await?;
-        if rows.len() != branches.len() {
+        if [statuses.len(), markers.len()] != [branches.len(); 2] {
             return Err(unreadable());
         }
+        // Ids are given out in order: where the lowest of these has not been, none has.
+        let is_beyond = |status: &Option<String>| status.as_deref() == Some("beyond");
+        let beyond = branches.iter().zip(&statuses).filter(|(_, status)| is_beyond(status));
+        let none_reached = match beyond.map(|(branch, _)| branch).min_by_key(|(_, xid8)| *xid8) {
+            Some((gid, xid8)) => self.outcome(gid, *xid8).await?.status == XidStatus::NotReached,
+            None => false,
+        };
         let mut outcomes = Vec::with_capacity(branches.len());
-        for ((gid, xid8), row) in branches.iter().zip(&rows) {
-            let marker = match row.get(2) {
+        for (((gid, xid8), status), said) in branches.iter().zip(&statuses).zip(&markers) {
+            let marker = match said.as_deref() {
                 None => Marker::Unspecified,
                 Some("absent") => Marker::Absent,
                 Some("committed") => Marker::Committed,
                 Some(_) => Marker::Aborted,
             };
-            outcomes.push(match row.get(1) {
+            outcomes.push(match status.as_deref() {
+                Some("beyond") if none_reached => XidOutcome { status: XidStatus::NotReached, marker, facts },
                 Some("beyond") => self.outcome(gid, *xid8).await?,
-                text => XidOutcome { status: status(text).ok_or_else(unreadable)?, marker, facts },
+                text => XidOutcome { status: read_status(text).ok_or_else(unreadable)?, marker, facts },
             });
         }
         Ok(outcomes)
@@ -340,8 +348,7 @@ impl Database for Postgres {
         above: Epoch,
         below: (Epoch, u64),
     ) -> Result<u64, DatabaseError> {
-        self.on_lane(async |connection| marker::prune(&connection.client, coordinator, above, below).await)
-            .await
+        self.ask(async |connection| marker::prune(&connection.client, coordinator, above, below).await).await
     }
 
     async fn confirm(&self) -> Result<(), DatabaseError> {

@@ -3,7 +3,7 @@
 //! transaction id may come to mean another transaction, a marker does not. An administrator makes the table;
 //! where there is none, branches carry no marker.
 
-use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Client, SimpleQueryMessage};
 use votum_proto::names::{CoordinatorId, Epoch, Gid};
 use votum_proto::v1::gone::Marker;
 
@@ -80,24 +80,19 @@ pub(super) async fn ask(client: &Client, gid: &Gid) -> Result<Marker, DatabaseEr
     })
 }
 
-/// What the server remembers of transaction ids, and the table of markers, for many branches in one statement:
-/// rows of their places among `branches`, status, marker. The status is 'beyond' of an id that may not have been
-/// given out yet, about which the server can only be asked alone.
+/// What is said of many branches at once: a text each.
+pub(super) type Texts = Vec<Option<String>>;
+
+/// What the server remembers of transaction ids, and then, in a statement of its own, what the table says of their
+/// branches: who reads of a commit in the first sees the row in the second. The status is 'beyond' of an id that
+/// may not have been given out yet, about which the server can only be asked alone.
 pub(super) async fn ask_many(
     client: &Client,
     branches: &[(Gid, u64)],
-) -> Result<Vec<SimpleQueryRow>, DatabaseError> {
+) -> Result<(Texts, Texts), DatabaseError> {
     let failed = |error| failure(Command::OutcomeQuery, &error);
     let usable = client.simple_query(&format!("SELECT {USABLE}")).await.map_err(failed)?;
-    let marker = match first_row(&usable).and_then(|row| row.get(0)) {
-        Some("t") => {
-            "COALESCE((SELECT CASE WHEN m.committed THEN 'committed' ELSE 'aborted' END FROM votum.marker AS m \
-             WHERE (m.coordinator_id, m.epoch, m.incarnation, m.seq, m.branch) \
-             = (k[1], k[2]::pg_catalog.int8, k[3]::pg_catalog.int4, k[4]::pg_catalog.int8, \
-             k[5]::pg_catalog.int4)), 'absent')"
-        }
-        _ => "NULL",
-    };
+    let usable = first_row(&usable).and_then(|row| row.get(0)) == Some("t");
     let asked: Vec<String> = branches
         .iter()
         .enumerate()
@@ -105,16 +100,25 @@ pub(super) async fn ask_many(
             format!("({place}, '{xid8}'::pg_catalog.xid8, '{}'::pg_catalog.text[])", key(gid))
         })
         .collect();
-    let question = format!(
-        "SELECT place, CASE WHEN xid8 OPERATOR(pg_catalog.<) \
+    let asked = asked.join(", ");
+    let ask = async |what: &str| {
+        let question = format!("SELECT {what} FROM (VALUES {asked}) AS asked(place, xid8, k) ORDER BY place");
+        let answer = client.simple_query(&question).await.map_err(failed)?;
+        Ok::<Texts, DatabaseError>(rows(&answer).map(|row| row.get(0).map(str::to_owned)).collect())
+    };
+    let statuses = ask("CASE WHEN xid8 OPERATOR(pg_catalog.<) \
          pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()) \
-         THEN pg_catalog.pg_xact_status(xid8) ELSE 'beyond' END, {marker} \
-         FROM (VALUES {}) AS asked(place, xid8, k) ORDER BY place",
-        asked.join(", ")
-    );
-    let answer = client.simple_query(&question).await.map_err(failed)?;
-    let row = |message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None };
-    Ok(answer.into_iter().filter_map(row).collect())
+         THEN pg_catalog.pg_xact_status(xid8) ELSE 'beyond' END");
+    let statuses = statuses.await?;
+    let markers = ask(if usable {
+        "COALESCE((SELECT CASE WHEN m.committed THEN 'committed' ELSE 'aborted' END FROM votum.marker AS m \
+         WHERE (m.coordinator_id, m.epoch, m.incarnation, m.seq, m.branch) \
+         = (k[1], k[2]::pg_catalog.int8, k[3]::pg_catalog.int4, k[4]::pg_catalog.int8, \
+         k[5]::pg_catalog.int4)), 'absent')"
+    } else {
+        "NULL"
+    });
+    Ok((statuses, markers.await?))
 }
 
 /// How many rows are deleted at once.
@@ -134,9 +138,10 @@ pub(super) async fn prune(
     }
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let (above, epoch, seq) = (signed(above.0), signed(below.0.0), signed(below.1));
-    // Nobody waits for it to reach the disk: what a crash brings back is deleted again.
+    // Nobody waits for it to reach the disk: what a crash brings back is deleted again. Nor does it wait for long
+    // where an administrator works on the table.
     let deletion = format!(
-        "SET LOCAL synchronous_commit = off; \
+        "SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '8s'; \
          DELETE FROM votum.marker WHERE ctid = ANY (ARRAY(SELECT ctid FROM votum.marker \
          WHERE coordinator_id = '{coordinator}' AND epoch > {above} AND (epoch, seq) < ({epoch}, {seq}) \
          LIMIT {PRUNED_AT_ONCE}))"

@@ -99,9 +99,8 @@ impl PostgresSession {
         let beside = Beside {
             role: !self.branch.own_role,
             ask: known.is_none(),
-            // One that has written nothing so far stays as it is; one of ours that a client may have replaced
-            // is not believed.
-            mark: self.marks && self.branch.xid8.is_some() && !self.tampered,
+            // One that has written nothing so far stays as it is.
+            mark: self.marks && self.branch.xid8.is_some(),
         };
         let trip = match self.preparing(gid, beside) {
             Ok(trip) => trip,
@@ -146,11 +145,21 @@ impl PostgresSession {
             put(&mut trip, &format!("SELECT pg_catalog.pg_current_xact_id(), {FACTS}"))?;
         }
         if beside.mark {
-            self.own.run(&mut trip, &MARK, Some(&marker::key(gid)))?;
+            self.put_marker(&mut trip, &marker::key(gid))?;
         }
         put(&mut trip, &format!("PREPARE TRANSACTION '{gid}'"))?;
         self.put_reset(&mut trip, &RESET_PREPARED)?;
         Ok(trip)
+    }
+
+    /// By the session's own statement, unless a client may have put another in its place.
+    fn put_marker(&mut self, trip: &mut Trip, key: &str) -> Result<(), Unsendable> {
+        if !self.tampered && !self.may_have_prepared {
+            return self.own.run(trip, &MARK, Some(key));
+        }
+        trip.parse("", marker::INSERTION, &[])?;
+        trip.bind_own("", Some(key), Form::Text)?;
+        trip.execute()
     }
 
     async fn prepared(&mut self, trip: Trip, beside: Beside) -> Result<Prepared, NotPrepared> {

@@ -6,7 +6,7 @@ use votum_proto::v1::gone::{Marker, XidStatus};
 use super::super::request::{Outcome, Request};
 use super::world::{World, decided_commit, gid, gtid, heard, name};
 use crate::log::VerifiedOn;
-use crate::protocol::record::{HeuristicKind, Record};
+use crate::protocol::record::{Heuristic, HeuristicKind, Record};
 
 /// Ended commits of an earlier life, one of each seq, both of whose branches were prepared on timeline 1.
 async fn ended(seqs: std::ops::RangeInclusive<u64>) -> World {
@@ -163,4 +163,42 @@ async fn a_long_history_is_looked_at_in_parts_and_whole() {
         answer(&mut world, request, vec![kept; count]).await;
     }
     assert_eq!((asked, noted(&world)), (609, on(2, 0)));
+}
+
+/// Retention, and the markers' pruning behind it, may overtake a question: then a marker that is missing proves
+/// nothing.
+#[tokio::test]
+async fn what_was_forgotten_since_it_was_asked_about_is_not_called_lost() {
+    let mut world = ended(1..=1).await;
+    world.agent_lists(listing(2)).await;
+    assert_eq!(world.told().await, "verify1@a");
+    world.log.durable.records.lock().unwrap().clear();
+    answer(&mut world, 1, vec![said(2, XidStatus::NotReached, Marker::Absent)]).await;
+    world.force().await;
+    assert_eq!((world.alarms().await, noted(&world)), (vec![], on(2, 0)));
+}
+
+/// It was undone by a failover and committed again; the next failover may lose it for good.
+#[tokio::test]
+async fn r2_a_branch_that_was_mended_is_looked_for_after_the_next_failover() {
+    let world = World::new();
+    let mended = Heuristic {
+        gid: gid(6, 1, 0),
+        participant: name("a"),
+        xid8: 700,
+        kind: HeuristicKind::Mended,
+        detail: "committed again".into(),
+    };
+    let records = [
+        Record::Decided(decided_commit(6, 1)),
+        Record::Ended { gtid: gtid(6, 1) },
+        Record::Heuristic(mended),
+    ];
+    world.log.durable.records.lock().unwrap().extend(records);
+    let mut world = start(world).await;
+    world.agent_lists(listing(3)).await;
+    assert_eq!(world.told().await, "verify1@a");
+    answer(&mut world, 1, vec![said(3, XidStatus::NotReached, Marker::Unspecified)]).await;
+    world.force().await;
+    assert_eq!(world.alarms().await, ["VOTUM-1407"]);
 }
