@@ -43,6 +43,9 @@ pub(crate) struct Arguments {
     /// its database and always uses the Unix socket.
     #[arg(long, value_enum, default_value = "tcp", conflicts_with = "coordinator")]
     pub(crate) over: Over,
+    /// Has every branch leave a commit marker, which `votumctl install --commit-marker` makes a place for.
+    #[arg(long, conflicts_with = "coordinator")]
+    pub(crate) commit_marker: bool,
     /// On how many threads the client runs. On a small machine a second one costs every contender more in
     /// wake-ups than it brings.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]

@@ -78,6 +78,11 @@ impl Installation {
             .agent_setting("sweep_ms", "5000")
             .start()
             .await?;
+        if arguments.commit_marker {
+            for bank in &world.banks {
+                bank.keep_markers().await?;
+            }
+        }
         let bank = |bank: &votum_tests::world::Bank| BankAddress {
             participant: bank.name.clone(),
             connection: match arguments.over {

@@ -231,6 +231,7 @@ pub(crate) struct Report {
     threads: u16,
     /// `None` where the installation is not our own.
     over: Option<String>,
+    commit_marker: bool,
     machine: Machine,
     summary: Vec<Summary>,
     rounds: Vec<Round>,
@@ -247,6 +248,7 @@ impl Report {
             seconds: arguments.window().as_secs(),
             threads: arguments.threads,
             over: arguments.coordinator.is_none().then(|| arguments.over.to_string()),
+            commit_marker: arguments.commit_marker,
             machine,
             summary: each.filter_map(|(workers, one)| Summary::of(one, workers, &rounds)).collect(),
             rounds,
@@ -293,6 +295,9 @@ impl fmt::Display for Report {
         write!(f, "Medians of {} s each, {} banks in every transfer", self.seconds, self.participants)?;
         if let Some(over) = &self.over {
             write!(f, ", over {over}")?;
+        }
+        if self.commit_marker {
+            f.write_str(", every branch with a commit marker")?;
         }
         write!(f, ":\n{table}")
     }

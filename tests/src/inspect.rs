@@ -305,6 +305,14 @@ impl Bank {
             .with_context(|| format!("by hand at {}: {sql}", self.name))
     }
 
+    /// Makes the table for commit markers, as an administrator does by `votumctl install`.
+    ///
+    /// # Errors
+    /// As the server answers.
+    pub async fn keep_markers(&self) -> anyhow::Result<()> {
+        self.by_hand(&votum_participant::postgres::marker::installation(crate::postgres::ROLE)).await
+    }
+
     /// The result of a query for one number.
     ///
     /// # Errors

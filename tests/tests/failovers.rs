@@ -4,9 +4,8 @@
 #![cfg(test)] // clippy then lets helpers fail as tests do
 
 use votum_client::{Committed, HeuristicKind, Outcome, Status};
-use votum_participant::postgres::marker;
 use votum_tests::eventually::{Found, eventually};
-use votum_tests::postgres::{Options, ROLE};
+use votum_tests::postgres::Options;
 use votum_tests::scene::Scene;
 use votum_tests::world::World;
 
@@ -88,7 +87,7 @@ async fn a_prepared_branch_that_a_failover_lost_is_reported_for_ever() {
 /// From now on every branch leaves a commit marker.
 async fn with_markers(scene: &Scene) {
     for bank in &scene.world.banks {
-        bank.by_hand(&marker::installation(ROLE)).await.unwrap();
+        bank.keep_markers().await.unwrap();
     }
     // Sessions that are open look for the table once a second.
     let mut number = 0;

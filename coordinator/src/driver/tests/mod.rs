@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod acknowledge;
+#[cfg(test)]
 mod depart;
 #[allow(unreachable_pub)] // for the fuzzer
 pub mod frames;
