@@ -386,15 +386,27 @@ impl Transaction {
 
     /// Whether `xid`, prepared under the name of a branch that is being rolled back, is not that branch.
     pub fn is_other_work(&self, branch: BranchNumber, participant: &ParticipantName, xid: u32) -> bool {
-        let Phase::Aborting { decided, undone } = &self.phase else { return false };
-        let voted = |prepared: &&PreparedBranch| prepared.number == branch;
-        undone.iter().any(|undo| {
-            undo.number == branch
-                && undo.participant == *participant
-                && !undo.done
-                && undo.overruling.is_none()
-                && decided.branches.iter().find(voted).is_some_and(|voted| low_half(voted.xid8) != xid)
-        })
+        let Some(decided) = self.decided() else { return false };
+        let voted =
+            |prepared: &&PreparedBranch| prepared.number == branch && prepared.participant == *participant;
+        let other = decided.branches.iter().find(voted).is_some_and(|voted| low_half(voted.xid8) != xid);
+        // By an abort, or because a person departs from a commit.
+        let is_rolled_back = match &self.phase {
+            Phase::Aborting { undone, .. } => undone.iter().any(|undo| {
+                undo.number == branch
+                    && undo.participant == *participant
+                    && !undo.done
+                    && undo.overruling.is_none()
+            }),
+            Phase::Committing { .. } => self.is_overruled(branch),
+            Phase::Active { .. }
+            | Phase::Preparing { .. }
+            | Phase::Deciding { .. }
+            | Phase::Committed { .. }
+            | Phase::Aborted { .. }
+            | Phase::ReadOnly => false,
+        };
+        other && is_rolled_back
     }
 
     /// The session that was reported, or claimed, at a participant.

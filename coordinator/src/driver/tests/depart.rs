@@ -392,3 +392,26 @@ async fn a_branch_of_an_abort_is_committed_by_a_person_once_its_agent_has_let_go
     };
     assert_eq!(Heuristic::departures(&heuristics).count(), 1);
 }
+
+/// Somebody ended the branch, and prepared other work under its name, while the departure was under way.
+#[tokio::test]
+async fn r1x_the_rollback_of_other_work_is_not_taken_for_the_departures_own() {
+    let mut world = World::ready().await;
+    let gid = committing(&mut world).await;
+    let _answered = depart(&mut world, rollback(&gid, true)).await;
+    assert_eq!(world.told().await, "hold@a");
+    world.agent_lets_go(&gid, "a", 700).await;
+    world.force().await;
+    assert_eq!(world.told().await, "rollback@a");
+    world.agent_lists(World::listing("a", vec![World::row(&gid, 999)])).await;
+    assert_eq!(world.told().await, "rollback@a");
+    world.agent_has(&gid, "a", false).await;
+    world.force().await;
+    assert!(!kinds(&world).contains(&"Heuristic"), "that says nothing of the branch itself");
+    world.agent_finds_gone(&gid, false, XidStatus::Committed).await;
+    world.force().await;
+    let Outcome::Committed { heuristics, .. } = world.get(gid.gtid.clone()).await.unwrap() else {
+        panic!("it is committed")
+    };
+    assert_eq!(heuristics.last().map(|last| last.kind), Some(HeuristicKind::Mended), "it had committed");
+}
