@@ -225,6 +225,10 @@ pub enum RequestError {
     LogFailed(String),
 }
 
+/// Why a request was not answered that the driver may have begun to carry out.
+pub const NOT_ANSWERED: &str = "the coordinator has stopped before it answered: whether it was done is seen once it \
+     runs again";
+
 /// How the servers reach the driver.
 #[derive(Clone)]
 pub struct DriverHandle {
@@ -244,7 +248,7 @@ impl DriverHandle {
     /// As the driver answers; [`RequestError::Unavailable`] when the driver has stopped.
     pub async fn ask<T>(&self, make: impl FnOnce(Answer<T>) -> Request) -> Result<T, RequestError> {
         let (answer, answered) = oneshot::channel();
-        let stopped = || RequestError::Unavailable("the coordinator is stopping".into());
+        let stopped = || RequestError::Unavailable(NOT_ANSWERED.into());
         self.requests.send(make(answer)).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use votum_coordinator::driver::request::{Outcome, Request, RequestError, Resolve};
+use votum_coordinator::driver::request::{NOT_ANSWERED, Outcome, Request, RequestError, Resolve};
 use votum_proto::names::Gid;
 
 use super::book::Interference;
@@ -262,6 +262,7 @@ async fn departs(world: &Arc<World>, index: usize) {
             world.note("operator", || format!("departs with {gid}: {said:?}"));
             match said {
                 Ok(response) if response.applied => return,
+                Err(RequestError::Unavailable(why)) if why == NOT_ANSWERED => return,
                 // Nothing was recorded.
                 Ok(_) | Err(RequestError::Invalid(_) | RequestError::Unavailable(_))
                     if !running.process.is_dead() =>
