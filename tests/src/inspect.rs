@@ -310,7 +310,11 @@ impl Bank {
     /// # Errors
     /// As the server answers.
     pub async fn keep_markers(&self) -> anyhow::Result<()> {
-        self.by_hand(&votum_participant::postgres::marker::installation(crate::postgres::ROLE)).await
+        let role = crate::postgres::ROLE;
+        self.by_hand(&votum_participant::postgres::marker::installation(role)).await?;
+        // The role is called as the schema is, which would come first on its path.
+        let path = format!("ALTER ROLE {role} IN DATABASE {} SET search_path = public", self.database);
+        self.by_hand(&path).await
     }
 
     /// The result of a query for one number.
