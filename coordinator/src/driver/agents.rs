@@ -6,7 +6,6 @@ use votum_proto::v1::agent_message::Kind;
 
 use super::alarms::{HEURISTIC, PHASE_TWO, REFUSED, UNHEARD};
 use super::knowledge::Owner;
-use super::turn::note_heuristic;
 use super::write_off::Evidence;
 use super::{AgentSettings, Driver, Link, LocalId, LogState, Participant, Pending, wire};
 use crate::crash;
@@ -312,10 +311,9 @@ impl Driver {
             tracing::warn!(gtid, %participant,
                 "a branch that had ended was prepared again and has been committed again");
             self.alarms.clear(HEURISTIC, &gtid, participant.as_str());
-        } else {
-            note_heuristic(&mut self.alarms, &heuristic);
         }
-        self.persist(Record::Heuristic(heuristic), !mended, Pending::Note);
+        let pending = if mended { Pending::Note } else { Pending::Departure(Box::new(heuristic.clone())) };
+        self.persist(Record::Heuristic(heuristic), !mended, pending);
     }
 }
 

@@ -12,7 +12,7 @@ use votum_proto::v1::branch_held::Kind as Held;
 use super::request::{Answer, RequestError, Resolve};
 use super::resolve::Awaited;
 use super::timers::Timer;
-use super::{Driver, LocalId, LogState, wire};
+use super::{Driver, LocalId, wire};
 use crate::crash::{self, CrashPoint};
 use crate::protocol::event::Event;
 use crate::protocol::record::{
@@ -46,15 +46,7 @@ impl Driver {
         if self.drain.is_some() {
             return Err(RequestError::Unavailable("the coordinator is stopping".into()));
         }
-        match &self.log_state {
-            LogState::Ready(_) => {}
-            LogState::Counting => {
-                return Err(RequestError::Unavailable("the coordinator is still reading its log".into()));
-            }
-            LogState::Unreadable(why) | LogState::Doubtful(why) => {
-                return Err(RequestError::LogFailed(why.clone()));
-            }
-        }
+        self.counted()?;
         if let Some(why) = &self.stale {
             return refused(&format!("this log is stale, and may lack how the branch ended: {why}"));
         }

@@ -73,6 +73,17 @@ impl Driver {
         history.transaction(gtid).map(Some).map_err(|e| RequestError::Unavailable(e.to_string()))
     }
 
+    /// Refuses what may be acted on only once the history is whole.
+    pub(super) fn counted(&self) -> Result<(), RequestError> {
+        match &self.log_state {
+            LogState::Ready(_) => Ok(()),
+            LogState::Counting => {
+                Err(RequestError::Unavailable("the coordinator is still reading its log".into()))
+            }
+            LogState::Unreadable(why) | LogState::Doubtful(why) => Err(RequestError::LogFailed(why.clone())),
+        }
+    }
+
     /// Why the absence of a record proves nothing now, if it does not.
     fn absence_unproven(&self) -> Option<String> {
         protocol::absence_unproven(self.stale.as_deref(), self.readable())

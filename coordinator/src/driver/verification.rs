@@ -13,8 +13,8 @@ use super::{Driver, LocalId, LogState, Pending, wire};
 use crate::crash;
 use crate::log::{TransactionHistory, VerifiedOn};
 use crate::protocol::event::Event;
+use crate::protocol::gone::{Gone, Verified, judge_after_failover};
 use crate::protocol::record::{Decision, Heuristic, HeuristicKind, PreparedBranch, Record};
-use crate::protocol::recovery::{self, Gone, Verified};
 
 /// How many transactions of the history are looked at in one turn.
 const PAGE: usize = 64;
@@ -250,19 +250,23 @@ impl Driver {
     }
 
     fn judge_verified(&mut self, participant: &ParticipantName, committed: Committed, gone: &Gone) {
-        let (row, verified) = recovery::judge_after_failover(&committed.branch, gone);
+        let (row, verified) = judge_after_failover(&committed.branch, gone);
         crash::judged(row);
-        let remembered = match self.history_of(&committed.gid.gtid) {
-            Ok(records) => records.is_some_and(|records| {
+        let remembered = self.history_of(&committed.gid.gtid).map(|records| {
+            records.is_some_and(|records| {
                 records.decided.is_some() && self.is_to_be_verified(&records, &committed.gid)
-            }),
-            Err(_) => false,
-        };
-        if !remembered {
-            // Forgotten since it was asked about, and its marker with it; or somebody else has found out.
-            return;
-        }
+            })
+        });
         let Some(verification) = self.verifying.get_mut(participant) else { return };
+        match remembered {
+            Ok(true) => {}
+            // Forgotten since it was asked about, and its marker with it; or somebody else has found out.
+            Ok(false) => return,
+            Err(error) => {
+                tracing::error!(gtid = %committed.gid.gtid, %error, "what is remembered of it cannot be read");
+                return verification.again.push(committed);
+            }
+        }
         if verified != Verified::NotYet {
             verification.looked_at += 1;
         }

@@ -8,9 +8,9 @@ use votum_proto::v1;
 use votum_proto::v1::coordinator_message::Kind;
 
 use crate::protocol::event::{Prepared, Report, Vote};
+use crate::protocol::gone::{Gone, Marker, XidStatus};
 use crate::protocol::lives::Witness;
 use crate::protocol::record::{AbortKind, AbortReason, MAX_TEXT, cut};
-use crate::protocol::recovery::{Gone, Marker, XidStatus};
 
 fn message(kind: Kind) -> v1::CoordinatorMessage {
     v1::CoordinatorMessage { kind: Some(kind) }

@@ -8,7 +8,7 @@ use votum_proto::v1;
 
 use super::alarms::STALE;
 use super::request::{Answer, RequestError, WriteOff};
-use super::{Driver, LogState, Pending};
+use super::{Driver, Pending};
 use crate::log::Restored;
 use crate::protocol::record::{MAX_LABEL, MAX_TEXT, Record, WrittenOff, cut};
 
@@ -111,15 +111,7 @@ impl Driver {
     /// The newest epoch of which something is lacking.
     fn may_write_off(&self, order: &WriteOff) -> Result<Epoch, RequestError> {
         let refused = |why: String| Err(RequestError::Invalid(why));
-        match &self.log_state {
-            LogState::Ready(_) => {}
-            LogState::Counting => {
-                return Err(RequestError::Unavailable("the coordinator is still reading its log".into()));
-            }
-            LogState::Unreadable(why) | LogState::Doubtful(why) => {
-                return Err(RequestError::LogFailed(why.clone()));
-            }
-        }
+        self.counted()?;
         if let Some(through) = self.writing_off {
             return refused(format!(
                 "what is lacking up to epoch {through} is written off already: restart the coordinator"

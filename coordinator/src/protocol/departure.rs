@@ -9,10 +9,11 @@ use votum_proto::names::{BranchNumber, Gid, ParticipantName};
 
 use super::ending::{ask_again_with, prepared, roll_back_other_work};
 use super::event::{Effect, Report};
+use super::gone::{GoneVerdict, XidStatus, judge_gone_after_abort, judge_gone_after_commit};
 use super::record::{
     Decided, Decision, Heuristic, HeuristicKind, MAX_TEXT, PreparedBranch, Record, Resolved, cut,
 };
-use super::recovery::{self, GoneVerdict, low_half};
+use super::recovery::low_half;
 use super::transaction::{Delivery, Overruling, Phase, Transaction, Undo};
 
 impl Transaction {
@@ -211,9 +212,9 @@ impl Transaction {
             }
             Report::Gone(gone) => {
                 let (_, verdict) = if decided_commit {
-                    recovery::judge_gone_after_commit(&branch, false, gone)
+                    judge_gone_after_commit(&branch, false, gone)
                 } else {
-                    recovery::judge_gone_after_abort(&branch, gone)
+                    judge_gone_after_abort(&branch, gone)
                 };
                 match verdict {
                     GoneVerdict::Heuristic { kind, detail } => {
@@ -223,7 +224,7 @@ impl Transaction {
                     // An order to commit was out: that it was not decided says nothing here.
                     GoneVerdict::Acknowledge
                         if !decided_commit
-                            && gone.status == recovery::XidStatus::Forgotten
+                            && gone.status == XidStatus::Forgotten
                             && !gone.unmarked(&branch) =>
                     {
                         let xid8 = branch.xid8;
@@ -238,7 +239,7 @@ impl Transaction {
                         self.departed(&gid, &branch, HeuristicKind::Mended, &detail)
                     }
                     // Nobody looked: the answer to an order that a listing caused.
-                    GoneVerdict::AskAgain { .. } if gone.status == recovery::XidStatus::NotAsked => {
+                    GoneVerdict::AskAgain { .. } if gone.status == XidStatus::NotAsked => {
                         ask_again_with(&branch, None)
                     }
                     GoneVerdict::AskAgain { alarm } => ask_again_with(&branch, alarm),

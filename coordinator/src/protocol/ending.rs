@@ -3,8 +3,9 @@
 use votum_proto::names::{BranchNumber, Gid, ParticipantName};
 
 use super::event::{Effect, Report, Vote};
+use super::gone::{GoneVerdict, judge_gone_after_abort, judge_gone_after_commit};
 use super::record::{Decided, Heuristic, HeuristicKind, MAX_TEXT, PreparedBranch, Record, cut};
-use super::recovery::{self, GoneVerdict};
+use super::recovery;
 use super::transaction::{Delivery, Phase, Transaction, Undo};
 
 impl Transaction {
@@ -119,7 +120,7 @@ impl Transaction {
             Delivery::Departing | Delivery::Heuristic | Delivery::Overruled(_) => return Vec::new(),
         };
         match report {
-            Report::Gone(gone) => match recovery::judge_gone_after_commit(branch, acknowledged, gone).1 {
+            Report::Gone(gone) => match judge_gone_after_commit(branch, acknowledged, gone).1 {
                 GoneVerdict::Nothing => Vec::new(),
                 GoneVerdict::Acknowledge => {
                     *delivery = Delivery::Acknowledged;
@@ -163,7 +164,7 @@ impl Transaction {
                 undo.done = true;
                 self.retire_if_undone()
             }
-            Report::Gone(gone) => match recovery::judge_gone_after_abort(branch, gone).1 {
+            Report::Gone(gone) => match judge_gone_after_abort(branch, gone).1 {
                 GoneVerdict::Nothing | GoneVerdict::Acknowledge => {
                     undo.done = true;
                     self.retire_if_undone()

@@ -2,8 +2,8 @@
 
 use votum_proto::names::{BranchNumber, Gid, ParticipantName, SessionName};
 
+use super::gone::Gone;
 use super::record::{AbortReason, Heuristic, Record, Resolved};
-use super::recovery::Gone;
 
 /// One branch of a Commit, as the client saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -10,9 +10,10 @@
 //! data that the driver carries out in order. Time enters as `TimedOut`, durability as `Durable`: a record
 //! goes out alone, and what rests on it is an effect of its return. From Deciding on no timer and no
 //! Rollback acts. Recovery folds the log's records through the same `apply` as the live path, and asks
-//! [`recovery`]'s table what to do with what is found at a participant.
+//! [`recovery`]'s table what to do with what is found at a participant, and [`gone`] what is proven by what is not.
 
 pub mod event;
+pub mod gone;
 pub mod history;
 pub mod knowledge;
 pub mod lives;

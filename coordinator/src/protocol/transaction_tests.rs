@@ -1,8 +1,8 @@
 //! Schedules, one a test: what goes in, what comes out.
 
 use super::super::event::{BranchClaim, Effect, Event, Prepared, Report, Vote};
+use super::super::gone::{Gone, Marker, XidStatus};
 use super::super::record::{AbortKind, AbortReason, Decision, HeuristicKind, Record};
-use super::super::recovery::{Gone, Marker, XidStatus};
 use super::*;
 
 const AGENT: u64 = 9;

@@ -229,15 +229,6 @@ impl Database for Arc<Played> {
             facts: FACTS,
         })
     }
-    async fn prune_markers(
-        &self,
-        _coordinator: &CoordinatorId,
-        _above: Epoch,
-        _below: (Epoch, u64),
-    ) -> Result<u64, DatabaseError> {
-        Ok(0)
-    }
-
     async fn confirm(&self) -> Result<(), DatabaseError> {
         Ok(())
     }

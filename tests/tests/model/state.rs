@@ -367,7 +367,7 @@ impl State {
 impl SaidReport {
     /// As the coordinator reads it.
     pub(crate) fn read(self) -> Report {
-        use votum_coordinator::protocol::recovery::{Gone, Marker, XidStatus};
+        use votum_coordinator::protocol::gone::{Gone, Marker, XidStatus};
         match self {
             Self::Done => Report::Done,
             Self::NeverPrepared => Report::NeverPrepared,

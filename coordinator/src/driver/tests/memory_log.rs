@@ -1,7 +1,7 @@
 //! A log that is in memory: what is appended waits until a test says that it is durable.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use votum_proto::names::{Gtid, ParticipantName};
@@ -40,6 +40,8 @@ pub(super) struct MemoryHistory {
     pub(super) records: Mutex<Vec<Record>>,
     pub(super) mark: Mutex<Option<Gtid>>,
     pub(super) horizon: Mutex<Option<Gtid>>,
+    /// It cannot be read.
+    pub(super) broken: AtomicBool,
     pub(super) verified: Mutex<BTreeMap<ParticipantName, VerifiedOn>>,
     /// How far back it remembers, in milliseconds.
     pub(super) reach_ms: AtomicU64,
@@ -47,6 +49,9 @@ pub(super) struct MemoryHistory {
 
 impl History for MemoryHistory {
     fn transaction(&self, gtid: &Gtid) -> Result<TransactionHistory, HistoryError> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(HistoryError("damaged at 5".into()));
+        }
         let mut found = TransactionHistory::default();
         for record in self.records.lock().unwrap().iter().filter(|r| r.gtid() == Some(gtid)) {
             match record {

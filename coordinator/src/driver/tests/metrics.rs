@@ -204,7 +204,7 @@ async fn a_page_without_a_driver_is_an_error() {
     };
     futures::future::join(done, closing).await;
     world.driver.stopped().await;
-    assert!(world.page().await.unwrap_err().contains("stopping"));
+    assert!(world.page().await.unwrap_err().contains("has stopped before it answered"));
 }
 
 #[tokio::test(start_paused = true)]

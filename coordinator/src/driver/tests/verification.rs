@@ -1,5 +1,7 @@
 //! A server has changed its timeline: what became there of commits that were acknowledged before.
 
+use std::sync::atomic::Ordering;
+
 use votum_proto::v1;
 use votum_proto::v1::gone::{Marker, XidStatus};
 
@@ -201,4 +203,14 @@ async fn r2_a_branch_that_was_mended_is_looked_for_after_the_next_failover() {
     answer(&mut world, 1, vec![said(3, XidStatus::NotReached, Marker::Unspecified)]).await;
     world.force().await;
     assert_eq!(world.alarms().await, ["VOTUM-1407"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_again_is_neither_called_lost_nor_called_verified() {
+    let mut world = ended(1..=1).await;
+    world.agent_lists(listing(2)).await;
+    world.log.durable.broken.store(true, Ordering::Relaxed);
+    answer(&mut world, 1, vec![said(2, XidStatus::NotReached, Marker::Unspecified)]).await;
+    world.force().await;
+    assert_eq!((world.alarms().await, noted(&world)), (vec![], None));
 }

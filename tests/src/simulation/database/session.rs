@@ -7,7 +7,7 @@ use votum_participant::database::{
     Aftermath, BackendId, BeginOptions, Canceller, Command, Condition, Database, DatabaseError,
     DatabaseListing, Found, Gate, Kept, Policy, Preparation, RowSink, Session, Statement, Stood, XidOutcome,
 };
-use votum_proto::names::{CoordinatorId, Epoch, Gid, ParticipantName};
+use votum_proto::names::{CoordinatorId, Gid, ParticipantName};
 use votum_proto::runtime::BoxFuture;
 use votum_proto::v1;
 
@@ -100,15 +100,6 @@ impl Database for Behind {
             })
         });
         outcome.await.map_err(|error| error.into_database_error(Command::OutcomeQuery))
-    }
-
-    async fn prune_markers(
-        &self,
-        _coordinator: &CoordinatorId,
-        _above: Epoch,
-        _below: (Epoch, u64),
-    ) -> Result<u64, DatabaseError> {
-        Ok(0)
     }
 
     async fn confirm(&self) -> Result<(), DatabaseError> {
