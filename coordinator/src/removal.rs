@@ -8,7 +8,8 @@ use votum_proto::names::{Gtid, ParticipantName};
 
 use crate::config::Config;
 use crate::log::{Refusal, RefusalKind, offline};
-use crate::protocol::transaction::{Standing, Transaction};
+use crate::protocol::standing::Standing;
+use crate::protocol::transaction::Transaction;
 
 /// A participant that was taken away too early.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,8 @@ use super::{
 use crate::crash::{self, CrashPoint};
 use crate::protocol::event::{Effect, Event};
 use crate::protocol::record::{self, AbortKind, AbortReason, MAX_TEXT, Record, cut};
-use crate::protocol::transaction::{BranchView, Standing, Transaction};
+use crate::protocol::standing::{BranchView, Standing};
+use crate::protocol::transaction::Transaction;
 
 /// A branch whose end cannot be told yet is asked about again between these delays.
 const ASK_AGAIN_FIRST: Duration = Duration::from_millis(50);

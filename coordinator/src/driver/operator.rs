@@ -211,7 +211,7 @@ pub fn log_record((position, running_ms, record): &(u64, u64, Record)) -> v1::Lo
 fn live_branches(live: &Live) -> Vec<v1::BranchState> {
     let views = live.transaction.branches();
     let decided = live.transaction.decided();
-    let branch = |view: crate::protocol::transaction::BranchView| v1::BranchState {
+    let branch = |view: crate::protocol::standing::BranchView| v1::BranchState {
         gid: view
             .number
             .and_then(|number| decided.map(|decided| decided.gid(number).to_string()))

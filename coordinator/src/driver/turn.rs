@@ -12,7 +12,7 @@ use crate::crash::{self, CrashPoint};
 use crate::log::Entry;
 use crate::protocol::event::{Effect, Event};
 use crate::protocol::record::{Decision, Record};
-use crate::protocol::transaction::Standing;
+use crate::protocol::standing::Standing;
 
 impl Driver {
     /// Feeds one event to a live transaction and carries out what it asks for. An event for one that is

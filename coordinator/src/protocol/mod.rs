@@ -19,6 +19,7 @@ pub mod knowledge;
 pub mod lives;
 pub mod record;
 pub mod recovery;
+pub mod standing;
 pub mod transaction;
 
 mod departure;

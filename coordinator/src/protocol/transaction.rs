@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use votum_proto::canary::{Canary, sings};
 use votum_proto::names::{BranchNumber, Gid, Gtid, ParticipantName, SessionName};
 
 use super::event::{Effect, Event, Prepared};
@@ -129,35 +128,6 @@ impl Undo {
     pub(super) fn is_owed(&self) -> bool {
         !self.done && !self.departing && self.overruling.is_none()
     }
-}
-
-/// The outcome, as far as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Standing {
-    /// Not decided: the state's name.
-    InProgress(&'static str),
-    /// Decided commit, on disk: where acknowledgements are owed.
-    Committed {
-        /// The participants that owe one.
-        pending: Vec<ParticipantName>,
-    },
-    /// No branch can ever commit.
-    Aborted(AbortReason),
-    /// Committed everywhere, nothing written.
-    ReadOnly,
-}
-
-/// One branch, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct BranchView {
-    /// Where.
-    pub participant: ParticipantName,
-    /// Its number, once it has one.
-    pub number: Option<BranchNumber>,
-    /// Its state in a word.
-    pub state: &'static str,
-    /// Its xid8, or 0.
-    pub xid8: u64,
 }
 
 impl Transaction {
@@ -297,52 +267,6 @@ impl Transaction {
         &self.heuristics
     }
 
-    /// The state's name, in the protocol's words.
-    pub fn state(&self) -> &'static str {
-        match &self.phase {
-            Phase::Active { .. } => "active",
-            Phase::Preparing { .. } => "preparing",
-            Phase::Deciding { .. } => "deciding",
-            Phase::Committing { .. } => "committing",
-            Phase::Committed { .. } => "committed",
-            Phase::Aborting { .. } => "aborting",
-            Phase::Aborted { .. } => "aborted",
-            Phase::ReadOnly => "read-only",
-        }
-    }
-
-    /// Whether its Commit is still to come.
-    pub fn is_active(&self) -> bool {
-        matches!(self.phase, Phase::Active { .. })
-    }
-
-    /// Whether its timeout still acts, and it counts against the limit of live transactions.
-    pub fn is_undecided(&self) -> bool {
-        matches!(self.phase, Phase::Active { .. } | Phase::Preparing { .. } | Phase::Deciding { .. })
-    }
-
-    /// The outcome, as far as it stands.
-    pub fn standing(&self) -> Standing {
-        match &self.phase {
-            Phase::Deciding { .. } if sings(Canary::AnswerBeforeForced) => {
-                Standing::Committed { pending: Vec::new() }
-            }
-            Phase::Active { .. } | Phase::Preparing { .. } | Phase::Deciding { .. } => {
-                Standing::InProgress(self.state())
-            }
-            Phase::Committing { decided, delivered } => {
-                let owed = decided.branches.iter().zip(delivered).filter(|(_, d)| d.is_awaited());
-                Standing::Committed { pending: owed.map(|(b, _)| b.participant.clone()).collect() }
-            }
-            Phase::Committed { .. } => Standing::Committed { pending: Vec::new() },
-            Phase::Aborting { decided: Decided { decision: Decision::Abort(reason), .. }, .. }
-            | Phase::Aborted { reason } => Standing::Aborted(reason.clone()),
-            // `Aborting` is entered with an abort only.
-            Phase::Aborting { .. } => Standing::InProgress(self.state()),
-            Phase::ReadOnly => Standing::ReadOnly,
-        }
-    }
-
     /// The decision that stands, on disk for a commit.
     pub fn decided(&self) -> Option<&Decided> {
         match &self.phase {
@@ -425,68 +349,10 @@ impl Transaction {
         }
     }
 
-    /// Its branches, for people.
-    pub fn branches(&self) -> Vec<BranchView> {
-        match &self.phase {
-            Phase::Active { sessions } => sessions
-                .keys()
-                .map(|p| BranchView { participant: p.clone(), number: None, state: "enlisted", xid8: 0 })
-                .collect(),
-            Phase::Preparing { branches } => (0..).zip(branches).map(|(n, b)| b.view(n)).collect(),
-            Phase::Deciding { decided } => views(decided, |_| "yes"),
-            Phase::Committing { decided, delivered } => views(decided, |place| match delivered.get(place) {
-                Some(Delivery::Owed | Delivery::Departing) | None => "committing",
-                Some(Delivery::Acknowledged) => "acknowledged",
-                Some(Delivery::Heuristic) => "heuristic",
-                Some(Delivery::Overruled(_)) => "overruled",
-            }),
-            Phase::Committed { decided } => views(decided, |_| "acknowledged"),
-            Phase::Aborting { undone, .. } => undone
-                .iter()
-                .map(|undo| BranchView {
-                    participant: undo.participant.clone(),
-                    number: Some(undo.number),
-                    state: match (undo.done, undo.overruling) {
-                        (false, Some(_)) => "overruled",
-                        (true, _) => "rolled back",
-                        (false, None) => "rolling back",
-                    },
-                    xid8: 0,
-                })
-                .collect(),
-            Phase::Aborted { .. } | Phase::ReadOnly => Vec::new(),
-        }
-    }
-
     pub(super) fn gid(&self, branch: BranchNumber, branches: usize) -> Gid {
         let branches = BranchNumber::try_from(branches).unwrap_or(BranchNumber::MAX);
         Gid { gtid: self.gtid.clone(), branch, branches }
     }
-}
-
-impl Voter {
-    fn view(&self, number: BranchNumber) -> BranchView {
-        let (state, xid8) = match self.vote {
-            None => ("preparing", 0),
-            Some(Voted::Yes(prepared)) => ("yes", prepared.xid8),
-            Some(Voted::ReadOnly) => ("read-only", 0),
-        };
-        BranchView { participant: self.participant.clone(), number: Some(number), state, xid8 }
-    }
-}
-
-fn views(decided: &Decided, state: impl Fn(usize) -> &'static str) -> Vec<BranchView> {
-    decided
-        .branches
-        .iter()
-        .enumerate()
-        .map(|(place, branch)| BranchView {
-            participant: branch.participant.clone(),
-            number: Some(branch.number),
-            state: state(place),
-            xid8: branch.xid8,
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::super::event::{BranchClaim, Effect, Event, Prepared, Report, Vote};
 use super::super::gone::{Gone, Marker, XidStatus};
 use super::super::record::{AbortKind, AbortReason, Decision, HeuristicKind, Record};
+use super::super::standing::Standing;
 use super::*;
 
 const AGENT: u64 = 9;

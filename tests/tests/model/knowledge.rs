@@ -6,7 +6,7 @@ use votum_coordinator::log::TransactionHistory;
 use votum_coordinator::protocol::knowledge::{Became, Known, Readable};
 use votum_coordinator::protocol::lives::Witness;
 use votum_coordinator::protocol::record::Decision;
-use votum_coordinator::protocol::transaction::Standing;
+use votum_coordinator::protocol::standing::Standing;
 use votum_proto::names::Gtid;
 
 use super::state::{ACME, Entry, Said, State};

@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod acknowledge;
+#[cfg_attr(not(test), allow(dead_code))] // as `world`
+mod agent;
 #[cfg(test)]
 mod depart;
 #[allow(unreachable_pub)] // for the fuzzer
