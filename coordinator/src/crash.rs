@@ -17,14 +17,18 @@ votum_proto::crash_points! {
         AfterLastPrepare = "after-last-prepare",
         /// Every vote is in; the decision has not been given to the log.
         VotesIn = "votes-in",
-        /// The decision is in the journal's file, not forced.
+        /// The decision, or that it is the branch's own, is in the journal's file, not forced.
         DecisionAppended = "decision-appended",
-        /// The decision is forced; nobody has been told.
+        /// That is forced; nobody has been told.
         DecisionForced = "decision-forced",
         /// The client has been told; no participant has.
         ClientTold = "client-told",
         /// The first participant has been told, the others not.
         FirstParticipantTold = "first-participant-told",
+        /// The branch has been told to commit in one phase.
+        HandedOver = "commit-handed-over",
+        /// It has answered; nothing was recorded, and nobody told.
+        OnePhaseAnswered = "one-phase-answered",
         /// Every branch has acknowledged; `Ended` has not been given to the log.
         AllAcknowledged = "all-acknowledged",
         /// `Ended` is on disk.
@@ -69,6 +73,8 @@ votum_proto::crash_points! {
         JudgedR3 = "judged-r3",
         /// A branch of a decided abort is gone, not by us; nothing was concluded.
         JudgedR15 = "judged-r15",
+        /// How a commit in one phase ended was settled by its marker; nothing was concluded.
+        JudgedR13 = "judged-r13",
         /// A session of a transaction that is not live is open; nothing was done.
         JudgedR0 = "judged-r0",
         /// A branch of a live, undecided transaction is prepared; nothing was done.
@@ -84,8 +90,8 @@ votum_proto::crash_points! {
 
 votum_proto::crash_strikes!(CrashPoint);
 
-/// [`here`] at a row of the recovery table that applies. R13 and R13s cannot be met while one-phase commit is
-/// not offered.
+/// [`here`] at a row of the recovery table that applies. R13s cannot be met while only transactions of one branch
+/// are committed in one phase.
 #[inline]
 pub fn judged(row: Row) {
     match row {
@@ -95,7 +101,8 @@ pub fn judged(row: Row) {
         Row::R1 => here(CrashPoint::JudgedR1),
         Row::R1x => here(CrashPoint::JudgedR1x),
         Row::R14 => here(CrashPoint::JudgedR14),
-        Row::R13 | Row::R13s => {}
+        Row::R13 => here(CrashPoint::JudgedR13),
+        Row::R13s => {}
         Row::R2 | Row::R3 => here(CrashPoint::JudgedR3),
         Row::R15 => here(CrashPoint::JudgedR15),
         Row::R0 => here(CrashPoint::JudgedR0),

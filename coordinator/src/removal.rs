@@ -52,7 +52,12 @@ pub fn still_owed(config: &Config) -> Result<Vec<StillOwed>, Refusal> {
     for history in histories {
         let records = history.records.iter().map(|(_, _, record)| record);
         let Some(transaction) = Transaction::recover(records.collect::<Vec<_>>()) else { continue };
-        let Standing::Committed { pending } = transaction.standing() else { continue };
+        let pending = match transaction.standing() {
+            Standing::Committed { pending } => pending,
+            // Its branch is to say what was decided.
+            Standing::InProgress(_) => transaction.branches().into_iter().map(|b| b.participant).collect(),
+            Standing::Aborted(_) | Standing::ReadOnly => continue,
+        };
         let removed =
             |participant: &ParticipantName| config.participants.iter().all(|p| p.name != *participant);
         for participant in pending.into_iter().filter(removed) {

@@ -337,9 +337,13 @@ fn deliver(branch: &Branch, execute: Box<Execute>) -> Result<(), ExecuteError> {
         Some(v1::vote::Kind::No(v1::VoteNo { reason: Some(reason) })) => {
             ExecuteError::BranchLost { reason: reason.message, retryable: reason.retryable }
         }
-        Some(v1::vote::Kind::No(_) | v1::vote::Kind::Yes(_) | v1::vote::Kind::ReadOnly(_)) | None => {
-            ExecuteError::Preparing
-        }
+        Some(
+            v1::vote::Kind::No(_)
+            | v1::vote::Kind::Yes(_)
+            | v1::vote::Kind::ReadOnly(_)
+            | v1::vote::Kind::Ready(_),
+        )
+        | None => ExecuteError::Preparing,
     };
     match standing.phase {
         Phase::Open => branch.command(Command::Execute(execute)).map_err(|error| match error {
@@ -348,7 +352,7 @@ fn deliver(branch: &Branch, execute: Box<Execute>) -> Result<(), ExecuteError> {
                 ExecuteError::BranchLost { reason: "the branch is ending".into(), retryable: true }
             }
         }),
-        Phase::Preparing => Err(ExecuteError::Preparing),
+        Phase::Preparing | Phase::Ready | Phase::Committing => Err(ExecuteError::Preparing),
         Phase::Unsettled | Phase::Settled => Err(lost(standing.vote)),
     }
 }

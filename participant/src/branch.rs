@@ -13,6 +13,10 @@ pub(crate) enum Phase {
     Open,
     /// Prepare was asked for; it takes no more statements.
     Preparing,
+    /// It has offered to be committed in one phase, and waits for the word.
+    Ready,
+    /// The word has come: it is being committed.
+    Committing,
     /// It has voted no, but its PREPARE may still be running in a server process that we lost.
     Unsettled,
     /// No session is open any more: prepared, committed as read-only, or rolled back.
@@ -31,13 +35,23 @@ pub(crate) struct Standing {
     pub(crate) prepared: Option<u64>,
     /// Whether the gid may be prepared although this process did not vote yes.
     pub(crate) perhaps_prepared: bool,
+    /// How its commit in one phase ended, where this process knows.
+    pub(crate) one_phase: Option<OnePhaseEnd>,
+}
+
+/// How a commit in one phase ended.
+#[derive(Debug, Clone)]
+pub(crate) enum OnePhaseEnd {
+    Committed,
+    Refused(v1::AbortReason),
 }
 
 impl Standing {
     fn is_quiet(&self) -> bool {
         match self.phase {
-            Phase::Open | Phase::Preparing => false,
-            Phase::Unsettled | Phase::Settled => true,
+            Phase::Open | Phase::Preparing | Phase::Ready => false,
+            // Left to finish: the marker says how it ended.
+            Phase::Committing | Phase::Unsettled | Phase::Settled => true,
         }
     }
 }
@@ -71,8 +85,14 @@ impl Branch {
         session: SessionName,
     ) -> (Self, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel(WAITING);
-        let standing =
-            Standing { phase: Phase::Open, gid: None, vote: None, prepared: None, perhaps_prepared: false };
+        let standing = Standing {
+            phase: Phase::Open,
+            gid: None,
+            vote: None,
+            prepared: None,
+            perhaps_prepared: false,
+            one_phase: None,
+        };
         let branch = Self {
             gtid,
             participant,
@@ -120,6 +140,25 @@ impl Branch {
                 standing.gid = Some(gid.clone());
             }
             open
+        })
+    }
+
+    /// Notes an offer to be committed in one phase.
+    pub(crate) fn ready(&self, offer: v1::vote::Kind) {
+        self.standing.send_modify(|standing| {
+            standing.vote = Some(offer);
+            standing.phase = Phase::Ready;
+        });
+    }
+
+    /// Turns a branch that is ready into one that is being committed; false when it was not ready.
+    pub(crate) fn start_committing(&self) -> bool {
+        self.standing.send_if_modified(|standing| {
+            let ready = standing.phase == Phase::Ready;
+            if ready {
+                standing.phase = Phase::Committing;
+            }
+            ready
         })
     }
 

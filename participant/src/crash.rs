@@ -25,12 +25,18 @@ votum_proto::crash_points! {
         AfterPrepare = "after-prepare",
         /// The vote has been handed to the exchange.
         VoteSent = "vote-sent",
-        /// An order to commit was received; the database has not been asked.
+        /// An order to commit, in one phase or in two, was received; the database has not been asked.
         BeforeCommitPrepared = "before-commit-prepared",
         /// COMMIT PREPARED was sent; what the database answers is not heard.
         DuringCommitPrepared = "during-commit-prepared",
         /// The database has committed; nobody has been told.
         AfterCommitPrepared = "after-commit-prepared",
+        /// COMMIT of a transaction's only branch was sent; what the database answers is not heard.
+        DuringCommitOnePhase = "during-commit-one-phase",
+        /// The database has committed it; nobody has been told.
+        AfterCommitOnePhase = "after-commit-one-phase",
+        /// How such a branch ended has been settled by a tombstone, or its marker read; nobody has been told.
+        BranchSettled = "branch-settled",
         /// An order to roll back a prepared branch was received; the database has not been asked.
         BeforeRollbackPrepared = "before-rollback-prepared",
         /// ROLLBACK PREPARED was sent; what the database answers is not heard.

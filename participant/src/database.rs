@@ -22,6 +22,10 @@ pub enum Command {
     Prepare,
     /// The `COMMIT` of a branch that wrote nothing.
     CommitReadOnly,
+    /// The `COMMIT` of a transaction's only branch.
+    CommitOnePhase,
+    /// Inserting a tombstone, which settles how such a branch ended.
+    Settle,
     /// `COMMIT PREPARED`.
     CommitPrepared,
     /// `ROLLBACK PREPARED`.
@@ -154,12 +158,31 @@ pub enum Preparation {
     },
     /// It wrote nothing and has been committed.
     ReadOnly,
+    /// It has written, its transaction is open, and it can be committed in one phase.
+    Ready {
+        /// Its transaction id.
+        xid8: u64,
+        /// Where it is.
+        facts: ServerFacts,
+    },
     /// It is not prepared.
     Refused(DatabaseError),
     /// It is prepared, but must not be counted on: the wait for a synchronous standby was cancelled, so that a
     /// failover may lose it, or what was prepared could not be told.
     Unsound(DatabaseError),
     /// Nobody can say whether it is prepared: the connection broke on the way.
+    Unknown(DatabaseError),
+}
+
+/// How an attempt to commit a branch in one phase ended.
+#[derive(Debug)]
+pub enum OnePhase {
+    /// It is committed, with its marker, and survives a crash of its database.
+    Committed,
+    /// It is rolled back, or will be: it can never commit.
+    Refused(DatabaseError),
+    /// Nobody can say, until [`Database::settle`] has: the connection broke on the way, or the wait for a
+    /// synchronous standby was cancelled.
     Unknown(DatabaseError),
 }
 
@@ -180,9 +203,13 @@ pub trait Session: Send + Sync {
     /// Runs one statement to its end and returns how many rows it touched or returned. After an answered
     /// error the transaction has failed, as PostgreSQL defines it, until a ROLLBACK TO.
     async fn run(&mut self, statement: &Statement, sink: &mut dyn RowSink) -> Result<u64, DatabaseError>;
-    /// Prepares the transaction under `gid`, or commits it when it wrote nothing. Dropping the future leaves
-    /// the session in an unknown state.
-    async fn prepare(&mut self, gid: &Gid) -> Preparation;
+    /// Prepares the transaction under `gid`, or commits it when it wrote nothing. Where it may be committed in
+    /// `one_phase`, it is left open, with its commit marker. Dropping the future leaves the session in
+    /// an unknown state.
+    async fn prepare(&mut self, gid: &Gid, one_phase: bool) -> Preparation;
+    /// Commits what [`Session::prepare`] has found ready. Durable where it says so, whatever the role's settings.
+    /// Dropping the future leaves the session in an unknown state.
+    async fn commit_one_phase(&mut self) -> OnePhase;
     /// Rolls back what is open. The session's settings are not reset.
     async fn roll_back(&mut self) -> Result<(), DatabaseError>;
     /// Makes the session as good as new; no transaction may be open.
@@ -325,6 +352,10 @@ pub trait Database: Send + Sync {
         }
         Ok(outcomes)
     }
+    /// Settles how a branch ended that was to be committed in one phase: inserts its marker as aborted, unless
+    /// there is one. Says what the marker says from now on, for ever: committed or aborted. Waits for a COMMIT
+    /// that is under way.
+    async fn settle(&self, gid: &Gid) -> Result<XidOutcome, DatabaseError>;
     /// Deletes markers of a coordinator_id in the epochs above `above`, and before `below` (epoch and seq): some
     /// at a time, and says how many. Zero: none is left, as where none are kept.
     async fn prune_markers(

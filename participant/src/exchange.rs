@@ -195,6 +195,14 @@ fn obey(
             phase2::admit(agent, registry, &participant, key, hello.life, order);
             Ok(())
         }
+        Order::CommitOnePhase(order) => {
+            let Target { participant, gtid, gid } =
+                target(agent, hello, &order.gtid, &order.participant, &order.gid)?;
+            let gid = gid.ok_or("an order to commit names a gid")?;
+            let key = (gtid, participant.name().clone());
+            phase2::admit(agent, registry, &participant, key, hello.life, phase2::Order::OnePhase { gid });
+            Ok(())
+        }
         Order::Rollback(order) => {
             let Target { participant, gtid, gid } =
                 target(agent, hello, &order.gtid, &order.participant, &order.gid)?;
@@ -280,7 +288,12 @@ fn prepare(
     match standing.phase {
         Phase::Open if branch.start_preparing(&gid) => {
             registry.busy(&key.1, &gid);
-            let command = Command::Prepare(PrepareOrder { gid, session, last_ordinal: order.last_ordinal });
+            let command = Command::Prepare(PrepareOrder {
+                gid,
+                session,
+                last_ordinal: order.last_ordinal,
+                one_phase: order.one_phase,
+            });
             if branch.command(command).is_err() {
                 branch.end(Ending {
                     reason: reason(Cause::BranchLost, &key.1, "statements were still waiting at Commit"),
@@ -290,7 +303,12 @@ fn prepare(
             Ok(())
         }
         // Its vote comes when it is known, on the newest stream.
-        Phase::Open | Phase::Preparing | Phase::Unsettled | Phase::Settled => Ok(()),
+        Phase::Open
+        | Phase::Preparing
+        | Phase::Ready
+        | Phase::Committing
+        | Phase::Unsettled
+        | Phase::Settled => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! whatever it is doing.
 
 mod end;
+mod one_phase;
 mod prepare;
 
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Execute(Box<Execute>),
     /// Prepare, and vote.
     Prepare(PrepareOrder),
+    /// Commit what was offered.
+    CommitOnePhase,
 }
 
 /// A client's statement.
@@ -50,6 +53,8 @@ pub(crate) struct PrepareOrder {
     pub(crate) gid: Gid,
     pub(crate) session: Option<SessionName>,
     pub(crate) last_ordinal: u64,
+    /// It may be offered to be committed in one phase.
+    pub(crate) one_phase: bool,
 }
 
 /// One hosted branch, as its own task holds it.
@@ -114,6 +119,8 @@ impl Host {
             let step = match command {
                 Command::Execute(execute) => self.execute(*execute).await,
                 Command::Prepare(order) => return self.prepare(order).await,
+                // Nothing was offered.
+                Command::CommitOnePhase => Ok(()),
             };
             let wake = match step {
                 Ok(()) => self.wait().await,
@@ -176,7 +183,7 @@ impl Host {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Execute(execute) => self.refuse(&execute.client, error),
-                Command::Prepare(_) => {}
+                Command::Prepare(_) | Command::CommitOnePhase => {}
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod attempts;
 pub(crate) mod hold;
+mod one_phase;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub(crate) enum Order {
         /// The acknowledgement may ride with what is said next.
         nobody_waits: bool,
     },
+    /// Commit what its session has left open for that, or settle how it ended.
+    OnePhase { gid: Gid },
     /// End the session, or roll back what is prepared.
     Rollback {
         /// `None` where Prepare was never sent.
@@ -49,8 +52,16 @@ impl Order {
     /// The gid that it concerns.
     pub(crate) fn gid(&self) -> Option<&Gid> {
         match self {
-            Self::Commit { gid, .. } => Some(gid),
+            Self::Commit { gid, .. } | Self::OnePhase { gid } => Some(gid),
             Self::Rollback { gid, .. } => gid.as_ref(),
+        }
+    }
+
+    /// Whether it is one to commit.
+    fn commits(&self) -> bool {
+        match self {
+            Self::Commit { .. } | Self::OnePhase { .. } => true,
+            Self::Rollback { .. } => false,
         }
     }
 
@@ -67,10 +78,8 @@ impl Order {
                     nobody_waits: _,
                 },
             ) => (gid, xid8, listed_xid) == (other_gid, other_xid8, other_listed),
-            (Self::Rollback { .. }, Self::Rollback { .. }) => self == other,
-            (Self::Commit { .. }, Self::Rollback { .. }) | (Self::Rollback { .. }, Self::Commit { .. }) => {
-                false
-            }
+            (Self::Rollback { .. }, _) | (Self::OnePhase { .. }, _) => self == other,
+            (Self::Commit { .. }, Self::Rollback { .. } | Self::OnePhase { .. }) => false,
         }
     }
 }
@@ -126,7 +135,7 @@ impl Task {
             let begun = clock.now();
             let end = Attempts::new(&self, &control).carry_out(&order).await;
             if end.is_some() {
-                let was_commit = matches!(order, Order::Commit { .. });
+                let was_commit = order.commits();
                 self.participant.counts.carried_out(was_commit, clock.now().since(begun));
             }
             let mut registry = self.agent.lock();
@@ -159,9 +168,10 @@ impl Task {
             registry.retire(&branch);
         }
         let (gtid, participant) = &self.key;
-        let (was_commit, rides) = match order {
-            Order::Commit { nobody_waits, .. } => (true, *nobody_waits && matches!(end, End::Done(_))),
-            Order::Rollback { .. } => (false, false),
+        let was_commit = order.commits();
+        let rides = match order {
+            Order::Commit { nobody_waits, .. } => *nobody_waits && matches!(end, End::Done(_)),
+            Order::OnePhase { .. } | Order::Rollback { .. } => false,
         };
         tracing::debug!(was_commit, ?end, "the branch has ended");
         let speaking =

@@ -248,7 +248,7 @@ impl Registry {
             let standing = branch.standing();
             let working = match standing.phase {
                 Phase::Preparing | Phase::Unsettled => true,
-                Phase::Open | Phase::Settled => false,
+                Phase::Open | Phase::Ready | Phase::Committing | Phase::Settled => false,
             };
             standing.gid.filter(|_| working).map(|gid| (participant.clone(), gid))
         });
@@ -268,8 +268,8 @@ impl Registry {
             .values()
             .filter(|branch| branch.gtid.coordinator_id == *of && branch.participant == *participant)
             .filter(|branch| match branch.standing().phase {
-                Phase::Open | Phase::Preparing => true,
-                Phase::Unsettled | Phase::Settled => false,
+                Phase::Open | Phase::Preparing | Phase::Ready => true,
+                Phase::Committing | Phase::Unsettled | Phase::Settled => false,
             })
             .map(|branch| v1::OpenSession {
                 gtid: branch.gtid.to_string(),

@@ -149,7 +149,7 @@ async fn notices_on_the_way_change_nothing() {
             run_with(&mut session, "SELECT noisy(i) FROM generate_series(1, 500) i", Vec::new()).await;
         assert_eq!(noisy.unwrap().1.len(), 500);
     }
-    let prepared = session.prepare(&gid()).await;
+    let prepared = session.prepare(&gid(), false).await;
     assert!(matches!(prepared, Preparation::Prepared { .. }), "{prepared:?}");
     let connection = world.server.connection(&world.database, ROLE);
     struct Open;
@@ -201,7 +201,7 @@ async fn a_failed_transaction_is_not_prepared() {
     run(&mut session, UPDATE).await.unwrap();
     let error = run(&mut session, "SELECT 1 / 0").await.unwrap_err();
     assert_eq!((error.aftermath, error.sqlstate.as_str()), (Aftermath::Answered, "22012"));
-    match session.prepare(&gid()).await {
+    match session.prepare(&gid(), false).await {
         Preparation::Refused(error) => assert_eq!(error.sqlstate, "25P02"),
         other => panic!("{other:?}"),
     }
@@ -260,7 +260,7 @@ async fn prepare_answered(answer: Vec<Vec<u8>>) -> (Preparation, Box<dyn Session
     let mut session = database.open_session(None).await.unwrap();
     begin(&mut session).await;
     assert_eq!(run(&mut session, UPDATE).await.unwrap(), 1);
-    let preparing = async { session.prepare(&gid()).await };
+    let preparing = async { session.prepare(&gid(), false).await };
     let preparation = seams.clock.timeout(DEADLINE, preparing).await.unwrap();
     (preparation, session)
 }

@@ -67,11 +67,15 @@ pub enum Canary {
     PresumeAbortWrittenOff,
     /// A departure from a decision is recorded and ordered while the agent still has the decided order (I1).
     DepartWithoutHold,
+    /// The order to commit in one phase goes out before the delegation is forced (I3).
+    DelegateBeforeForced,
+    /// A commit in one phase whose answer was lost counts as refused (R13).
+    GuessLostAnswer,
 }
 
 impl Canary {
     /// All of them, in the order in which the table prints them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::CommitBeforeForced,
         Self::AnswerBeforeForced,
         Self::DecideWithoutLastVote,
@@ -102,6 +106,8 @@ impl Canary {
         Self::ForgetHeuristic,
         Self::PresumeAbortWrittenOff,
         Self::DepartWithoutHold,
+        Self::DelegateBeforeForced,
+        Self::GuessLostAnswer,
     ];
 }
 

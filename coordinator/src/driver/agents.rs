@@ -8,7 +8,7 @@ use super::alarms::{HEURISTIC, PHASE_TWO, REFUSED, UNHEARD};
 use super::knowledge::Owner;
 use super::write_off::Evidence;
 use super::{AgentSettings, Driver, Link, LocalId, LogState, Participant, Pending, wire};
-use crate::crash;
+use crate::crash::{self, CrashPoint};
 use crate::protocol::event::{Event, Report, Vote};
 use crate::protocol::lives::{HelloSays, Proof};
 use crate::protocol::record::{Heuristic, HeuristicKind, Record};
@@ -207,7 +207,7 @@ impl Driver {
         match message.kind {
             Some(Kind::Enlisted(enlisted)) => self.on_enlisted(&enlisted),
             Some(Kind::Vote(vote)) => self.on_vote(agent, vote),
-            Some(Kind::BranchEnd(end)) => self.on_branch_end(&end),
+            Some(Kind::BranchEnd(end)) => self.on_branch_end(end),
             Some(Kind::SessionLost(lost)) => self.on_session_lost(lost),
             Some(Kind::Listing(listing)) => {
                 if let Some(proof) = self.ours_in(&listing).iter().find_map(|gid| self.lives.judge_gid(gid)) {
@@ -249,6 +249,10 @@ impl Driver {
         let vote = wire::vote(kind);
         if self.live.contains_key(&id) {
             self.step(id, Event::Voted { participant, branch: gid.branch, vote });
+        } else if let Vote::Ready(_) = vote {
+            // R0: unknown or ended, and its session is open.
+            crash::judged(Row::R0);
+            self.send(&participant, wire::end_session(&gid.gtid, &participant));
         } else if let Vote::Yes(prepared) = vote {
             // It crossed the abort: a prepared branch of a transaction that is over.
             let owner = None;
@@ -275,14 +279,22 @@ impl Driver {
         }
     }
 
-    fn on_branch_end(&mut self, end: &v1::BranchEnd) {
+    fn on_branch_end(&mut self, end: v1::BranchEnd) {
         let Some((gtid, participant)) = parse(&end.gtid, &end.participant) else { return };
         let Some(kind) = end.kind else { return };
         let report = wire::report(kind);
         // An unprepared session has no gid: nothing waits for its end.
         let Ok(gid) = end.gid.parse::<Gid>() else { return };
+        let one_phase =
+            self.live.get(&LocalId::from(&gtid)).is_some_and(|live| live.transaction.is_one_phase());
         if let Report::Gone(_) = &report {
-            crash::judged(if end.was_commit { Row::R3 } else { Row::R15 });
+            crash::judged(match (end.was_commit, one_phase) {
+                (true, true) => Row::R13,
+                (true, false) => Row::R3,
+                (false, _) => Row::R15,
+            });
+        } else if one_phase {
+            crash::here(CrashPoint::OnePhaseAnswered);
         }
         self.resolution_answered(&participant, &end.gid, &report);
         self.note_mended(&end.gid, end.was_commit, &report);

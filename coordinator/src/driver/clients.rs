@@ -237,7 +237,7 @@ impl Driver {
             let _ = answer.send(Ok(outcome));
             return;
         }
-        if matches!(outcome, Outcome::Committed { .. }) {
+        if matches!(outcome, Outcome::Committed { .. }) || live.transaction.is_one_phase() {
             let at = self.seams.clock.now().after(self.settings.completed_wait);
             self.timers.set(at, Timer::CompletedWait(id));
         }

@@ -8,7 +8,7 @@ use votum_proto::v1;
 
 use super::alarms::{FORGED, IMPOSTOR, QUARANTINED, UNHEARD};
 use super::knowledge::Owner;
-use super::{DatabaseIdentity, Driver, LocalId, LogState, Pending, wire};
+use super::{DatabaseIdentity, Driver, Live, LocalId, LogState, Pending, wire};
 use crate::crash;
 use crate::protocol::event::{Event, Report};
 use crate::protocol::record::{Heuristic, HeuristicKind, Record};
@@ -161,8 +161,8 @@ impl Driver {
     fn on_open_session(&mut self, participant: &ParticipantName, open: &v1::OpenSession) {
         let (Ok(gtid), Some(session)) = (open.gtid.parse::<Gtid>(), open.session) else { return };
         let id = LocalId::from(&gtid);
-        let undecided = self.live.get(&id).is_some_and(|live| live.transaction.is_undecided());
-        if undecided {
+        let awaited = |live: &Live| live.transaction.is_undecided() || live.transaction.is_one_phase();
+        if self.live.get(&id).is_some_and(awaited) {
             self.step(id, Event::Enlisted { participant: participant.clone(), session: session.into() });
         } else {
             // R0

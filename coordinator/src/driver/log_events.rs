@@ -116,7 +116,7 @@ impl Driver {
     /// A commit that is owed to a participant which the configuration no longer names is kept for ever, and
     /// shown until it is named again.
     fn alarm_for_removed_participants(&mut self, history: &TransactionHistory) {
-        let Some(decided) = &history.decided else { return };
+        let Some(decided) = history.decided.as_ref().or(history.delegated.as_ref()) else { return };
         for branch in &decided.branches {
             if !self.participants.contains_key(&branch.participant) {
                 self.alarms.raise(
@@ -137,7 +137,8 @@ impl Driver {
             let Some(mut transaction) = Transaction::recover(records) else { continue };
             let id = LocalId::from(transaction.gtid());
             let effects = transaction.resume();
-            if let Some(key) = history.decided.as_ref().and_then(|decided| decided.key.clone()) {
+            let decided = history.decided.as_ref().or(history.delegated.as_ref());
+            if let Some(key) = decided.and_then(|decided| decided.key.clone()) {
                 self.keys.insert((key.client.clone(), key.key.clone()), (id, key));
             }
             let live = self.new_live(transaction);

@@ -268,7 +268,9 @@ impl Driver {
         let Some(awaited) = self.resolving.remove(&key) else { return };
         awaited.answer(match report {
             Report::Done => "done".into(),
-            Report::NeverPrepared | Report::Gone(_) => "it was not prepared any more".into(),
+            Report::NeverPrepared | Report::Gone(_) | Report::Refused(_) => {
+                "it was not prepared any more".into()
+            }
             Report::OtherXid(xid) => format!("left alone: it is prepared with transaction id {xid}"),
         });
     }

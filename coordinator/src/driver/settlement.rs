@@ -87,6 +87,15 @@ impl Settlement {
         }
     }
 
+    /// The decision of one that was owed was its branch's own, and is an abort.
+    pub(super) fn aborted(&mut self, id: LocalId, participant: Option<&ParticipantName>) {
+        if self.owed.remove(&id)
+            && let Some(participant) = participant
+        {
+            *self.rolled_back.entry(participant.clone()).or_default() += 1;
+        }
+    }
+
     pub(super) fn rolled_back(&mut self, gid: &str, participant: &ParticipantName) {
         if self.rolling_back.remove(gid).is_some() {
             *self.rolled_back.entry(participant.clone()).or_default() += 1;

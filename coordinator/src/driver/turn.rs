@@ -64,15 +64,15 @@ impl Driver {
     fn carry_out_one(&mut self, id: LocalId, effect: Effect) {
         match effect {
             Effect::Persist { record, forced } => {
-                Self::crash_before(&record);
+                Self::crash_before(&record, forced);
                 self.persist(record.clone(), forced, Pending::Transaction(id, Box::new(record)));
             }
-            Effect::SendPrepare { participant, gid, session, last_ordinal } => {
+            Effect::SendPrepare { participant, gid, session, last_ordinal, one_phase } => {
                 self.crash_at_order(id, CrashPoint::BeforeFirstPrepare, 0);
                 if self.frozen {
                     return;
                 }
-                let order = wire::prepare(&participant, &gid, session, last_ordinal);
+                let order = wire::prepare(&participant, &gid, session, last_ordinal, one_phase);
                 self.send(&participant, order);
                 self.order_sent(id);
                 self.crash_at_order(id, CrashPoint::BetweenPrepares, 1);
@@ -88,6 +88,11 @@ impl Driver {
                 };
                 self.send(&participant, order);
                 self.freeze_at(CrashPoint::FirstParticipantTold);
+            }
+            Effect::SendCommitOnePhase { participant, gid } => {
+                self.send(&participant, wire::commit_one_phase(&participant, &gid));
+                self.freeze_at(CrashPoint::HandedOver);
+                self.wait_no_longer_than(id);
             }
             Effect::SendRollback { participant, gid, xid8, listed_xid } => {
                 let order =
@@ -174,10 +179,15 @@ impl Driver {
         self.tell(id, &outcome, |waiter| !committed || waiter == Wait::Decided);
         if committed {
             self.freeze_at(CrashPoint::ClientTold);
+            self.wait_no_longer_than(id);
+        }
+    }
+
+    /// Whoever still waits for this transaction is answered before long, come what may.
+    fn wait_no_longer_than(&mut self, id: LocalId) {
+        if self.live.get(&id).is_some_and(|live| !live.waiters.is_empty()) {
             let at = self.seams.clock.now().after(self.settings.completed_wait);
-            if self.live.get(&id).is_some_and(|live| !live.waiters.is_empty()) {
-                self.timers.set(at, Timer::CompletedWait(id));
-            }
+            self.timers.set(at, Timer::CompletedWait(id));
         }
     }
 
@@ -187,14 +197,21 @@ impl Driver {
         if matches!(outcome, Outcome::Committed { .. }) {
             crash::here(CrashPoint::AllAcknowledged);
             self.settlement.completed(id, &live.transaction);
+        } else if let Outcome::Aborted { reason: Some(reason), .. } = &outcome {
+            self.settlement.aborted(id, reason.participant.as_ref());
         }
         self.tell(id, &outcome, |_| true);
     }
 
-    /// Answers COMMITTED, not completed, to those who have waited for completion long enough.
+    /// Answers COMMITTED, not completed, to those who have waited for completion long enough; and UNKNOWN where a
+    /// branch decides that does not answer.
     pub(super) fn tell_those_who_wait_too_long(&mut self, id: LocalId) {
         let Some(live) = self.live.get(&id) else { return };
-        let outcome = self.outcome_of(live);
+        let outcome = if live.transaction.is_one_phase() {
+            Outcome::Unknown("its commit was handed to its branch, whose answer is awaited; ask again".into())
+        } else {
+            self.outcome_of(live)
+        };
         self.tell(id, &outcome, |_| true);
     }
 
@@ -259,10 +276,10 @@ impl Driver {
         }
     }
 
-    fn crash_before(record: &Record) {
-        if let Record::Decided(decided) = record
-            && decided.decision == Decision::Commit
-        {
+    fn crash_before(record: &Record, forced: bool) {
+        let commits = matches!(record, Record::Decided(decided) if decided.decision == Decision::Commit);
+        // What a branch has decided is recorded afterwards, and waits for nothing.
+        if forced && (commits || matches!(record, Record::Delegated(_))) {
             crash::here(CrashPoint::VotesIn);
         }
     }

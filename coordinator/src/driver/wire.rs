@@ -21,6 +21,7 @@ pub(super) fn prepare(
     gid: &Gid,
     session: SessionName,
     last_ordinal: u64,
+    one_phase: bool,
 ) -> v1::CoordinatorMessage {
     message(Kind::Prepare(v1::Prepare {
         gtid: gid.gtid.to_string(),
@@ -28,6 +29,15 @@ pub(super) fn prepare(
         gid: gid.to_string(),
         session: Some(session.into()),
         last_ordinal,
+        one_phase,
+    }))
+}
+
+pub(super) fn commit_one_phase(participant: &ParticipantName, gid: &Gid) -> v1::CoordinatorMessage {
+    message(Kind::CommitOnePhase(v1::CommitOnePhase {
+        gtid: gid.gtid.to_string(),
+        participant: participant.to_string(),
+        gid: gid.to_string(),
     }))
 }
 
@@ -149,6 +159,12 @@ pub(super) fn vote(kind: v1::vote::Kind) -> Vote {
             marker: yes.marker,
         }),
         v1::vote::Kind::ReadOnly(v1::VoteReadOnly {}) => Vote::ReadOnly,
+        v1::vote::Kind::Ready(ready) => Vote::Ready(Prepared {
+            xid8: ready.xid8,
+            system_identifier: ready.system_identifier,
+            timeline: ready.timeline,
+            marker: true,
+        }),
         v1::vote::Kind::No(no) => Vote::No(abort_reason(&no.reason.unwrap_or_default())),
     }
 }
@@ -159,6 +175,9 @@ pub(super) fn report(kind: v1::branch_end::Kind) -> Report {
         v1::branch_end::Kind::NeverPrepared(v1::NeverPrepared {}) => Report::NeverPrepared,
         v1::branch_end::Kind::Gone(said) => Report::Gone(gone(&said)),
         v1::branch_end::Kind::OtherXid(other) => Report::OtherXid(other.xid),
+        v1::branch_end::Kind::Refused(refused) => {
+            Report::Refused(abort_reason(&refused.reason.unwrap_or_default()))
+        }
     }
 }
 

@@ -50,6 +50,8 @@ impl Transaction {
             Phase::Active { .. }
             | Phase::Preparing { .. }
             | Phase::Deciding { .. }
+            | Phase::Delegating { .. }
+            | Phase::OnePhase { .. }
             | Phase::Aborted { .. }
             | Phase::ReadOnly => Err("nothing of it is owed"),
         }
@@ -202,7 +204,7 @@ impl Transaction {
             // It may be the answer to the rollback of other work, and then says nothing of this branch.
             Report::Done if ask_server => ask_again_with(&branch, None),
             Report::Done => self.departed(&gid, &branch, departed, &self.in_whose_name(&gid)),
-            Report::NeverPrepared => {
+            Report::NeverPrepared | Report::Refused(_) => {
                 self.set_overruling(number, Some(Overruling::Owed { ask_server: true }));
                 ask_again_with(&branch, None)
             }
@@ -270,6 +272,8 @@ impl Transaction {
             Phase::Active { .. }
             | Phase::Preparing { .. }
             | Phase::Deciding { .. }
+            | Phase::Delegating { .. }
+            | Phase::OnePhase { .. }
             | Phase::Committed { .. }
             | Phase::Aborted { .. }
             | Phase::ReadOnly => return Vec::new(),
@@ -315,6 +319,8 @@ impl Transaction {
             Phase::Active { .. }
             | Phase::Preparing { .. }
             | Phase::Deciding { .. }
+            | Phase::Delegating { .. }
+            | Phase::OnePhase { .. }
             | Phase::Committed { .. }
             | Phase::Aborted { .. }
             | Phase::ReadOnly => {}

@@ -12,6 +12,7 @@ impl Transaction {
     /// A record of this transaction is on disk.
     pub(super) fn durable(&mut self, record: &Record) -> Vec<Effect> {
         let was_deciding = matches!(self.phase, Phase::Deciding { .. });
+        let was_closing = self.is_one_phase();
         self.apply(record);
         match record {
             Record::Decided(_) if was_deciding => {
@@ -19,6 +20,8 @@ impl Transaction {
                 effects.extend(self.commit_orders(false, |_| true));
                 effects
             }
+            Record::Delegated(_) => self.one_phase_orders(|_| true),
+            Record::Decided(_) => self.delegation_closed(was_closing),
             Record::Ended { .. } => vec![Effect::Retire],
             Record::Heuristic(heuristic) => {
                 let mut effects = self.finish_if_settled();
@@ -29,9 +32,7 @@ impl Transaction {
             Record::Resolved(resolved) => {
                 self.overruled_orders(|branch| branch.number == resolved.gid.branch)
             }
-            Record::Decided(_)
-            | Record::Delegated(_)
-            | Record::Begun(_)
+            Record::Begun(_)
             | Record::Acknowledged(_)
             | Record::WrittenOff(_)
             | Record::Identity(_)
@@ -76,6 +77,7 @@ impl Transaction {
         effects.extend(self.commit_orders(true, |branch| branch.participant == *participant));
         effects.extend(self.rollback_orders(|undo| undo.participant == *participant));
         effects.extend(self.overruled_orders(|branch| branch.participant == *participant));
+        effects.extend(self.one_phase_orders(|at| at == participant));
         effects
     }
 
@@ -83,6 +85,7 @@ impl Transaction {
         let mut effects = self.commit_orders(true, |branch| branch.number == number);
         effects.extend(self.rollback_orders(|undo| undo.number == number));
         effects.extend(self.overruled_orders(|branch| branch.number == number));
+        effects.extend(self.one_phase_orders(|_| true));
         effects
     }
 
@@ -94,7 +97,7 @@ impl Transaction {
                 self.rollback_orders(|undo| undo.number == number)
             }
             // Not tracked: its order to roll back is on its way, and the sweep reports it if that is lost.
-            Vote::Yes(_) | Vote::ReadOnly | Vote::No(_) => Vec::new(),
+            Vote::Yes(_) | Vote::ReadOnly | Vote::Ready(_) | Vote::No(_) => Vec::new(),
         }
     }
 
@@ -105,6 +108,9 @@ impl Transaction {
         report: &Report,
     ) -> Vec<Effect> {
         if let Some(effects) = self.overruled_answered(number, was_commit, report) {
+            return effects;
+        }
+        if was_commit && let Some(effects) = self.one_phase_answered(report) {
             return effects;
         }
         if was_commit { self.commit_answered(number, report) } else { self.rollback_answered(number, report) }
@@ -134,6 +140,8 @@ impl Transaction {
             },
             // I9: whatever else comes after the acknowledgement is an answer that was late.
             Report::Done | Report::OtherXid(_) | Report::NeverPrepared if acknowledged => Vec::new(),
+            // Nobody is asked to commit in one phase what voted yes.
+            Report::Refused(_) => Vec::new(),
             Report::Done => {
                 *delivery = Delivery::Acknowledged;
                 self.finish_if_settled()
@@ -176,6 +184,7 @@ impl Transaction {
                 }
                 GoneVerdict::AskAgain { alarm } => ask_again_with(branch, alarm),
             },
+            Report::Refused(_) => Vec::new(),
             Report::OtherXid(xid) => {
                 undo.ask_server = true;
                 roll_back_other_work(decided.gid(number), branch, *xid)

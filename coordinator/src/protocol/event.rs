@@ -99,6 +99,8 @@ pub enum Vote {
     Yes(Prepared),
     /// Wrote nothing, and has been committed.
     ReadOnly,
+    /// Not prepared, and can be committed in one phase: an offer, which its session's end takes back.
+    Ready(Prepared),
     /// Refused.
     No(AbortReason),
 }
@@ -127,6 +129,8 @@ pub enum Report {
     Gone(Gone),
     /// The gid is prepared with another xid.
     OtherXid(u32),
+    /// The database refused to commit it in one phase.
+    Refused(AbortReason),
 }
 
 /// What a transaction asks of the driver. Carried out in order.
@@ -149,6 +153,8 @@ pub enum Effect {
         session: SessionName,
         /// How many statements it must have run.
         last_ordinal: u64,
+        /// It is the only branch: the agent may offer to commit it in one phase.
+        one_phase: bool,
     },
     /// Order a commit. Only ever an effect of a durable decision (I3).
     SendCommit {
@@ -160,6 +166,13 @@ pub enum Effect {
         xid8: u64,
         /// Whether the agent looks before it acts: always, except at the first order.
         compare_first: bool,
+    },
+    /// Order a commit in one phase, or to settle how that ended. Only ever an effect of a durable delegation (I3).
+    SendCommitOnePhase {
+        /// Where.
+        participant: ParticipantName,
+        /// Which branch.
+        gid: Gid,
     },
     /// Order a rollback, or the end of a session that was not prepared.
     SendRollback {

@@ -230,7 +230,8 @@ pub fn judge_gone_after_abort(branch: &PreparedBranch, gone: &Gone) -> (Row, Gon
     (Row::R15, verdict)
 }
 
-fn not_the_participant(branch: &PreparedBranch, gone: &Gone) -> Option<String> {
+/// Why what a server says proves nothing of a branch, if it does not (R11).
+pub(super) fn not_the_participant(branch: &PreparedBranch, gone: &Gone) -> Option<String> {
     if gone.system_identifier != branch.system_identifier {
         return Some(format!(
             "the server calls itself {}, and the branch was prepared on {}: not the same database system",

@@ -4,6 +4,7 @@
 //! Active -> Preparing -> Deciding -> Committing -> Committed
 //! Active | Preparing -> Aborting -> Aborted
 //! Preparing -> ReadOnly
+//! Preparing -> Delegating -> OnePhase -> Committed | Aborted
 //! ```
 //!
 //! [`transaction::Transaction::step`] takes one [`event::Event`] and answers with [`event::Effect`]s: plain
@@ -17,6 +18,7 @@ pub mod gone;
 pub mod history;
 pub mod knowledge;
 pub mod lives;
+pub mod one_phase;
 pub mod record;
 pub mod recovery;
 pub mod standing;

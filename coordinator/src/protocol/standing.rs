@@ -42,6 +42,8 @@ impl Transaction {
             Phase::Active { .. } => "active",
             Phase::Preparing { .. } => "preparing",
             Phase::Deciding { .. } => "deciding",
+            Phase::Delegating { .. } => "delegating",
+            Phase::OnePhase { .. } => "one-phase",
             Phase::Committing { .. } => "committing",
             Phase::Committed { .. } => "committed",
             Phase::Aborting { .. } => "aborting",
@@ -57,7 +59,18 @@ impl Transaction {
 
     /// Whether its timeout still acts, and it counts against the limit of live transactions.
     pub fn is_undecided(&self) -> bool {
-        matches!(self.phase, Phase::Active { .. } | Phase::Preparing { .. } | Phase::Deciding { .. })
+        match self.phase {
+            Phase::Active { .. }
+            | Phase::Preparing { .. }
+            | Phase::Deciding { .. }
+            | Phase::Delegating { .. } => true,
+            Phase::OnePhase { .. }
+            | Phase::Committing { .. }
+            | Phase::Committed { .. }
+            | Phase::Aborting { .. }
+            | Phase::Aborted { .. }
+            | Phase::ReadOnly => false,
+        }
     }
 
     /// The outcome, as far as it stands.
@@ -66,9 +79,11 @@ impl Transaction {
             Phase::Deciding { .. } if sings(Canary::AnswerBeforeForced) => {
                 Standing::Committed { pending: Vec::new() }
             }
-            Phase::Active { .. } | Phase::Preparing { .. } | Phase::Deciding { .. } => {
-                Standing::InProgress(self.state())
-            }
+            Phase::Active { .. }
+            | Phase::Preparing { .. }
+            | Phase::Deciding { .. }
+            | Phase::Delegating { .. }
+            | Phase::OnePhase { .. } => Standing::InProgress(self.state()),
             Phase::Committing { decided, delivered } => {
                 let owed = decided.branches.iter().zip(delivered).filter(|(_, d)| d.is_awaited());
                 Standing::Committed { pending: owed.map(|(b, _)| b.participant.clone()).collect() }
@@ -91,6 +106,8 @@ impl Transaction {
                 .collect(),
             Phase::Preparing { branches } => (0..).zip(branches).map(|(n, b)| b.view(n)).collect(),
             Phase::Deciding { decided } => views(decided, |_| "yes"),
+            Phase::Delegating { decided } => views(decided, |_| "ready"),
+            Phase::OnePhase { decided, .. } => views(decided, |_| "committing"),
             Phase::Committing { decided, delivered } => views(decided, |place| match delivered.get(place) {
                 Some(Delivery::Owed | Delivery::Departing) | None => "committing",
                 Some(Delivery::Acknowledged) => "acknowledged",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use votum_proto::names::{BranchNumber, Gid, Gtid, ParticipantName, SessionName};
 
 use super::event::{Effect, Event, Prepared};
+use super::one_phase::Handed;
 use super::record::{
     AbortReason, Decided, Decision, Heuristic, HeuristicKind, KeyRecord, PreparedBranch, Record, Resolved,
 };
@@ -23,6 +24,7 @@ pub struct Transaction {
 }
 
 /// The state, with what is known in it.
+#[allow(clippy::enum_variant_names)] // the protocol's word
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
     Active {
@@ -34,6 +36,15 @@ pub(super) enum Phase {
     /// The record is on its way to the disk.
     Deciding {
         decided: Decided,
+    },
+    /// The record that the decision is the only branch's own is on its way to the disk.
+    Delegating {
+        decided: Decided,
+    },
+    /// It is on disk, and the branch's answer is awaited. `decided` is what its commit would decide.
+    OnePhase {
+        decided: Decided,
+        handed: Handed,
     },
     Committing {
         decided: Decided,
@@ -137,20 +148,22 @@ impl Transaction {
         Self { gtid, label, key, heuristics: Vec::new(), resolved: Vec::new(), phase }
     }
 
-    /// A transaction as the log's records leave it, when they leave a commit that is owed; `None` otherwise.
+    /// A transaction as the log's records leave it, when they leave a commit that is owed, or a decision that was
+    /// handed to its branch; `None` otherwise.
     pub fn recover<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<Self> {
         let mut transaction: Option<Self> = None;
         for record in records {
             let gtid = record.gtid()?.clone();
             transaction.get_or_insert_with(|| Self::begin(gtid, String::new(), None)).apply(record);
         }
-        transaction.filter(|found| matches!(found.phase, Phase::Committing { .. }))
+        transaction.filter(|found| matches!(found.phase, Phase::Committing { .. } | Phase::OnePhase { .. }))
     }
 
     /// Folds a durable record into the state: the same function for the live path and for recovery.
     pub fn apply(&mut self, record: &Record) {
         match record {
             Record::Decided(decided) => self.apply_decision(decided),
+            Record::Delegated(decided) => self.apply_delegation(decided),
             Record::Ended { .. } => {
                 if let Phase::Committing { decided, .. } = &self.phase {
                     self.phase = Phase::Committed { decided: decided.clone() };
@@ -159,11 +172,10 @@ impl Transaction {
             Record::Heuristic(heuristic) => self.apply_heuristic(heuristic),
             Record::Resolved(resolved) => self.apply_resolved(resolved),
             Record::Carried(carried) => self.apply(&carried.record),
-            // Begun is for people; delegation is not offered yet; the others are not about transactions.
+            // Begun is for people; the others are not about transactions.
             Record::Begun(_)
             | Record::Acknowledged(_)
             | Record::WrittenOff(_)
-            | Record::Delegated(_)
             | Record::Identity(_)
             | Record::Epoch(_)
             | Record::Lease { .. } => {}
@@ -174,6 +186,8 @@ impl Transaction {
         self.label.clone_from(&decided.label);
         self.key.clone_from(&decided.key);
         match &decided.decision {
+            // Committed in one phase: nothing is owed, and `Ended` is on its way.
+            Decision::Commit if matches!(self.phase, Phase::Committed { .. }) => {}
             Decision::Commit => {
                 let delivered = decided.branches.iter().map(|_| Delivery::Owed).collect();
                 self.phase = Phase::Committing { decided: decided.clone(), delivered };
@@ -218,6 +232,8 @@ impl Transaction {
             Phase::Active { .. }
             | Phase::Preparing { .. }
             | Phase::Deciding { .. }
+            | Phase::Delegating { .. }
+            | Phase::OnePhase { .. }
             | Phase::Committed { .. }
             | Phase::Aborted { .. }
             | Phase::ReadOnly => {}
@@ -276,6 +292,8 @@ impl Transaction {
             Phase::Active { .. }
             | Phase::Preparing { .. }
             | Phase::Deciding { .. }
+            | Phase::Delegating { .. }
+            | Phase::OnePhase { .. }
             | Phase::Aborted { .. }
             | Phase::ReadOnly => None,
         }
@@ -326,6 +344,8 @@ impl Transaction {
             Phase::Active { .. }
             | Phase::Preparing { .. }
             | Phase::Deciding { .. }
+            | Phase::Delegating { .. }
+            | Phase::OnePhase { .. }
             | Phase::Committed { .. }
             | Phase::Aborted { .. }
             | Phase::ReadOnly => false,
@@ -341,6 +361,8 @@ impl Transaction {
                 branches.iter().find(|b| b.participant == *participant).map(|b| b.session)
             }
             Phase::Deciding { .. }
+            | Phase::Delegating { .. }
+            | Phase::OnePhase { .. }
             | Phase::Committing { .. }
             | Phase::Committed { .. }
             | Phase::Aborting { .. }
@@ -357,4 +379,4 @@ impl Transaction {
 
 #[cfg(test)]
 #[path = "transaction_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -8,7 +8,7 @@ use super::*;
 
 const AGENT: u64 = 9;
 
-fn name(text: &str) -> ParticipantName {
+pub(in crate::protocol) fn name(text: &str) -> ParticipantName {
     text.parse().unwrap()
 }
 
@@ -16,7 +16,7 @@ fn session(counter: u64) -> SessionName {
     SessionName { agent_instance: AGENT, counter }
 }
 
-fn begin() -> Transaction {
+pub(in crate::protocol) fn begin() -> Transaction {
     Transaction::begin("acme-7-3f9ac2-1".parse().unwrap(), "transfer".into(), None)
 }
 
@@ -24,15 +24,15 @@ fn claim(participant: &str) -> BranchClaim {
     BranchClaim { participant: name(participant), session: session(1), last_ordinal: 1 }
 }
 
-fn commit_requested(participants: &[&str]) -> Event {
+pub(in crate::protocol) fn commit_requested(participants: &[&str]) -> Event {
     Event::CommitRequested { claims: participants.iter().map(|p| claim(p)).collect() }
 }
 
-fn yes(xid8: u64) -> Vote {
+pub(in crate::protocol) fn yes(xid8: u64) -> Vote {
     Vote::Yes(Prepared { xid8, system_identifier: 11, timeline: 1, marker: false })
 }
 
-fn voted(participant: &str, branch: u16, vote: Vote) -> Event {
+pub(in crate::protocol) fn voted(participant: &str, branch: u16, vote: Vote) -> Event {
     Event::Voted { participant: name(participant), branch, vote }
 }
 
@@ -55,7 +55,7 @@ fn gone(status: XidStatus) -> Report {
 }
 
 /// Effects in a word each, for transcripts that a person can read.
-fn words(effects: &[Effect]) -> String {
+pub(in crate::protocol) fn words(effects: &[Effect]) -> String {
     let word = |effect: &Effect| match effect {
         Effect::Persist { record, forced } => {
             format!("{} {}", if *forced { "force" } else { "buffer" }, record.kind())
@@ -67,6 +67,7 @@ fn words(effects: &[Effect]) -> String {
         Effect::SendRollback { participant, gid, xid8, .. } => {
             format!("rollback@{participant}({},{xid8})", if gid.is_some() { "gid" } else { "session" })
         }
+        Effect::SendCommitOnePhase { participant, .. } => format!("one-phase@{participant}"),
         Effect::SendHold { participant, .. } => format!("hold@{participant}"),
         Effect::EndSession { participant } => format!("end@{participant}"),
         Effect::TellDecided => "decided".into(),
@@ -80,7 +81,7 @@ fn words(effects: &[Effect]) -> String {
     effects.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
-fn forced_record(effects: &[Effect]) -> Record {
+pub(in crate::protocol) fn forced_record(effects: &[Effect]) -> Record {
     match effects {
         [Effect::Persist { record, forced: true }, ..] => record.clone(),
         other => panic!("expected a forced record first, got {other:?}"),

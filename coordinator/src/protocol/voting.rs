@@ -21,9 +21,17 @@ impl Transaction {
                 // Whether it is the session that Commit named is the agent's vote to say.
                 Vec::new()
             }
+            // Its session waits for the word that is on its way.
+            Phase::Delegating { decided } | Phase::OnePhase { decided, .. }
+                if decided.branches.iter().any(|branch| branch.participant == participant) =>
+            {
+                Vec::new()
+            }
             // The list of Commit stands: what it does not name is no part of the transaction (I15).
             Phase::Preparing { .. }
             | Phase::Deciding { .. }
+            | Phase::Delegating { .. }
+            | Phase::OnePhase { .. }
             | Phase::Committing { .. }
             | Phase::Committed { .. }
             | Phase::Aborting { .. }
@@ -65,6 +73,7 @@ impl Transaction {
                 gid: self.gid(number, branches.len()),
                 session: voter.session,
                 last_ordinal: voter.last_ordinal,
+                one_phase: branches.len() == 1,
             })
             .collect()
     }
@@ -79,12 +88,15 @@ impl Transaction {
             return self.voted_too_late(branch, &vote);
         }
         let Phase::Preparing { branches } = &mut self.phase else { return Vec::new() };
+        let alone = branches.len() == 1;
         let Some(voter) = branches.get_mut(usize::from(branch)) else { return Vec::new() };
         if voter.vote.is_some() || voter.participant != *participant {
             return Vec::new();
         }
         match vote {
             Vote::No(reason) => return self.abort(reason),
+            Vote::Ready(prepared) if alone => return self.offered(prepared),
+            Vote::Ready(_) => return self.abort(offered_one_of_several(participant)),
             Vote::Yes(prepared) => voter.vote = Some(Voted::Yes(prepared)),
             Vote::ReadOnly => voter.vote = Some(Voted::ReadOnly),
         }
@@ -115,7 +127,7 @@ impl Transaction {
         effects
     }
 
-    fn decision(&self, decision: Decision, branches: &[Voter]) -> Decided {
+    pub(super) fn decision(&self, decision: Decision, branches: &[Voter]) -> Decided {
         let prepared = (0..).zip(branches).filter_map(|(number, voter)| match voter.vote {
             Some(Voted::Yes(prepared)) => Some(PreparedBranch {
                 number,
@@ -162,6 +174,8 @@ impl Transaction {
         match &self.phase {
             Phase::Active { .. } | Phase::Preparing { .. } => self.abort(reason),
             Phase::Deciding { .. }
+            | Phase::Delegating { .. }
+            | Phase::OnePhase { .. }
             | Phase::Committing { .. }
             | Phase::Committed { .. }
             | Phase::Aborting { .. }
@@ -182,6 +196,8 @@ impl Transaction {
                 .iter()
                 .any(|b| b.participant == *participant && b.session == session && b.vote.is_none()),
             Phase::Deciding { .. }
+            | Phase::Delegating { .. }
+            | Phase::OnePhase { .. }
             | Phase::Committing { .. }
             | Phase::Committed { .. }
             | Phase::Aborting { .. }
@@ -205,6 +221,8 @@ impl Transaction {
                 .iter()
                 .any(|b| b.participant == *participant && b.vote.is_none() && restarted(&b.session)),
             Phase::Deciding { .. }
+            | Phase::Delegating { .. }
+            | Phase::OnePhase { .. }
             | Phase::Committing { .. }
             | Phase::Committed { .. }
             | Phase::Aborting { .. }
@@ -229,6 +247,8 @@ impl Transaction {
             Phase::Active { sessions } => (Vec::new(), self.end_sessions(sessions)),
             Phase::Preparing { branches } => (branches.clone(), self.roll_back_all(branches)),
             Phase::Deciding { .. }
+            | Phase::Delegating { .. }
+            | Phase::OnePhase { .. }
             | Phase::Committing { .. }
             | Phase::Committed { .. }
             | Phase::Aborting { .. }
@@ -284,6 +304,15 @@ impl Transaction {
                 listed_xid: 0,
             })
             .collect()
+    }
+}
+
+fn offered_one_of_several(participant: &ParticipantName) -> AbortReason {
+    AbortReason {
+        kind: AbortKind::VotedNo,
+        participant: Some(participant.clone()),
+        sqlstate: String::new(),
+        message: "the agent offered to commit one of several branches in one phase".into(),
     }
 }
 

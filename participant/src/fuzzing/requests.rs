@@ -130,6 +130,7 @@ impl Ordered {
             match order {
                 Order::Prepare(order) => ordered.prepares.push(order.gid.clone()),
                 Order::Commit(order) => ordered.commits.push(order.gid.clone()),
+                Order::CommitOnePhase(order) => ordered.commits.push(order.gid.clone()),
                 Order::Rollback(order) => ordered.rollbacks.push(order.gid.clone()),
                 Order::Hello(_)
                 | Order::EndSession(_)
@@ -216,6 +217,16 @@ fn prepare() -> Order {
         gid: gid(),
         session: Some(v1::SessionName { agent_instance: 1, counter: 1 }),
         last_ordinal: 1,
+        one_phase: false,
+    })
+}
+
+/// The order to commit in one phase what was offered.
+fn commit_one_phase() -> Order {
+    Order::CommitOnePhase(v1::CommitOnePhase {
+        gtid: gtid(1042).to_string(),
+        participant: "bank".into(),
+        gid: gid(),
     })
 }
 
@@ -267,8 +278,11 @@ pub fn frames() -> Vec<Vec<u8>> {
         Order::List(list),
         Order::Hold(hold),
         Order::VerifyAttached(verify),
+        commit_one_phase(),
     ];
     let mut frames: Vec<_> = orders.iter().map(|order| frame_of([order.clone()])).collect();
+    let Order::Prepare(offered) = prepare() else { unreachable!("it makes one") };
+    frames.push(frame_of([Order::Prepare(v1::Prepare { one_phase: true, ..offered }), commit_one_phase()]));
     frames.extend([hello(), frame_of(orders)]);
     let witness = v1::Witness { epoch: 7, incarnation: 0x3f_9ac2, position: 9 };
     frames.push(v1::CoordinatorFrame { witness: Some(witness), messages: Vec::new() });

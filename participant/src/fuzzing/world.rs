@@ -19,7 +19,7 @@ use votum_proto::v1;
 use crate::Agent;
 use crate::database::{
     BackendId, BeginOptions, Canceller, Condition, Database, DatabaseError, DatabaseListing, Found, Gate,
-    Kept, Preparation, RowSink, ServerFacts, Session, Statement, Stood, XidOutcome,
+    Kept, OnePhase, Preparation, RowSink, ServerFacts, Session, Statement, Stood, XidOutcome,
 };
 
 /// The life of the coordinator that speaks to the agent.
@@ -176,6 +176,7 @@ pub(super) struct Done {
     pub(super) prepared: BTreeMap<Gid, u64>,
     pub(super) committed: Vec<Gid>,
     pub(super) rolled_back: Vec<Gid>,
+    pub(super) markers: BTreeMap<Gid, bool>,
 }
 
 const FACTS: ServerFacts = ServerFacts { system_identifier: 7, timeline: 1, in_recovery: false };
@@ -195,7 +196,7 @@ impl Database for Arc<Played> {
         &[]
     }
     async fn open_session(&self, _: Option<Duration>) -> Result<Box<dyn Session>, DatabaseError> {
-        Ok(Box::new(Open { database: Arc::clone(self), wrote: false }))
+        Ok(Box::new(Open { database: Arc::clone(self), wrote: false, ready: None }))
     }
     async fn commit_prepared(&self, gid: &Gid, gate: &dyn Gate) -> Result<bool, DatabaseError> {
         let enters = gate.enter();
@@ -229,6 +230,11 @@ impl Database for Arc<Played> {
             facts: FACTS,
         })
     }
+    async fn settle(&self, gid: &Gid) -> Result<XidOutcome, DatabaseError> {
+        let committed = *self.done().markers.entry(gid.clone()).or_insert(false);
+        let marker = if committed { v1::gone::Marker::Committed } else { v1::gone::Marker::Aborted };
+        Ok(XidOutcome { status: v1::gone::XidStatus::NotAsked, marker, facts: FACTS })
+    }
     async fn confirm(&self) -> Result<(), DatabaseError> {
         Ok(())
     }
@@ -261,6 +267,7 @@ impl Database for Arc<Played> {
 struct Open {
     database: Arc<Played>,
     wrote: bool,
+    ready: Option<Gid>,
 }
 
 #[async_trait]
@@ -275,14 +282,27 @@ impl Session for Open {
         sink.row(v1::Row::default()).await;
         Ok(1)
     }
-    async fn prepare(&mut self, gid: &Gid) -> Preparation {
+    async fn prepare(&mut self, gid: &Gid, one_phase: bool) -> Preparation {
         if !self.wrote {
             return Preparation::ReadOnly;
+        }
+        if one_phase {
+            self.ready = Some(gid.clone());
+            return Preparation::Ready { xid8: 700, facts: FACTS };
         }
         self.database.done().prepared.insert(gid.clone(), 700);
         Preparation::Prepared { xid8: 700, facts: FACTS, marker: false }
     }
+    async fn commit_one_phase(&mut self) -> OnePhase {
+        if let Some(gid) = self.ready.take() {
+            let mut done = self.database.done();
+            done.markers.insert(gid.clone(), true);
+            done.committed.push(gid);
+        }
+        OnePhase::Committed
+    }
     async fn roll_back(&mut self) -> Result<(), DatabaseError> {
+        self.ready = None;
         Ok(())
     }
     async fn reset(&mut self) -> Result<(), DatabaseError> {

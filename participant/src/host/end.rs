@@ -60,7 +60,7 @@ impl Host {
     }
 
     /// Answers what was queued behind the end.
-    fn turn_away(&mut self, ending: &Ending) {
+    pub(super) fn turn_away(&mut self, ending: &Ending) {
         self.commands.close();
         let error = ExecuteError::BranchLost {
             reason: ending.reason.message.clone(),
@@ -70,12 +70,14 @@ impl Host {
             match command {
                 Command::Execute(execute) => self.refuse(&execute.client, &error),
                 Command::Prepare(_) => self.agent.send_vote(&self.branch),
+                // Who ordered it finds the branch settled.
+                Command::CommitOnePhase => {}
             }
         }
     }
 
     /// Rolls back, so that its locks are free before anybody hears of the end.
-    async fn roll_back(&self, mut leased: Leased) {
+    pub(super) async fn roll_back(&self, mut leased: Leased) {
         if !leased.session.is_lost() {
             let rolling_back = leased.session.roll_back();
             match self.agent.seams.clock.timeout(PATIENCE, rolling_back).await {

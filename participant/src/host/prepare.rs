@@ -39,7 +39,7 @@ impl Host {
         crash::here(CrashPoint::BeforePrepare);
         let Some(mut leased) = self.session.take() else { return };
         let begun = self.agent.seams.clock.now();
-        let preparation = self.prepare_session(&mut leased, &order.gid).await;
+        let preparation = self.prepare_session(&mut leased, &order.gid, order.one_phase).await;
         self.participant.counts.prepared(self.agent.seams.clock.now().since(begun));
         crash::here(CrashPoint::AfterPrepare);
         match preparation {
@@ -62,6 +62,16 @@ impl Host {
             Preparation::ReadOnly => {
                 self.vote(Vote::ReadOnly(v1::VoteReadOnly {}), |_| {});
                 self.release(leased);
+            }
+            Preparation::Ready { xid8, facts } => {
+                self.session = Some(leased);
+                match self.participant.identify(&facts) {
+                    Ok(()) => self.offer(xid8, facts).await,
+                    Err(why) => {
+                        let reason = reason(Cause::VotedNo, participant, why);
+                        self.end(Ending { reason, report: false }).await;
+                    }
+                }
             }
             Preparation::Refused(error) => {
                 self.session = Some(leased);
@@ -90,9 +100,10 @@ impl Host {
     }
 
     /// Prepares; once somebody wants the branch to end, cancels until PREPARE has ended one way or the other.
-    async fn prepare_session(&mut self, leased: &mut Leased, gid: &Gid) -> Preparation {
+    async fn prepare_session(&mut self, leased: &mut Leased, gid: &Gid, one_phase: bool) -> Preparation {
         let canceller = leased.session.canceller();
-        let mut preparing = pin!(crash::during(CrashPoint::DuringPrepare, leased.session.prepare(gid)));
+        let preparing = leased.session.prepare(gid, one_phase);
+        let mut preparing = pin!(crash::during(CrashPoint::DuringPrepare, preparing));
         tokio::select! {
             biased;
             done = &mut preparing => return done,
@@ -113,7 +124,7 @@ impl Host {
         }
     }
 
-    fn refusal(&self, cause: Cause, error: &DatabaseError) -> v1::AbortReason {
+    pub(super) fn refusal(&self, cause: Cause, error: &DatabaseError) -> v1::AbortReason {
         v1::AbortReason {
             sqlstate: error.sqlstate.clone(),
             retryable: error.retryable,
@@ -127,6 +138,7 @@ impl Host {
             Vote::Yes(yes) => tracing::debug!(xid8 = yes.xid8, "votes yes"),
             Vote::ReadOnly(_) => tracing::debug!("votes read-only"),
             Vote::No(no) => tracing::info!(reason = ?no.reason.as_ref().map(|r| &r.message), "votes no"),
+            Vote::Ready(_) => {}
         }
         self.participant.counts.voted(&vote);
         let prepared = {

@@ -55,6 +55,7 @@ pub(crate) struct Counts {
     yes: Counter,
     no: Counter,
     read_only: Counter,
+    ready: Counter,
     prepare: Histogram,
     commit: Histogram,
     rollback: Histogram,
@@ -67,6 +68,7 @@ impl Counts {
             Vote::Yes(_) => self.yes.inc(),
             Vote::No(_) => self.no.inc(),
             Vote::ReadOnly(_) => self.read_only.inc(),
+            Vote::Ready(_) => self.ready.inc(),
         };
     }
 
@@ -91,6 +93,7 @@ impl CountFamilies {
             yes: vote("yes"),
             no: vote("no"),
             read_only: vote("read-only"),
+            ready: vote("ready"),
             prepare: self.prepare.get_or_create_owned(&At { participant: participant.into() }),
             commit: order("commit"),
             rollback: order("rollback"),

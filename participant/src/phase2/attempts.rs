@@ -26,7 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The attempts at one order.
 pub(super) struct Attempts<'a> {
-    task: &'a Task,
+    pub(super) task: &'a Task,
     control: &'a OrderControl,
     backoff: Backoff,
     attempts: u32,
@@ -35,7 +35,7 @@ pub(super) struct Attempts<'a> {
 }
 
 /// A newer life took over: the order is dropped.
-struct Stopped;
+pub(super) struct Stopped;
 
 /// How a prepared transaction is to end.
 #[derive(Clone, Copy)]
@@ -55,6 +55,7 @@ impl<'a> Attempts<'a> {
             Order::Commit { gid, xid8, listed_xid, compare_first, nobody_waits: _ } => {
                 self.commit(gid, Expected { xid8: *xid8, listed_xid: *listed_xid }, *compare_first).await
             }
+            Order::OnePhase { gid } => self.one_phase(gid).await,
             Order::Rollback { gid, xid8, listed_xid } => {
                 self.roll_back(gid.as_ref(), Expected { xid8: *xid8, listed_xid: *listed_xid }).await
             }
@@ -144,7 +145,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Looks for the gid on a server that is the participant.
-    async fn find(&mut self, gid: &Gid) -> Result<Found, Stopped> {
+    pub(super) async fn find(&mut self, gid: &Gid) -> Result<Found, Stopped> {
         loop {
             let found = self.unless_stopped(self.task.participant.database.find(gid)).await?;
             match found.and_then(|found| self.judge(&found.facts).map(|()| found)) {
@@ -158,7 +159,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// A server in recovery, or another server, proves nothing (R11).
-    fn judge(&self, facts: &ServerFacts) -> Result<(), DatabaseError> {
+    pub(super) fn judge(&self, facts: &ServerFacts) -> Result<(), DatabaseError> {
         let refuse = |message: String| DatabaseError {
             policy: Policy::Refuse,
             aftermath: Aftermath::Answered,
@@ -224,7 +225,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Stopped> {
+    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Stopped> {
         match select(std::pin::pin!(self.stopped()), std::pin::pin!(work)).await {
             Either::Left(_) => Err(Stopped),
             Either::Right((done, _)) => Ok(done),
@@ -237,7 +238,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Tells of a failure when it is the first or a new one, and waits.
-    async fn trouble(&mut self, gid: &Gid, error: &DatabaseError) -> Result<(), Stopped> {
+    pub(super) async fn trouble(&mut self, gid: &Gid, error: &DatabaseError) -> Result<(), Stopped> {
         self.note(gid, error);
         self.pause(error).await
     }

@@ -15,7 +15,7 @@ use super::connect::{Connection, Connector};
 use super::listing::{FACTS, being_ended_query, find_query, list, parse_facts, parse_found};
 use super::session::PostgresSession;
 use super::timeouts::Timeouts;
-use super::{failure, first_row, marker, policy, unexpected, witness};
+use super::{failure, first_row, marker, one_phase, policy, unexpected, witness};
 use crate::config::{ConfigProblem, ParticipantConfig};
 use crate::database::{
     Aftermath, BackendId, Command, Condition, Database, DatabaseError, DatabaseListing, Found, Gate, Kept,
@@ -340,6 +340,16 @@ impl Database for Postgres {
             });
         }
         Ok(outcomes)
+    }
+
+    async fn settle(&self, gid: &Gid) -> Result<XidOutcome, DatabaseError> {
+        self.on_lane(async |connection| {
+            // A connection stays with one server, and a server that has left recovery does not go back.
+            let facts = Self::facts(&connection).await?;
+            let marker = one_phase::settle(&connection.client, gid).await?;
+            Ok(XidOutcome { status: XidStatus::NotAsked, marker, facts })
+        })
+        .await
     }
 
     async fn prune_markers(

@@ -57,6 +57,24 @@ pub(super) fn key(gid: &Gid) -> String {
     format!("{{{},{},{},{seq},{branch}}}", gtid.coordinator_id, life.epoch, life.incarnation.get())
 }
 
+/// Inserts a branch's marker as aborted: the tombstone.
+pub(super) fn tombstone(key: &str) -> String {
+    format!(
+        "INSERT INTO votum.marker (coordinator_id, epoch, incarnation, seq, branch, committed) \
+         SELECT k[1], k[2]::pg_catalog.int8, k[3]::pg_catalog.int4, k[4]::pg_catalog.int8, k[5]::pg_catalog.int4, \
+         false FROM (SELECT '{key}'::pg_catalog.text[] AS k) AS key"
+    )
+}
+
+/// Asks what a branch's row says.
+pub(super) fn question(key: &str) -> String {
+    format!(
+        "SELECT m.committed FROM votum.marker AS m, (SELECT '{key}'::pg_catalog.text[] AS k) AS key \
+         WHERE (m.coordinator_id, m.epoch, m.incarnation, m.seq, m.branch) \
+         = (k[1], k[2]::pg_catalog.int8, k[3]::pg_catalog.int4, k[4]::pg_catalog.int8, k[5]::pg_catalog.int4)"
+    )
+}
+
 /// What the table says of a branch that is not prepared any more. To be asked after that was seen, so that the
 /// row, if there is to be one, can be seen, too.
 pub(super) async fn ask(client: &Client, gid: &Gid) -> Result<Marker, DatabaseError> {
@@ -65,13 +83,7 @@ pub(super) async fn ask(client: &Client, gid: &Gid) -> Result<Marker, DatabaseEr
     if first_row(&usable).and_then(|row| row.get(0)) != Some("t") {
         return Ok(Marker::Unspecified);
     }
-    let question = format!(
-        "SELECT m.committed FROM votum.marker AS m, (SELECT '{}'::pg_catalog.text[] AS k) AS key \
-         WHERE (m.coordinator_id, m.epoch, m.incarnation, m.seq, m.branch) \
-         = (k[1], k[2]::pg_catalog.int8, k[3]::pg_catalog.int4, k[4]::pg_catalog.int8, k[5]::pg_catalog.int4)",
-        key(gid)
-    );
-    let answer = client.simple_query(&question).await.map_err(failed)?;
+    let answer = client.simple_query(&question(&key(gid))).await.map_err(failed)?;
     Ok(match rows(&answer).next().map(|row| row.get(0)) {
         None => Marker::Absent,
         Some(Some("t")) => Marker::Committed,

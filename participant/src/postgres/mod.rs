@@ -12,6 +12,7 @@ mod known;
 mod listing;
 pub mod lost_log;
 pub mod marker;
+mod one_phase;
 mod own;
 pub mod policy;
 pub mod preflight;

@@ -24,8 +24,8 @@ const fn row(command: Command, sqlstate: &'static str, policy: Policy, meaning: 
 }
 
 use Command::{
-    Begin, CommitPrepared, CommitReadOnly, Connect, Listing, OutcomeQuery, Prepare, RollbackPrepared,
-    Statement,
+    Begin, CommitOnePhase, CommitPrepared, CommitReadOnly, Connect, Listing, OutcomeQuery, Prepare,
+    RollbackPrepared, Settle, Statement,
 };
 use Policy::{Acknowledge, Refuse, Retry, RetryWithAlarm, Verify, VoteNo};
 
@@ -63,6 +63,31 @@ const TABLE: &[Row] = &[
     row(Prepare, "57014", VoteNo, "cancelled before it was prepared"),
     row(CommitReadOnly, "", VoteNo, "the connection broke: it has nothing to lose"),
     row(CommitReadOnly, "40001", VoteNo, "serialization failure: what it read does not stand"),
+    row(CommitOnePhase, "", Verify, "the connection broke: it may be committed"),
+    row(CommitOnePhase, "08", Verify, "connection failure, as above"),
+    row(CommitOnePhase, "57P01", Verify, "ended by an administrator, as above"),
+    row(CommitOnePhase, "57P02", Verify, "another process of the server crashed, as above"),
+    row(CommitOnePhase, "40001", VoteNo, "serialization failure: the whole transaction may be run again"),
+    row(CommitOnePhase, "40P01", VoteNo, "deadlock: the whole transaction may be run again"),
+    row(CommitOnePhase, "23", VoteNo, "a constraint is violated"),
+    row(CommitOnePhase, "25P01", VoteNo, "the transaction is gone"),
+    row(CommitOnePhase, "25P02", VoteNo, "the transaction had failed"),
+    row(CommitOnePhase, "57014", VoteNo, "cancelled before it was committed"),
+    row(Settle, "23505", Acknowledge, "the branch's marker is there: it says how it ended"),
+    row(Settle, "55P03", Retry, "its COMMIT is still under way"),
+    row(Settle, "", Retry, "the connection broke"),
+    row(Settle, "08", Retry, "connection failure"),
+    row(Settle, "57014", Retry, "cancelled"),
+    row(Settle, "57P01", Retry, "ended by an administrator"),
+    row(Settle, "57P02", Retry, "another process of the server crashed"),
+    row(Settle, "57P03", Retry, "starting up or shutting down"),
+    row(Settle, "53100", RetryWithAlarm, "the disk is full"),
+    row(Settle, "53", Retry, "out of connections or memory for the moment"),
+    row(Settle, "40", Retry, "rolled back by the server"),
+    row(Settle, "3F000", RetryWithAlarm, "there is no schema votum: somebody has dropped it"),
+    row(Settle, "42P01", RetryWithAlarm, "there is no table votum.marker: somebody has dropped it"),
+    row(Settle, "42501", RetryWithAlarm, "no right to keep markers"),
+    row(Settle, "25006", RetryWithAlarm, "a standby"),
     row(
         CommitPrepared,
         "42704",
@@ -133,7 +158,9 @@ fn fits(pattern: &str, sqlstate: &str) -> bool {
 fn unlisted(command: Command) -> Policy {
     match command {
         Begin | Statement | Prepare | CommitReadOnly => VoteNo,
-        Connect | CommitPrepared | RollbackPrepared | Listing | OutcomeQuery => RetryWithAlarm,
+        // The marker knows.
+        CommitOnePhase => Verify,
+        Connect | CommitPrepared | RollbackPrepared | Listing | OutcomeQuery | Settle => RetryWithAlarm,
     }
 }
 
@@ -182,12 +209,14 @@ mod page;
 mod tests {
     use super::*;
 
-    pub(super) const ALL: [Command; 9] = [
+    pub(super) const ALL: [Command; 11] = [
         Connect,
         Begin,
         Statement,
         Prepare,
         CommitReadOnly,
+        CommitOnePhase,
+        Settle,
         CommitPrepared,
         RollbackPrepared,
         Listing,
@@ -199,16 +228,30 @@ mod tests {
         for command in ALL {
             let expected = match command {
                 Begin | Statement | Prepare | CommitReadOnly => VoteNo,
-                Connect | CommitPrepared | RollbackPrepared | Listing | OutcomeQuery => RetryWithAlarm,
+                CommitOnePhase => Verify,
+                Connect | CommitPrepared | RollbackPrepared | Listing | OutcomeQuery | Settle => {
+                    RetryWithAlarm
+                }
             };
             assert_eq!(policy(command, "ZZ999"), expected, "{command:?}");
         }
     }
 
     #[test]
-    fn only_the_outcome_query_acknowledges_by_an_error() {
+    fn only_questions_are_answered_by_an_error() {
         for row in TABLE {
-            assert_eq!(row.policy == Acknowledge, row.command == OutcomeQuery && row.sqlstate == "22023");
+            let is_an_answer = [(OutcomeQuery, "22023"), (Settle, "23505")];
+            assert_eq!(row.policy == Acknowledge, is_an_answer.contains(&(row.command, row.sqlstate)));
+        }
+    }
+
+    #[test]
+    fn a_commit_in_one_phase_is_refused_or_verified() {
+        for sqlstate in ["", "08006", "57P01", "57P02", "XX000", "ZZ999"] {
+            assert_eq!(policy(CommitOnePhase, sqlstate), Verify, "{sqlstate}");
+        }
+        for sqlstate in ["40001", "40P01", "23514", "25P02", "57014"] {
+            assert_eq!(policy(CommitOnePhase, sqlstate), VoteNo, "{sqlstate}");
         }
     }
 

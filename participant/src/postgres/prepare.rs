@@ -26,7 +26,7 @@ const MAY_HAVE_WRITTEN: &str = "SELECT pg_catalog.pg_current_xact_id_if_assigned
      OR EXISTS (SELECT FROM pg_catalog.pg_foreign_server)";
 
 impl PostgresSession {
-    pub(super) async fn prepare_branch(&mut self, gid: &Gid) -> Preparation {
+    pub(super) async fn prepare_branch(&mut self, gid: &Gid, one_phase: bool) -> Preparation {
         if self.pending_begin.take().is_some() || !self.branch.opened {
             return Preparation::Refused(unexpected(Command::Prepare, "no transaction was begun"));
         }
@@ -44,6 +44,13 @@ impl PostgresSession {
                 Ok(true) => return self.commit_read_only().await,
                 Ok(false) => {}
                 Err(error) => return Preparation::Refused(error),
+            }
+        }
+        if one_phase && self.marks && self.branch.xid8.is_some() {
+            match self.ready(gid).await {
+                Ok(Some((xid8, facts))) => return Preparation::Ready { xid8, facts },
+                Ok(None) => {}
+                Err(refused) => return refused,
             }
         }
         self.prepare_transaction(gid).await
@@ -88,7 +95,7 @@ impl PostgresSession {
         }
     }
 
-    async fn second_done(&mut self, trip: Trip) -> Result<Tag, Failed> {
+    pub(super) async fn second_done(&mut self, trip: Trip) -> Result<Tag, Failed> {
         self.link.send(trip).await?;
         self.link.done().await?;
         Ok(self.link.done().await?.0)
@@ -100,7 +107,7 @@ impl PostgresSession {
             role: !self.branch.own_role,
             ask: known.is_none(),
             // One that has written nothing so far stays as it is.
-            mark: self.marks && self.branch.xid8.is_some(),
+            mark: self.marks && self.branch.xid8.is_some() && !self.branch.marked,
         };
         let trip = match self.preparing(gid, beside) {
             Ok(trip) => trip,
@@ -121,7 +128,7 @@ impl PostgresSession {
         }
         self.clean = self.was_reset(RESET_PREPARED.len()).await;
         if self.link.unreplicated() != waits_cancelled {
-            return Preparation::Unsound(standby_wait_cancelled());
+            return Preparation::Unsound(standby_wait_cancelled("PREPARE TRANSACTION"));
         }
         match known.map(|(facts, xid8)| (xid8, facts)).or(asked) {
             None => Preparation::Unsound(unexpected(Command::Prepare, "transaction id and server facts")),
@@ -130,7 +137,7 @@ impl PostgresSession {
             }
             Some((xid8, facts)) => {
                 self.facts = Some(facts).filter(|facts| !facts.in_recovery);
-                Preparation::Prepared { xid8, facts, marker }
+                Preparation::Prepared { xid8, facts, marker: marker || self.branch.marked }
             }
         }
     }
@@ -153,7 +160,7 @@ impl PostgresSession {
     }
 
     /// By the session's own statement, unless a client may have put another in its place.
-    fn put_marker(&mut self, trip: &mut Trip, key: &str) -> Result<(), Unsendable> {
+    pub(super) fn put_marker(&mut self, trip: &mut Trip, key: &str) -> Result<(), Unsendable> {
         if !self.tampered && !self.may_have_prepared {
             return self.own.run(trip, &MARK, Some(key));
         }
@@ -178,19 +185,19 @@ impl PostgresSession {
 
     /// The marker was refused: the table may be gone, or this role's right to it. That is looked up before the
     /// next branch, which then does without.
-    fn unmarked(&mut self, error: DatabaseError) -> Preparation {
+    pub(super) fn unmarked(&mut self, error: DatabaseError) -> Preparation {
         (self.marks, self.may_have_prepared) = (false, true);
         let message =
             format!("the branch's commit marker could not be kept in votum.marker: {}", error.message);
         not_prepared(DatabaseError { message, sql: None, retryable: true, ..error })
     }
 
-    fn own_trip(&mut self) -> Trip {
+    pub(super) fn own_trip(&mut self) -> Trip {
         self.own.begin_trip();
         Trip::default()
     }
 
-    fn put_reset(&mut self, trip: &mut Trip, resets: &[&Own]) -> Result<(), Unsendable> {
+    pub(super) fn put_reset(&mut self, trip: &mut Trip, resets: &[&Own]) -> Result<(), Unsendable> {
         for reset in resets {
             self.own.run(trip, reset, None)?;
         }
@@ -202,7 +209,7 @@ impl PostgresSession {
     }
 
     /// Reads the rest of a trip that ends in so many resets. True when the session is as good as new.
-    async fn was_reset(&mut self, resets: usize) -> bool {
+    pub(super) async fn was_reset(&mut self, resets: usize) -> bool {
         let reading = async {
             for _ in 0..resets {
                 self.link.done().await?;
@@ -270,14 +277,14 @@ struct Prepared {
 }
 
 /// Why it did not go to its end.
-enum NotPrepared {
+pub(super) enum NotPrepared {
     /// The marker was refused.
     Unmarked(Failed),
     Failed(Failed),
 }
 
 impl NotPrepared {
-    fn unmarked(error: Failed) -> Self {
+    pub(super) fn unmarked(error: Failed) -> Self {
         match error {
             Failed::Refused(_) => Self::Unmarked(error),
             Failed::Lost(_) => Self::Failed(error),
@@ -292,14 +299,14 @@ impl<E: Into<Failed>> From<E> for NotPrepared {
 }
 
 /// Puts a statement into a trip that is run this once.
-fn put(trip: &mut Trip, statement: &str) -> Result<(), Unsendable> {
+pub(super) fn put(trip: &mut Trip, statement: &str) -> Result<(), Unsendable> {
     trip.parse("", statement, &[])?;
     trip.bind_own("", None, Form::Text)?;
     trip.execute()
 }
 
 /// As PostgreSQL says it of any other statement.
-fn transaction_failed() -> DatabaseError {
+pub(super) fn transaction_failed() -> DatabaseError {
     DatabaseError {
         policy: super::policy::policy(Command::Prepare, "25P02"),
         aftermath: Aftermath::Answered,
@@ -313,12 +320,12 @@ fn transaction_failed() -> DatabaseError {
     }
 }
 
-fn standby_wait_cancelled() -> DatabaseError {
+pub(super) fn standby_wait_cancelled(command: &str) -> DatabaseError {
     DatabaseError {
         policy: Policy::VoteNo,
         aftermath: Aftermath::Answered,
         sqlstate: "01000".into(),
-        message: "PREPARE TRANSACTION was cancelled while it waited for a synchronous standby".into(),
+        message: format!("{command} was cancelled while it waited for a synchronous standby"),
         retryable: false,
         sql: None,
     }

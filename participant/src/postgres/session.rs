@@ -19,8 +19,8 @@ use super::timeouts::Timeouts;
 use super::types::Types;
 use super::wire::{Failed, Link, Signs, Trip, Unsendable};
 use crate::database::{
-    Aftermath, BackendId, BeginOptions, Canceller, Command, DatabaseError, Policy, Preparation, RowSink,
-    ServerFacts, Session, Statement,
+    Aftermath, BackendId, BeginOptions, Canceller, Command, DatabaseError, OnePhase, Policy, Preparation,
+    RowSink, ServerFacts, Session, Statement,
 };
 
 pub(super) struct PostgresSession {
@@ -80,6 +80,8 @@ pub(super) struct BranchState {
     pub(super) xid8: Option<u64>,
     /// As [`Identity::own_role`]; false until the server has said.
     pub(super) own_role: bool,
+    /// Its commit marker is in it.
+    pub(super) marked: bool,
     pub(super) types: Types,
 }
 
@@ -223,8 +225,12 @@ impl Session for PostgresSession {
         self.run_statement(statement, sink).await
     }
 
-    async fn prepare(&mut self, gid: &Gid) -> Preparation {
-        self.prepare_branch(gid).await
+    async fn prepare(&mut self, gid: &Gid, one_phase: bool) -> Preparation {
+        self.prepare_branch(gid, one_phase).await
+    }
+
+    async fn commit_one_phase(&mut self) -> OnePhase {
+        self.commit_ready().await
     }
 
     async fn roll_back(&mut self) -> Result<(), DatabaseError> {

@@ -87,13 +87,37 @@ impl Coordinator {
         session: Option<v1::SessionName>,
         last_ordinal: u64,
     ) {
-        let seq = branch.gtid.seq;
-        self.send(Order::Prepare(v1::Prepare {
+        self.send(Order::Prepare(self.prepare_order(branch, session, last_ordinal))).await;
+    }
+
+    fn prepare_order(
+        &self,
+        branch: &ClientBranch,
+        session: Option<v1::SessionName>,
+        last_ordinal: u64,
+    ) -> v1::Prepare {
+        v1::Prepare {
             gtid: branch.gtid.to_string(),
             participant: BANK.into(),
-            gid: self.gid(seq).to_string(),
+            gid: self.gid(branch.gtid.seq).to_string(),
             session,
             last_ordinal,
+            one_phase: false,
+        }
+    }
+
+    /// Has the only branch of a transaction prepared, or offered to be committed in one phase.
+    pub async fn prepare_alone(&mut self, branch: &ClientBranch) {
+        let order = self.prepare_order(branch, branch.session, branch.ordinal);
+        self.send(Order::Prepare(v1::Prepare { one_phase: true, ..order })).await;
+    }
+
+    /// Has a branch committed that was offered to be committed in one phase.
+    pub async fn commit_one_phase(&mut self, seq: u64) {
+        self.send(Order::CommitOnePhase(v1::CommitOnePhase {
+            gtid: self.gtid(seq).to_string(),
+            participant: BANK.into(),
+            gid: self.gid(seq).to_string(),
         }))
         .await;
     }
@@ -171,7 +195,7 @@ impl Coordinator {
     pub async fn branch_end(&mut self, seq: u64) -> v1::branch_end::Kind {
         let gtid = self.gtid(seq).to_string();
         self.expect("branch end", |report| match report {
-            Report::BranchEnd(end) if end.gtid == gtid => end.kind,
+            Report::BranchEnd(end) if end.gtid == gtid => end.kind.clone(),
             _ => None,
         })
         .await

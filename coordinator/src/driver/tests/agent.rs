@@ -161,6 +161,7 @@ impl World {
                 self.held = hold.request;
                 format!("hold@{}", hold.participant)
             }
+            Kind::CommitOnePhase(order) => format!("one-phase@{}", order.participant),
             Kind::VerifyAttached(_) => "verify".to_owned(),
         };
         std::mem::take(&mut self.received).into_iter().map(&mut word).collect::<Vec<_>>().join(" ")

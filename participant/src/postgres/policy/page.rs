@@ -22,10 +22,10 @@ fn words(policy: Policy) -> (&'static str, &'static str) {
         Policy::VoteNo => {
             ("no", "the branch votes no, or its statement failed: nothing is committed, and nothing will be")
         }
-        Policy::Acknowledge => ("acknowledge", "the command has had its effect"),
+        Policy::Acknowledge => ("acknowledge", "the command has had its effect, or the error is the answer"),
         Policy::Verify => (
             "verify",
-            "nobody knows whether it had its effect: what is prepared is compared, and the server asked what became of the transaction id",
+            "nobody knows whether it had its effect: what is prepared is compared, and the server asked what became of the transaction id; of a COMMIT, the branch's marker tells",
         ),
         Policy::Retry => ("retry", "it had no effect: tried again later"),
         Policy::RetryWithAlarm => (
@@ -45,6 +45,8 @@ fn title(command: Command) -> &'static str {
         Command::Statement => "A client's statement",
         Command::Prepare => "PREPARE TRANSACTION",
         Command::CommitReadOnly => "COMMIT of a branch that wrote nothing",
+        Command::CommitOnePhase => "COMMIT of a transaction's only branch",
+        Command::Settle => "Inserting a tombstone",
         Command::CommitPrepared => "COMMIT PREPARED",
         Command::RollbackPrepared => "ROLLBACK PREPARED",
         Command::Listing => "Listing what is prepared",
