@@ -38,10 +38,10 @@ enum Ends {
 /// comes by.
 fn death(point: CrashPoint) -> Option<Death> {
     use CrashPoint::{
-        AcknowledgementSent, AfterBegin, AfterCommitPrepared, AfterPrepare, AfterRollbackPrepared,
-        BeforeBegin, BeforeCommitPrepared, BeforePrepare, BeforeRollbackPrepared, BeforeStatement,
-        DuringBegin, DuringCommitPrepared, DuringPrepare, DuringRollbackPrepared, DuringStatement, Listed,
-        StatementRun, VoteSent,
+        AcknowledgementSent, AfterBegin, AfterCommitOnePhase, AfterCommitPrepared, AfterPrepare,
+        AfterRollbackPrepared, BeforeBegin, BeforeCommitPrepared, BeforePrepare, BeforeRollbackPrepared,
+        BeforeStatement, BranchSettled, DuringBegin, DuringCommitOnePhase, DuringCommitPrepared,
+        DuringPrepare, DuringRollbackPrepared, DuringStatement, Listed, StatementRun, VoteSent,
     };
     let (time, ends) = match point {
         BeforeBegin | DuringBegin | AfterBegin | BeforeStatement => ("", Ends::Either),
@@ -54,6 +54,8 @@ fn death(point: CrashPoint) -> Option<Death> {
         }
         BeforeRollbackPrepared | DuringRollbackPrepared | AfterRollbackPrepared => ("", Ends::Refused),
         Listed => return None,
+        // `one_phase.rs` has those of a commit in one phase.
+        DuringCommitOnePhase | AfterCommitOnePhase | BranchSettled => return None,
     };
     Some(Death { choice: format!("{}{time}", point.name()), ends })
 }

@@ -56,9 +56,10 @@ fn expected(point: AtCoordinator, banks: u64) -> Option<Expected> {
     use AtCoordinator::{
         AfterLastPrepare, AllAcknowledged, BatchForced, BatchWritten, BeforeFirstPrepare, Begun,
         BetweenPrepares, BranchHeld, ClientTold, DecisionAppended, DecisionForced, DepartureRecorded, Ended,
-        FirstParticipantTold, HalfCarried, HalfClosed, HalfStored, JudgedR0, JudgedR1, JudgedR1x, JudgedR3,
-        JudgedR5, JudgedR6, JudgedR8, JudgedR10, JudgedR11, JudgedR12, JudgedR14, JudgedR15, JudgedR16,
-        LifeBegun, LogCounted, RetentionDropped, RetentionDropping, RetentionMarked, VotesIn,
+        FirstParticipantTold, HalfCarried, HalfClosed, HalfStored, HandedOver, JudgedR0, JudgedR1, JudgedR1x,
+        JudgedR3, JudgedR5, JudgedR6, JudgedR8, JudgedR10, JudgedR11, JudgedR12, JudgedR13, JudgedR14,
+        JudgedR15, JudgedR16, LifeBegun, LogCounted, OnePhaseAnswered, RetentionDropped, RetentionDropping,
+        RetentionMarked, VotesIn,
     };
     let (committed, settled) = match point {
         // Its gtid was never told: the client begins once more, and that commits.
@@ -76,6 +77,8 @@ fn expected(point: AtCoordinator, banks: u64) -> Option<Expected> {
         | RetentionMarked | RetentionDropping | RetentionDropped | JudgedR0 | JudgedR1 | JudgedR1x
         | JudgedR3 | JudgedR5 | JudgedR6 | JudgedR8 | JudgedR10 | JudgedR11 | JudgedR12 | JudgedR14
         | JudgedR15 | JudgedR16 => return None,
+        // `one_phase.rs` has those of a commit in one phase.
+        HandedOver | OnePhaseAnswered | JudgedR13 => return None,
         // `departures.rs` has those of an operator's departure.
         BranchHeld | DepartureRecorded => return None,
     };

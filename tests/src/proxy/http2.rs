@@ -214,6 +214,7 @@ fn to_agent(kind: &ToAgent) -> Option<Message> {
         ToAgent::Rollback(_) => Some(Message::RollbackBranch),
         ToAgent::EndSession(_) => Some(Message::EndSession),
         ToAgent::List(_) => Some(Message::ListParticipant),
+        ToAgent::CommitOnePhase(_) => Some(Message::CommitOnePhase),
         // Reserved: no coordinator of this version sends the first. The others come by after a failover, when
         // retention has passed, or where an operator departs from a decision.
         ToAgent::VerifyAttached(_)

@@ -118,6 +118,8 @@ messages! {
     CoordinatorAgent Onward {
         /// Who speaks.
         CoordinatorHello = "the coordinator's hello",
+        /// Commit a branch that is not prepared, or settle how it ended.
+        CommitOnePhase = "CommitOnePhase",
         /// Prepare, and vote.
         Prepare = "Prepare",
         /// The order to commit.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use votum_coordinator::driver::request::Outcome;
-use votum_proto::names::Gtid;
+use votum_proto::names::{Gid, Gtid};
 
 /// One attempt at a piece of work: one transaction.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +65,8 @@ pub enum Interference {
     LostPrepare,
     /// A failover lost its end: it may be prepared again.
     LostEnd,
+    /// A failover lost its commit in one phase, with its marker.
+    LostOnePhase,
     /// A person committed it.
     HandCommits,
     /// A person rolled it back.
@@ -134,6 +136,14 @@ impl Book {
     pub fn is_touched(&self, participant: usize, gid: &str) -> bool {
         let key = (participant, gid.to_owned());
         self.open().interfered.get(&key).is_some_and(|hands| !hands.is_empty())
+    }
+
+    /// Whether a failover took a commit in one phase of this transaction's.
+    pub fn has_lost(&self, gtid: &Gtid) -> bool {
+        self.open().interfered.iter().any(|((_, gid), hands)| {
+            hands.contains(&Interference::LostOnePhase)
+                && gid.parse::<Gid>().is_ok_and(|gid| gid.gtid == *gtid)
+        })
     }
 
     /// Whether what is lacking of this transaction's epoch was written off.

@@ -71,7 +71,8 @@ fn read(disk: &SimulatedDisk, limits: &Limits, id: &CoordinatorId) -> Option<(u6
     let commits = started.kept.into_iter().filter_map(|kept| {
         let record = kept.record;
         let record = if let Record::Carried(carried) = record { carried.record } else { record };
-        if let Record::Decided(decided) = record { Some(decided) } else { None }
+        // What was handed to a branch is committed once the branch has.
+        if let Record::Decided(decided) | Record::Delegated(decided) = record { Some(decided) } else { None }
     });
     let commits = commits.filter(|decided| decided.decision == Decision::Commit).collect();
     // The new life's two records are the reader's own.

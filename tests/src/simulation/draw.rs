@@ -48,6 +48,7 @@ impl Plan {
             work,
             faults: Vec::new(),
             rows: false,
+            markers: Random::new(seed, "markers").chance(500),
             agents,
         };
         let fault_count = random.below(size.faults + 1);

@@ -157,6 +157,8 @@ async fn database_dies(world: &Arc<World>, index: usize, away: Duration, standby
             match lost {
                 Lost::Prepare(gid) => world.book.interfered(index, gid, Interference::LostPrepare),
                 Lost::End(gid) => world.book.interfered(index, gid, Interference::LostEnd),
+                // Its marker went with it, which says so.
+                Lost::OnePhase(gid) => world.book.interfered(index, gid, Interference::LostOnePhase),
             }
         }
     }
@@ -289,7 +291,12 @@ async fn impostor(world: &Arc<World>, index: usize) {
             let ends = server.wal.get(..server.flushed).unwrap_or_default().iter().rev();
             let found = ends.into_iter().find_map(|record| match record {
                 Wal::CommitPrepared(_, gid) => Some(gid.clone()),
-                Wal::Prepared(..) | Wal::RollbackPrepared(..) | Wal::Wrote(_) | Wal::Committed(..) => None,
+                Wal::Prepared(..)
+                | Wal::RollbackPrepared(..)
+                | Wal::Wrote(_)
+                | Wal::Committed(..)
+                | Wal::OnePhase(..)
+                | Wal::Tombstone(_) => None,
             });
             // COMMIT PREPARED names no transaction id: while one for this name is on its way or at the server,
             // also one whose connection broke, whatever bears the name is committed (docs/protocol.md, one
@@ -330,6 +337,7 @@ fn prepare(world: &World, index: usize, gid: &str, owner: &str, tag: &str) {
             owner: owner.to_owned(),
             changes: vec![change],
             at: host.executor.now(),
+            marker: false,
         };
         let number = server.write(Wal::Prepared(xid, prepared));
         server.flush(number);

@@ -22,6 +22,8 @@ use super::world::World;
 pub struct Seen {
     /// Votes that reached a coordinator, by gid: whether the transaction may go on.
     votes: BTreeMap<String, bool>,
+    /// Offers to commit in one phase that reached a coordinator, by gid. Their session's end takes them back.
+    offers: BTreeSet<String>,
     /// Commits that are known to be on disk.
     forced: BTreeSet<Gtid>,
     /// Complete listings that left agents, by participant.
@@ -93,7 +95,8 @@ fn must_be_forced(world: &World, sender: &Sender, gtid: &Gtid, what: &str) {
             seen.forced.insert(gtid.clone());
             let missing = (0..decided.branches_named)
                 .map(|branch| Gid { gtid: gtid.clone(), branch, branches: decided.branches_named })
-                .find(|gid| seen.votes.get(&gid.to_string()) != Some(&true));
+                .map(|gid| gid.to_string())
+                .find(|gid| seen.votes.get(gid) != Some(&true) && !seen.offers.contains(gid));
             drop(seen);
             if let Some(gid) = missing {
                 world.broken(format!("I2: {gtid} was decided to commit, and {gid} had not voted for it"));
@@ -162,6 +165,11 @@ pub fn leaves_coordinator(world: &World, line: &Line, frame: &CoordinatorFrame) 
         {
             world.monitor.seen().undone_by.insert(order.gid.clone(), line.sender.life);
         }
+        if let Some(ToAgent::CommitOnePhase(order)) = &message.kind
+            && let Ok(gtid) = order.gtid.parse()
+        {
+            must_be_forced(world, &line.sender, &gtid, "COMMIT in one phase was ordered");
+        }
         if let Some(ToAgent::Rollback(order)) = &message.kind {
             must_not_be_forced(world, &order.participant, &order.gid);
         }
@@ -190,6 +198,7 @@ fn describe(kind: Option<&ToAgent>) -> String {
         Some(ToAgent::Prepare(order)) => format!("prepare {}", order.gid),
         Some(ToAgent::Commit(order)) => format!("commit {} (xid {})", order.gid, order.xid8),
         Some(ToAgent::Rollback(order)) => format!("roll back {} {}", order.gtid, order.gid),
+        Some(ToAgent::CommitOnePhase(order)) => format!("commit {} in one phase", order.gid),
         Some(ToAgent::Hold(order)) => format!("let go of {}", order.gid),
         Some(ToAgent::EndSession(order)) => format!("end session of {}", order.gtid),
         Some(ToAgent::List(ask)) => format!("list {}", ask.participant),
@@ -288,6 +297,7 @@ fn describe_report(kind: Option<&FromAgent>) -> String {
         Some(FromAgent::Vote(vote)) => match &vote.kind {
             Some(Vote::Yes(yes)) => format!("votes yes on {} (xid {})", vote.gid, yes.xid8),
             Some(Vote::ReadOnly(_)) => format!("votes read-only on {}", vote.gid),
+            Some(Vote::Ready(_)) => format!("is ready to commit {} in one phase", vote.gid),
             Some(Vote::No(no)) => {
                 let why = no.reason.as_ref().map(|reason| reason.message.as_str()).unwrap_or_default();
                 format!("votes no on {}: {why}", vote.gid)
@@ -324,11 +334,15 @@ fn describe_listing(listing: &Listing) -> String {
 pub fn arrives_at_coordinator(world: &World, _: &Line, frame: &AgentFrame) {
     for message in &frame.messages {
         if let Some(FromAgent::Vote(vote)) = &message.kind {
+            let mut seen = world.monitor.seen();
             let goes_on = match vote.kind {
                 Some(Vote::Yes(_) | Vote::ReadOnly(_)) => true,
+                Some(Vote::Ready(_)) => {
+                    seen.offers.insert(vote.gid.clone());
+                    continue;
+                }
                 Some(Vote::No(_)) | None => false,
             };
-            let mut seen = world.monitor.seen();
             if seen.votes.get(&vote.gid).is_some_and(|before| *before != goes_on) {
                 drop(seen);
                 world.broken(format!("a vote on {} changed", vote.gid));

@@ -35,6 +35,8 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// An administrator has made a place for the witness at every database.
     pub rows: bool,
+    /// The databases keep commit markers: transactions of one branch are committed in one phase.
+    pub markers: bool,
 }
 
 /// How the log is configured.

@@ -230,7 +230,10 @@ async fn last_words(world: &Arc<World>) -> LastWords {
             let open = matches!(&said, Ok(Outcome::InProgress(_)) | Err(_));
             // Nor is how its branches ended otherwise, once they have answered.
             let undoing = matches!(&said, Ok(Outcome::Aborted { .. })) && is_live(&running, &gtid).await;
-            if !pending && !open && !undoing {
+            // Nor what the look after a failover finds.
+            let looking = matches!(&said, Ok(Outcome::Committed { heuristics, .. }) if heuristics.is_empty())
+                && world.book.has_lost(&gtid);
+            if !pending && !open && !undoing && !looking {
                 break;
             }
             world.sleep(LOOK).await;

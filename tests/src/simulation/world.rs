@@ -65,6 +65,7 @@ impl World {
             if plan.rows {
                 server.row = Stood::Nothing;
             }
+            server.markers = plan.markers;
             hosts.push(Host::new(name, server, plan.manners.clone(), &executor, &trace, plan.seed));
         }
         let agents = plan.agents.iter().enumerate();

@@ -112,6 +112,8 @@ pub(crate) struct Place {
     /// The journal's halves, and what history may take, are as small as they can be; the journal has changed
     /// halves before, and has been restarted.
     pub(crate) small_log: bool,
+    /// Databases keep commit markers: what works at one bank alone is committed in one phase.
+    pub(crate) markers: bool,
 }
 
 /// One case.
@@ -129,13 +131,18 @@ pub(crate) struct Case {
 
 impl Case {
     pub(crate) fn new(kind: &'static str, banks: usize, work: Work) -> Self {
-        let place = Place { banks, small_log: false };
+        let place = Place { banks, small_log: false, markers: false };
         Self { kind, place, work, fates: BTreeMap::new(), must: true }
     }
 
     /// Adds a life.
     pub(crate) fn life(mut self, who: Who, fate: Option<Fate>) -> Self {
         self.fates.entry(who).or_default().push_back(fate);
+        self
+    }
+
+    pub(crate) fn with_markers(mut self) -> Self {
+        self.place.markers = true;
         self
     }
 
@@ -147,9 +154,10 @@ impl Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { banks, small_log } = self.place;
+        let Place { banks, small_log, markers } = self.place;
         let log = if small_log { ", small log" } else { "" };
-        write!(f, "{}, {banks} banks{log}, {:?}", self.kind, self.work)?;
+        let kept = if markers { ", markers" } else { "" };
+        write!(f, "{}, {banks} banks{log}{kept}, {:?}", self.kind, self.work)?;
         for (who, lives) in &self.fates {
             let lives = lives.iter().map(|fate| fate.as_ref().map_or("-".to_owned(), ToString::to_string));
             write!(f, "; {who:?}: {}", Vec::from_iter(lives).join(" then "))?;

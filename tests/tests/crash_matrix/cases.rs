@@ -24,6 +24,7 @@ pub(crate) mod kind {
     pub(crate) const PAIR: &str = "drawn pairs";
     pub(crate) const LOAD: &str = "drawn, under load";
     pub(crate) const ROW: &str = "coordinator at a row of the recovery table";
+    pub(crate) const ONE_PHASE: &str = "one phase: anybody at each point";
 }
 
 /// How a point of the coordinator is met.
@@ -40,9 +41,10 @@ pub(crate) fn coordinator(point: AtCoordinator, banks: usize) -> Meets {
     use AtCoordinator::{
         AfterLastPrepare, AllAcknowledged, BatchForced, BatchWritten, BeforeFirstPrepare, Begun,
         BetweenPrepares, BranchHeld, ClientTold, DecisionAppended, DecisionForced, DepartureRecorded, Ended,
-        FirstParticipantTold, HalfCarried, HalfClosed, HalfStored, JudgedR0, JudgedR1, JudgedR1x, JudgedR3,
-        JudgedR5, JudgedR6, JudgedR8, JudgedR10, JudgedR11, JudgedR12, JudgedR14, JudgedR15, JudgedR16,
-        LifeBegun, LogCounted, RetentionDropped, RetentionDropping, RetentionMarked, VotesIn,
+        FirstParticipantTold, HalfCarried, HalfClosed, HalfStored, HandedOver, JudgedR0, JudgedR1, JudgedR1x,
+        JudgedR3, JudgedR5, JudgedR6, JudgedR8, JudgedR10, JudgedR11, JudgedR12, JudgedR13, JudgedR14,
+        JudgedR15, JudgedR16, LifeBegun, LogCounted, OnePhaseAnswered, RetentionDropped, RetentionDropping,
+        RetentionMarked, VotesIn,
     };
     let case = |work| Case::new(kind::COORDINATOR, banks, work);
     let this = Fate::dies(point.name());
@@ -83,6 +85,8 @@ pub(crate) fn coordinator(point: AtCoordinator, banks: usize) -> Meets {
                 .life(Who::Coordinator, this)
         }
         JudgedR14 | JudgedR15 | JudgedR6 if banks == 1 => return Meets::Never,
+        // `one_phase` has them.
+        HandedOver | OnePhaseAnswered | JudgedR13 => return Meets::Never,
         // `departures.rs` comes by them.
         BranchHeld | DepartureRecorded => return Meets::Never,
         JudgedR14 => undone(AtAgent::BeforeRollbackPrepared),
@@ -100,10 +104,10 @@ pub(crate) fn coordinator(point: AtCoordinator, banks: usize) -> Meets {
 /// How the first bank's agent is brought to `point`: the time that is meant, and what clients do.
 fn agent_meets(point: AtAgent) -> (&'static str, Work) {
     use AtAgent::{
-        AcknowledgementSent, AfterBegin, AfterCommitPrepared, AfterPrepare, AfterRollbackPrepared,
-        BeforeBegin, BeforeCommitPrepared, BeforePrepare, BeforeRollbackPrepared, BeforeStatement,
-        DuringBegin, DuringCommitPrepared, DuringPrepare, DuringRollbackPrepared, DuringStatement, Listed,
-        StatementRun, VoteSent,
+        AcknowledgementSent, AfterBegin, AfterCommitOnePhase, AfterCommitPrepared, AfterPrepare,
+        AfterRollbackPrepared, BeforeBegin, BeforeCommitPrepared, BeforePrepare, BeforeRollbackPrepared,
+        BeforeStatement, BranchSettled, DuringBegin, DuringCommitOnePhase, DuringCommitPrepared,
+        DuringPrepare, DuringRollbackPrepared, DuringStatement, Listed, StatementRun, VoteSent,
     };
     match point {
         BeforeBegin
@@ -119,6 +123,9 @@ fn agent_meets(point: AtAgent) -> (&'static str, Work) {
         | BeforeRollbackPrepared
         | DuringRollbackPrepared
         | AfterRollbackPrepared
+        | DuringCommitOnePhase
+        | AfterCommitOnePhase
+        | BranchSettled
         | AcknowledgementSent => ("", Work::Transfer),
         StatementRun => ("@2", Work::Transfer),
         // The server goes on with it when the agent is gone.
@@ -132,6 +139,12 @@ fn agent_meets(point: AtAgent) -> (&'static str, Work) {
 fn rolls_back(point: AtAgent) -> bool {
     use AtAgent::{AfterRollbackPrepared, BeforeRollbackPrepared, DuringRollbackPrepared};
     [BeforeRollbackPrepared, DuringRollbackPrepared, AfterRollbackPrepared].contains(&point)
+}
+
+/// Whether it comes by there only where a branch is committed in one phase.
+fn in_one_phase(point: AtAgent) -> bool {
+    use AtAgent::{AfterCommitOnePhase, BranchSettled, DuringCommitOnePhase};
+    [DuringCommitOnePhase, AfterCommitOnePhase, BranchSettled].contains(&point)
 }
 
 /// Something happens to the first bank's agent, or at it, at `point`.
@@ -154,13 +167,70 @@ pub(crate) fn singles(banks: usize) -> Vec<Case> {
             Meets::Scene(_) | Meets::Never => {}
         }
     }
-    for point in AtAgent::ALL {
+    for point in AtAgent::ALL.iter().filter(|point| !in_one_phase(**point)) {
         cases.push(at_agent(kind::AGENT, *point, banks, Blow::Dies));
         cases.push(at_agent(kind::DATABASE, *point, banks, Blow::Meanwhile(vec![Who::Database(0)])));
     }
     for point in AtClient::ALL {
         cases.push(Case::new(kind::CLIENT, banks, Work::Client(Some(*point))));
     }
+    cases
+}
+
+/// A transaction of one branch is committed in one phase, and somebody dies at each of its points; also the
+/// coordinator, and then whoever finds out how it ended.
+pub(crate) fn one_phase() -> Vec<Case> {
+    use AtAgent::{
+        AcknowledgementSent, AfterCommitOnePhase, AfterPrepare, BeforeCommitPrepared, BeforePrepare,
+        BranchSettled, DuringCommitOnePhase, DuringPrepare, VoteSent,
+    };
+    let case = || Case::new(kind::ONE_PHASE, 1, Work::Transfer).with_markers();
+    let handed_over = [AtCoordinator::HandedOver, AtCoordinator::OnePhaseAnswered];
+    let not_here = [AtCoordinator::FirstParticipantTold, AtCoordinator::BetweenPrepares];
+    let points = COMMIT.iter().filter(|point| !not_here.contains(point)).chain(&handed_over);
+    let mut cases = Vec::new();
+    for point in points {
+        let dies = || case().life(Who::Coordinator, Fate::dies(point.name()));
+        cases.push(dies());
+        let twice = |second: AtCoordinator| {
+            let mut twice = dies().life(Who::Coordinator, Fate::dies(second.name()));
+            twice.must = false;
+            twice
+        };
+        cases.extend([AtCoordinator::JudgedR13, AtCoordinator::LogCounted].map(twice));
+        cases.push(
+            Case { kind: kind::POWER, ..power_cut(Who::Coordinator, point.name(), 1, Work::Transfer) }
+                .with_markers(),
+        );
+    }
+    let dies_after = |first: AtCoordinator, point: &str| {
+        case().life(Who::Coordinator, Fate::dies(first.name())).life(Who::Agent(0), Fate::dies(point))
+    };
+    for point in [
+        BeforePrepare,
+        DuringPrepare,
+        AfterPrepare,
+        VoteSent,
+        BeforeCommitPrepared,
+        DuringCommitOnePhase,
+        AfterCommitOnePhase,
+        AcknowledgementSent,
+    ] {
+        for blow in
+            [Blow::Dies, Blow::Meanwhile(vec![Who::Database(0)]), Blow::Together(vec![Who::Database(0)])]
+        {
+            cases.push(case().life(Who::Agent(0), Fate::with(point.name(), blow)));
+        }
+        let together = Blow::Together(vec![Who::Coordinator, Who::Database(0)]);
+        cases.push(case().life(Who::Agent(0), Fate::with(point.name(), together)));
+    }
+    cases.extend([
+        dies_after(AtCoordinator::DecisionForced, BranchSettled.name()),
+        dies_after(AtCoordinator::OnePhaseAnswered, BranchSettled.name()),
+        case()
+            .life(Who::Coordinator, Fate::dies(AtCoordinator::OnePhaseAnswered.name()))
+            .life(Who::Coordinator, Fate::dies(AtCoordinator::JudgedR13.name())),
+    ]);
     cases
 }
 
@@ -269,7 +339,7 @@ pub(crate) fn power_cuts(banks: usize) -> Vec<Case> {
     let commit = COMMIT.iter().map(|point| power_cut(Who::Coordinator, point.name(), banks, Work::Transfer));
     let mut cases: Vec<Case> = commit.collect();
     if banks > 1 {
-        let agent = AtAgent::ALL.iter().filter(|point| !rolls_back(**point));
+        let agent = AtAgent::ALL.iter().filter(|point| !rolls_back(**point) && !in_one_phase(**point));
         cases.extend(
             agent.map(|point| power_cut(Who::Agent(0), format!("{}@5", point.name()), banks, Work::Load)),
         );
@@ -321,7 +391,8 @@ pub(crate) fn pair(draw: &mut Draw, banks: usize) -> Case {
 
 /// Somewhere on the way of a commit. Under load, perhaps later.
 fn place(draw: &mut Draw, banks: usize, load: bool) -> (Who, String) {
-    let forward: Vec<AtAgent> = AtAgent::ALL.iter().copied().filter(|point| !rolls_back(*point)).collect();
+    let forward = AtAgent::ALL.iter().copied().filter(|point| !rolls_back(*point) && !in_one_phase(*point));
+    let forward: Vec<AtAgent> = forward.collect();
     let (who, name) = if draw.below(2) == 0 {
         (Who::Coordinator, draw.of(&COMMIT).name())
     } else {

@@ -74,6 +74,9 @@ impl Lane {
         for bank in &world.banks {
             bank.build_gate().await?;
             bank.client_as(ROLE).await?.batch_execute(SLOW).await?;
+            if place.markers {
+                bank.keep_markers().await?;
+            }
         }
         let lane = Self {
             place,

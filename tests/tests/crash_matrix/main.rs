@@ -19,7 +19,7 @@ mod supervisor;
 use std::cell::RefCell;
 
 use case::{Case, Frozen, Who, Work};
-use cases::{aged, frozen, frozen_syncs, pair, power_cut, power_cuts, scenes, singles, twice};
+use cases::{aged, frozen, frozen_syncs, one_phase, pair, power_cut, power_cuts, scenes, singles, twice};
 use draw::Draw;
 use run::{Report, play, run};
 use scenes::Scene;
@@ -69,6 +69,7 @@ async fn crash_matrix() {
         cases.extend(frozen_syncs(banks));
         cases.extend(power_cuts(banks));
     }
+    cases.extend(one_phase());
     let pairs = number("VOTUM_MATRIX_PAIRS", 300);
     for _ in 0..pairs {
         let banks = 1 + draw.below(3);

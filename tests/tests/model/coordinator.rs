@@ -163,7 +163,7 @@ impl State {
         for effect in effects {
             match effect {
                 Effect::Persist { record, forced } => self.persist(record, forced, true),
-                Effect::SendPrepare { participant, gid, session, last_ordinal } => {
+                Effect::SendPrepare { participant, gid, session, last_ordinal, one_phase: _ } => {
                     self.send(index(&participant), Order::Prepare { gid, session, last_ordinal });
                 }
                 Effect::SendCommit { participant, gid, xid8, compare_first } => {
@@ -187,6 +187,8 @@ impl State {
                 }
                 // No operator departs from a decision here: the simulation has them.
                 Effect::SendHold { .. } => {}
+                // No agent offers it here.
+                Effect::SendCommitOnePhase { .. } => {}
                 Effect::Alarm { .. } | Effect::NoteHeuristic(_) => {}
                 Effect::Retire => self.retire(gtid),
             }

@@ -40,7 +40,12 @@ impl fmt::Display for Case {
 const THREE: usize = 4;
 
 fn case(place: usize, message: Message, fault: Fault, heal: Heal) -> Case {
-    Case { message, skip: 0, fault, heal, banks: if place.is_multiple_of(THREE) { 3 } else { 2 } }
+    let banks = match message {
+        Message::CommitOnePhase => 1,
+        _ if place.is_multiple_of(THREE) => 3,
+        _ => 2,
+    };
+    Case { message, skip: 0, fault, heal, banks }
 }
 
 /// Whether it comes by twice at a bank: for the statement that opens the session, and for one that goes on in it.
@@ -92,6 +97,7 @@ pub fn late() -> Vec<Case> {
         (Message::Prepare, Fault::HalfOpen),
         (Message::Vote, Fault::Stall),
         (Message::CommitBranch, Fault::Sever),
+        (Message::CommitOnePhase, Fault::Vanish),
         (Message::BranchEnd, Fault::HoldBack),
         (Message::SqlPrepared, Fault::HalfOpen),
         (Message::SqlCommitPreparedDone, Fault::Stall),

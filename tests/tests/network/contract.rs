@@ -23,6 +23,7 @@ const KINDS: &[(&str, &str, Message)] = &[
     ("CoordinatorMessage", "rollback", Message::RollbackBranch),
     ("CoordinatorMessage", "end_session", Message::EndSession),
     ("CoordinatorMessage", "list", Message::ListParticipant),
+    ("CoordinatorMessage", "commit_one_phase", Message::CommitOnePhase),
     ("AgentMessage", "hello", Message::AgentHello),
     ("AgentMessage", "refusal", Message::Refusal),
     ("AgentMessage", "enlisted", Message::Enlisted),

@@ -21,6 +21,8 @@ use crate::successor::Second;
 pub enum Script {
     /// A transfer that commits.
     Commit,
+    /// The same at the first bank alone, which keeps commit markers.
+    OnePhase,
     /// The same, where the first bank is only read.
     ReadFirst,
     /// A transfer that the second bank refuses when the first has prepared.
@@ -89,6 +91,7 @@ pub fn script(message: Message) -> Script {
         M::GetTransaction | M::GetTransactionReply => Script::Ask,
         M::CoordinatorHello | M::AgentHello => Script::Redial,
         M::Connect | M::Connected => Script::Reconnect,
+        M::CommitOnePhase => Script::OnePhase,
         M::ListParticipant => Script::List,
         M::EndSession => Script::LateEnlistment,
         M::SessionLost => Script::LostSession,
@@ -107,6 +110,7 @@ impl Script {
     pub fn commits(self) -> bool {
         match self {
             Self::Commit
+            | Self::OnePhase
             | Self::ReadFirst
             | Self::Ask
             | Self::Reconnect
@@ -148,7 +152,7 @@ impl Play<'_> {
     pub async fn play(&self) -> anyhow::Result<Option<Answer>> {
         let database = self.wire(Link::AgentDatabase)?;
         match script(self.case.message) {
-            Script::Commit => {
+            Script::Commit | Script::OnePhase => {
                 self.arm()?;
                 Ok(Some(self.transfer().await))
             }

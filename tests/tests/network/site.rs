@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{anyhow, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use futures::future::try_join;
 use votum_client::{Error, Outcome, Status, Votum};
 use votum_proto::runtime::Seams;
@@ -64,6 +64,8 @@ impl Site {
         for bank in &world.banks {
             bank.build_gate().await?;
         }
+        // What works at this bank alone is committed in one phase.
+        world.banks.first().context("no bank")?.keep_markers().await?;
         let ledger = Arc::new(Ledger::new());
         let others = Teller::connect(&world, &ledger).await?;
         Ok(Self { world, ledger, others, played: 0, notes: Mutex::default() })

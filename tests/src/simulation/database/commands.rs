@@ -30,7 +30,7 @@ pub(super) fn begin(host: &Host, pid: i32, read_only: bool) -> Result<(), SqlErr
 }
 
 /// What keeps a command from going on, if anything does: then the transaction has failed.
-fn interrupted(host: &Host, pid: i32) -> Result<(), SqlError> {
+pub(super) fn interrupted(host: &Host, pid: i32) -> Result<(), SqlError> {
     let mut server = host.server();
     let Some(backend) = server.backends.get_mut(&pid) else { return Err(SqlError::broken()) };
     if backend.terminated {
@@ -149,13 +149,20 @@ pub(super) enum Done {
     },
     /// It wrote nothing and is committed.
     ReadOnly,
+    /// It is open, with its marker.
+    Ready(u64),
 }
 
 /// Prepares the open transaction, or commits it where it wrote nothing.
 ///
 /// # Errors
 /// As PostgreSQL has it; the transaction is rolled back then.
-pub(super) async fn prepare(host: Arc<Host>, pid: i32, gid: String) -> Result<Done, SqlError> {
+pub(super) async fn prepare(
+    host: Arc<Host>,
+    pid: i32,
+    gid: String,
+    one_phase: bool,
+) -> Result<Done, SqlError> {
     host.work().await;
     if let Err(error) = interrupted(&host, pid) {
         host.server().abort(pid);
@@ -163,6 +170,9 @@ pub(super) async fn prepare(host: Arc<Host>, pid: i32, gid: String) -> Result<Do
         return Err(error);
     }
     let unlucky = !host.is_calm() && host.random.draw(|random| random.chance(host.manners.serialization));
+    if one_phase && let Some(ready) = super::one_phase::ready(&host, pid, &gid, unlucky)? {
+        return Ok(Done::Ready(ready));
+    }
     let begun = begin_prepare(&host, pid, &gid, unlucky);
     host.stir();
     let Some((number, xid8)) = begun? else { return Ok(Done::ReadOnly) };
@@ -226,7 +236,9 @@ fn begin_prepare(host: &Host, pid: i32, gid: &str, unlucky: bool) -> Result<Opti
     };
     server.busy.insert(gid.to_owned());
     let at = host.executor.now();
-    let prepared = Prepared { gid: gid.to_owned(), owner: ROLE.to_owned(), changes: open.changes, at };
+    let marker = server.markers;
+    let prepared =
+        Prepared { gid: gid.to_owned(), owner: ROLE.to_owned(), changes: open.changes, at, marker };
     let number = server.write(Wal::Prepared(xid, prepared));
     if let Some(backend) = server.backends.get_mut(&pid) {
         backend.critical = true;
@@ -311,5 +323,17 @@ pub(super) fn status(host: &Host, xid8: u64) -> votum_proto::v1::gone::XidStatus
         Some(None) => XidStatus::InProgress,
         Some(Some(Ended::Committed)) => XidStatus::Committed,
         Some(Some(Ended::Aborted)) => XidStatus::Aborted,
+    }
+}
+
+/// What the database says of a branch's commit marker.
+pub(super) fn marker(host: &Host, gid: &str) -> votum_proto::v1::gone::Marker {
+    use votum_proto::v1::gone::Marker;
+    let server = host.server();
+    match server.state.markers.get(gid) {
+        _ if !server.markers => Marker::Unspecified,
+        None => Marker::Absent,
+        Some(true) => Marker::Committed,
+        Some(false) => Marker::Aborted,
     }
 }

@@ -34,6 +34,10 @@ pub enum Wal {
     RollbackPrepared(u64, String),
     /// It is committed.
     Committed(u64, Vec<Change>),
+    /// A branch is committed in one phase, with its marker.
+    OnePhase(u64, String, Vec<Change>),
+    /// A branch's marker says that it never will be.
+    Tombstone(String),
 }
 
 /// A prepared transaction.
@@ -47,6 +51,8 @@ pub struct Prepared {
     pub changes: Vec<Change>,
     /// When it was prepared.
     pub at: Duration,
+    /// It carries a commit marker.
+    pub marker: bool,
 }
 
 /// How a transaction id ended.
@@ -67,6 +73,8 @@ pub struct State {
     pub prepared: BTreeMap<String, (u64, Prepared)>,
     /// How ids ended.
     pub ended: BTreeMap<u64, Ended>,
+    /// Commit markers by gid: whether it committed.
+    pub markers: BTreeMap<String, bool>,
     /// The highest id seen.
     pub highest: u64,
 }
@@ -81,6 +89,9 @@ impl State {
             }
             Wal::CommitPrepared(xid, gid) => {
                 if let Some((_, prepared)) = self.prepared.remove(gid) {
+                    if prepared.marker {
+                        self.markers.insert(gid.clone(), true);
+                    }
                     self.rows.extend(prepared.changes.into_iter().map(|change| (*xid, change)));
                 }
                 self.ended.insert(*xid, Ended::Committed);
@@ -93,6 +104,15 @@ impl State {
                 self.highest = self.highest.max(*xid);
                 self.rows.extend(changes.iter().map(|change| (*xid, change.clone())));
                 self.ended.insert(*xid, Ended::Committed);
+            }
+            Wal::OnePhase(xid, gid, changes) => {
+                self.markers.insert(gid.clone(), true);
+                self.highest = self.highest.max(*xid);
+                self.rows.extend(changes.iter().map(|change| (*xid, change.clone())));
+                self.ended.insert(*xid, Ended::Committed);
+            }
+            Wal::Tombstone(gid) => {
+                self.markers.insert(gid.clone(), false);
             }
         }
     }
@@ -123,6 +143,8 @@ pub struct Open {
     pub failed: bool,
     /// Begun READ ONLY.
     pub read_only: bool,
+    /// It has inserted the marker of this branch, and waits to be committed.
+    pub marked: Option<String>,
 }
 
 /// A server process.
@@ -151,6 +173,8 @@ pub enum Lost {
     Prepare(String),
     /// The end of a prepared transaction, which is prepared again or gone.
     End(String),
+    /// A branch that was committed in one phase, with its marker.
+    OnePhase(String),
 }
 
 /// A server: memory, and the log on disk.
@@ -188,6 +212,8 @@ pub struct Server {
     pub listings: u64,
     /// What stands of the coordinator. A failover takes none of it: what was lost with it is an older proof.
     pub row: Stood,
+    /// Whether branches leave commit markers.
+    pub markers: bool,
 }
 
 impl Server {
@@ -210,6 +236,7 @@ impl Server {
             lost: Vec::new(),
             listings: 0,
             row: Stood::Nowhere,
+            markers: false,
         }
     }
 
@@ -282,7 +309,8 @@ impl Server {
                 Wal::CommitPrepared(_, gid) | Wal::RollbackPrepared(_, gid) => {
                     self.lost.push(Lost::End(gid.clone()));
                 }
-                Wal::Wrote(_) | Wal::Committed(..) => {}
+                Wal::OnePhase(_, gid, _) => self.lost.push(Lost::OnePhase(gid.clone())),
+                Wal::Wrote(_) | Wal::Committed(..) | Wal::Tombstone(_) => {}
             }
         }
         self.up = false;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use votum_participant::database::{
     Aftermath, BackendId, BeginOptions, Canceller, Command, Condition, Database, DatabaseError,
-    DatabaseListing, Found, Gate, Kept, Policy, Preparation, RowSink, Session, Statement, Stood, XidOutcome,
+    DatabaseListing, Found, Gate, Kept, OnePhase, Policy, Preparation, RowSink, Session, Statement, Stood,
+    XidOutcome,
 };
 use votum_proto::names::{CoordinatorId, Gid, ParticipantName};
 use votum_proto::runtime::BoxFuture;
@@ -13,6 +14,7 @@ use votum_proto::v1;
 
 use super::commands::{self, Done};
 use super::connection::{Connection, Host, ROLE, SqlError, end_backend};
+use super::one_phase;
 use super::statement::Doing;
 
 /// A database behind an agent.
@@ -88,18 +90,32 @@ impl Database for Behind {
         ended.await.map_err(|error| error.into_database_error(Command::Listing))
     }
 
-    async fn outcome(&self, _gid: &Gid, xid8: u64) -> Result<XidOutcome, DatabaseError> {
+    async fn outcome(&self, gid: &Gid, xid8: u64) -> Result<XidOutcome, DatabaseError> {
         let connection = self.connect().await?;
-        let host = Arc::clone(&self.0);
+        let (host, gid) = (Arc::clone(&self.0), gid.to_string());
         let outcome = connection.call(async move {
             host.work().await;
             Ok(XidOutcome {
                 status: commands::status(&host, xid8),
-                marker: v1::gone::Marker::Unspecified,
+                marker: commands::marker(&host, &gid),
                 facts: commands::facts(&host),
             })
         });
         outcome.await.map_err(|error| error.into_database_error(Command::OutcomeQuery))
+    }
+
+    async fn settle(&self, gid: &Gid) -> Result<XidOutcome, DatabaseError> {
+        let connection = self.connect().await?;
+        let (host, gid) = (Arc::clone(&self.0), gid.to_string());
+        let settled = connection.call(async move {
+            one_phase::settle(Arc::clone(&host), gid.clone()).await?;
+            Ok(XidOutcome {
+                status: v1::gone::XidStatus::NotAsked,
+                marker: commands::marker(&host, &gid),
+                facts: commands::facts(&host),
+            })
+        });
+        settled.await.map_err(|error| error.into_database_error(Command::Settle))
     }
 
     async fn confirm(&self) -> Result<(), DatabaseError> {
@@ -251,16 +267,18 @@ impl Session for SimulatedSession {
         Ok(rows)
     }
 
-    async fn prepare(&mut self, gid: &Gid) -> Preparation {
+    async fn prepare(&mut self, gid: &Gid, one_phase: bool) -> Preparation {
         let (host, pid, gid) = (Arc::clone(&self.connection.host), self.connection.pid, gid.to_string());
         let prepared = self.connection.call(async move {
-            let done = commands::prepare(Arc::clone(&host), pid, gid).await?;
+            let done = commands::prepare(Arc::clone(&host), pid, gid, one_phase).await?;
             Ok((done, commands::facts(&host)))
         });
+        let marker = self.connection.host.server().markers;
         match prepared.await {
             Ok((Done::ReadOnly, _)) => Preparation::ReadOnly,
+            Ok((Done::Ready(xid8), facts)) => Preparation::Ready { xid8, facts },
             Ok((Done::Prepared { xid8, unreplicated: false }, facts)) => {
-                Preparation::Prepared { xid8, facts, marker: false }
+                Preparation::Prepared { xid8, facts, marker }
             }
             Ok((Done::Prepared { unreplicated: true, .. }, _)) => {
                 let warning = SqlError::new("01000", "canceling wait for synchronous replication");
@@ -272,6 +290,24 @@ impl Session for SimulatedSession {
                     (Policy::Verify, _) | (_, Aftermath::Broken) => Preparation::Unknown(error),
                     (_, Aftermath::Answered | Aftermath::Replaced) => Preparation::Refused(error),
                 }
+            }
+        }
+    }
+
+    async fn commit_one_phase(&mut self) -> OnePhase {
+        let (host, pid) = (Arc::clone(&self.connection.host), self.connection.pid);
+        let committed = self.connection.call(one_phase::commit(host, pid)).await;
+        let failed = |error: SqlError| error.into_database_error(Command::CommitOnePhase);
+        match committed {
+            Ok(false) => OnePhase::Committed,
+            Ok(true) => OnePhase::Unknown(failed(SqlError::new(
+                "01000",
+                "canceling wait for synchronous replication",
+            ))),
+            Err(error) => {
+                let error = failed(error);
+                let refused = error.policy == Policy::VoteNo && !error.broken();
+                if refused { OnePhase::Refused(error) } else { OnePhase::Unknown(error) }
             }
         }
     }
