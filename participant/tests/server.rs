@@ -99,7 +99,7 @@ fn every_mistake_in_the_configuration_is_reported_at_once() {
     std::fs::write(
         &file,
         "listen = \"0.0.0.0:7411\"\nsessions = 0\nsurprise = 1\n\
-         [[participants]]\nname = \"a\"\nconnection = \"host=h1,h2 dbname=d password=secret-word\"\n\
+         [[participants]]\nname = \"a\"\nconnection = \"host=h1,h2,h3 port=1,2 dbname=d password=secret-word\"\n\
          [[participants]]\nname = \"a\"\nconnection = \"host=h user=u dbname=d\"\ntls_ca_file = \"x\"\n",
     )
     .unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use support::World;
-use support::scripted::{done, message, ready, row, scripted, without_settings};
+use support::scripted::{done, message, opened, ready, row, scripted, without_settings};
 use votum_participant::database::{
     Aftermath, BeginOptions, Database, DatabaseError, Preparation, RowSink, Session, Statement,
 };
@@ -244,8 +244,7 @@ const BEGAN: [u8; 8] = [0, 0, 0, 0, 0, 0, 0, 1];
 
 /// A server on which one UPDATE has run, and that says this when it is asked to prepare.
 async fn prepare_answered(answer: Vec<Vec<u8>>) -> (Preparation, Box<dyn Session>) {
-    let opening =
-        [row(&[b"7", b"1", b"off", b"votum", b"votum", b"0", b"f"]), done("SELECT 1"), ready(b'I')].concat();
+    let opening = [opened(), done("SELECT 1"), ready(b'I')].concat();
     let described = [done("BEGIN"), row(&[&BEGAN]), done("SELECT 1"), message(b't', &[0, 0])];
     let described = [described.concat(), message(b'n', b""), ready(b'T')].concat();
     let updated = [
@@ -265,10 +264,6 @@ async fn prepare_answered(answer: Vec<Vec<u8>>) -> (Preparation, Box<dyn Session
     (preparation, session)
 }
 
-fn facts() -> Vec<Vec<u8>> {
-    vec![row(&[b"5", b"77", b"f", b"000000010000000000000001"]), done("SELECT 1")]
-}
-
 fn reset() -> Vec<Vec<u8>> {
     vec![
         done("RESET"),
@@ -281,7 +276,7 @@ fn reset() -> Vec<Vec<u8>> {
 
 #[tokio::test]
 async fn what_was_prepared_is_told_by_the_name_of_the_command_that_was_done() {
-    let answer = |tag: &str| [facts(), vec![done(tag)], reset()].concat();
+    let answer = |tag: &str| [vec![done(tag)], reset()].concat();
     let (prepared, _) = prepare_answered(answer("PREPARE TRANSACTION")).await;
     let Preparation::Prepared { xid8: 5, facts, marker: false } = prepared else { panic!("{prepared:?}") };
     assert_eq!((facts.system_identifier, facts.timeline), (77, 1));
@@ -305,23 +300,22 @@ async fn a_prepare_whose_answer_did_not_arrive_or_has_no_sense_is_unknown() {
         message(b'E', b"SERROR\0VERROR\0Mno code\0\0"),
     ];
     for answer in garbled {
-        let whole = [facts(), vec![answer.clone()]].concat();
-        let (unknown, session) = prepare_answered(whole).await;
+        let (unknown, session) = prepare_answered(vec![answer.clone()]).await;
         assert!(matches!(unknown, Preparation::Unknown(_)), "{answer:?}: {unknown:?}");
         assert!(session.is_lost(), "{answer:?}");
     }
     // The server may have gone on before it fell.
     let refused = message(b'E', b"SERROR\0VERROR\0C53200\0Mfull\0\0");
-    let (unknown, _) = prepare_answered([facts(), vec![refused.clone()]].concat()).await;
+    let (unknown, _) = prepare_answered(vec![refused.clone()]).await;
     assert!(matches!(unknown, Preparation::Unknown(_)), "{unknown:?}");
-    let (no, _) = prepare_answered([facts(), vec![refused, ready(b'E')]].concat()).await;
+    let (no, _) = prepare_answered(vec![refused, ready(b'E')]).await;
     assert!(matches!(no, Preparation::Refused(_)), "{no:?}");
 }
 
 #[tokio::test]
 async fn a_cancelled_wait_for_a_standby_is_unsound() {
     let warning = message(b'N', b"SWARNING\0VWARNING\0C01000\0Mcancelled\0RSyncRepWaitForLSN\0\0");
-    let answer = [facts(), vec![warning, done("PREPARE TRANSACTION")], reset()].concat();
+    let answer = [vec![warning, done("PREPARE TRANSACTION")], reset()].concat();
     let (unsound, _) = prepare_answered(answer).await;
     assert!(matches!(unsound, Preparation::Unsound(_)), "{unsound:?}");
 }
@@ -329,8 +323,7 @@ async fn a_cancelled_wait_for_a_standby_is_unsound() {
 /// Whoever opened the connection has read it, and it would be missing.
 #[tokio::test]
 async fn a_server_that_speaks_on_when_it_is_ready_is_not_let_in() {
-    let opening =
-        [row(&[b"7", b"1", b"off", b"votum", b"votum", b"0", b"f"]), done("SELECT 1"), ready(b'I')].concat();
+    let opening = [opened(), done("SELECT 1"), ready(b'I')].concat();
     let status = message(b'S', b"client_encoding\0LATIN1\0");
     let seams = Seams::production();
     let refused = database(scripted(status, vec![opening]).await, &seams).open_session(None).await;

@@ -131,7 +131,7 @@ async fn check_config_reports_every_mistake_at_once() -> anyhow::Result<()> {
         assert!(said.contains(mistake), "{mistake} is not in:\n{said}");
     }
     let wrong = AGENT.replace("127.0.0.1:0", "0.0.0.0:7411").replace("dbname=bank", "password=secret-word")
-        + "tls_ca_file = \"/nowhere\"\n[[participants]]\nname = \"bank-a\"\nconnection = \"host=a,b user=u \
+        + "tls_ca_file = \"/nowhere\"\n[[participants]]\nname = \"bank-a\"\nconnection = \"host=a,b port=1,2,3 user=u \
            dbname=d\"\n";
     let wrong = format!("sessions = 0\n{wrong}{EXPOSED}");
     let (code, said) = configured("votum-participant", &wrong, &["--check-config"]).await?;

@@ -53,7 +53,7 @@ struct Lane {
 impl Lane {
     async fn connection(&self, connector: &Connector) -> Result<Arc<Connection>, DatabaseError> {
         let mut slot = self.connection.lock().await;
-        if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_lost()) {
+        if let Some(connection) = slot.as_ref().filter(|connection| connector.serves(connection)) {
             return Ok(Arc::clone(connection));
         }
         *slot = None;

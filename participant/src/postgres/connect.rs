@@ -8,22 +8,24 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_postgres::tls::{MakeTlsConnect, TlsStream};
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use votum_proto::runtime::{BoxFuture, Seams};
 
+use super::hosts::{Hosts, Opening, Reached, Timeline};
+use super::listing::{FACTS, parse_facts};
 use super::timeouts::Shown;
-use super::{failure, tls};
+use super::{failure, first_row, tls, unexpected};
 use crate::config::{ConfigProblem, ParticipantConfig, Tls};
 use crate::database::{Command, DatabaseError};
 
-/// How long the whole of opening a connection may take.
+/// How long the whole of opening a connection may take, where there is one server to connect to.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Opens connections to one database.
 #[derive(Clone)]
 pub(super) struct Connector {
-    pub(super) config: Config,
+    pub(super) hosts: Hosts,
     pub(super) tls: Option<MakeRustlsConnect>,
     pub(super) seams: Seams,
     pub(super) breaks: watch::Sender<u64>,
@@ -53,7 +55,8 @@ impl Connector {
                 Some(tls::connector(participant)?)
             }
         };
-        Ok(Self { config, tls, seams, breaks: watch::Sender::new(0), shown: Arc::default() })
+        let hosts = Hosts::new(&config);
+        Ok(Self { hosts, tls, seams, breaks: watch::Sender::new(0), shown: Arc::default() })
     }
 
     pub(super) fn seams(&self) -> &Seams {
@@ -70,26 +73,39 @@ impl Connector {
         })
     }
 
-    pub(super) async fn connect(&self) -> Result<Connection, DatabaseError> {
-        let opening = async {
-            match &self.tls {
-                None => Box::pin(self.connect_over(NoTls)).await,
-                Some(tls) => Box::pin(self.connect_over(tls.clone())).await,
-            }
-        };
-        match self.seams.clock.timeout(CONNECT_LIMIT, opening).await {
-            Ok(opened) => opened,
-            Err(_) => Err(super::hosted::no_answer()),
-        }
+    /// Whether a connection stands, and leads to where connections lead now.
+    pub(super) fn serves(&self, connection: &Connection) -> bool {
+        !connection.is_lost() && self.hosts.is_current(connection.timeline)
     }
 
-    async fn connect_over<T>(&self, tls: T) -> Result<Connection, DatabaseError>
+    pub(super) async fn connect(&self) -> Result<Connection, DatabaseError> {
+        let Reached { opened, timeline } =
+            self.hosts.reach(&*self.seams.clock, |config| Box::pin(self.connect_to(config))).await?;
+        Ok(Connection { timeline, ..opened })
+    }
+
+    /// Opens a connection to one server; asks who it is where there are others.
+    async fn connect_to(&self, config: Arc<Config>) -> Opening<Connection> {
+        let connection = match &self.tls {
+            None => Box::pin(self.connect_over(&config, NoTls)).await?,
+            Some(tls) => Box::pin(self.connect_over(&config, tls.clone())).await?,
+        };
+        if !self.hosts.are_several() {
+            return Ok((connection, None));
+        }
+        let asked = connection.client.simple_query(&format!("SELECT {FACTS}")).await;
+        let answer: Vec<SimpleQueryMessage> = asked.map_err(|error| failure(Command::Connect, &error))?;
+        let facts = first_row(&answer).and_then(|row| parse_facts(row, 0));
+        Ok((connection, Some(facts.ok_or_else(|| unexpected(Command::Connect, "server facts"))?)))
+    }
+
+    async fn connect_over<T>(&self, config: &Config, tls: T) -> Result<Connection, DatabaseError>
     where
         T: MakeTlsConnect<Socket>,
         T::Stream: TlsStream + Send + 'static,
     {
         let failed = |error| failure(Command::Connect, &error);
-        let (client, mut connection) = self.config.connect(tls).await.map_err(failed)?;
+        let (client, mut connection) = config.connect(tls).await.map_err(failed)?;
         if let Some(version) = connection.parameter("server_version") {
             self.shown.version(version);
         }
@@ -109,7 +125,7 @@ impl Connector {
                 breaks.send_modify(|count| *count += 1);
             }
         });
-        Ok(Connection { client, signs })
+        Ok(Connection { client, signs, timeline: Timeline::default() })
     }
 }
 
@@ -117,6 +133,8 @@ impl Connector {
 pub(super) struct Connection {
     pub(super) client: Client,
     signs: Arc<Signs>,
+    /// Where it leads.
+    pub(super) timeline: Timeline,
 }
 
 impl Connection {

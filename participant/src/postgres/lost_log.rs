@@ -190,7 +190,7 @@ impl Place {
     ) -> Result<Self, ConfigProblem> {
         let read = connection::read(participant)?;
         let mut connector = Connector::new(participant, seams.clone())?;
-        connector.config.application_name(&run.0);
+        connector.hosts.call(&run.0);
         Ok(Self {
             participant: participant.name.clone(),
             file: file.to_owned(),

@@ -8,6 +8,7 @@ mod condition;
 mod connect;
 pub(crate) mod connection;
 mod hosted;
+mod hosts;
 mod known;
 mod listing;
 pub mod lost_log;

@@ -6,9 +6,8 @@ use tokio_postgres::Client;
 use votum_proto::names::Gid;
 use votum_proto::v1::gone::Marker;
 
-use super::listing::{FACTS, facts};
 use super::own::{RESET_BUT_STATEMENTS, RESET_ROLE, texts};
-use super::prepare::{NotPrepared, put, standby_wait_cancelled, transaction_failed};
+use super::prepare::{NotPrepared, put, server_of_the_past, standby_wait_cancelled, transaction_failed};
 use super::session::{PostgresSession, another_transaction};
 use super::wire::{Transaction, Trip, Unsendable};
 use super::{failed, failure, first_row, marker, unexpected, unsendable};
@@ -17,6 +16,10 @@ use crate::database::{Command, DatabaseError, OnePhase, Policy, Preparation, Ser
 /// What COMMIT would do after the last look at the branch is done before it: deferred triggers run, which may set
 /// anything; cursors WITH HOLD would be run to their ends.
 const BEFORE: [&str; 2] = ["SET CONSTRAINTS ALL IMMEDIATE", "CLOSE ALL"];
+
+/// Whether it is still the same transaction; and whether one COMMIT binds all that it did.
+const LOOK: &str = "SELECT pg_catalog.pg_current_xact_id_if_assigned(), \
+     EXISTS (SELECT FROM pg_catalog.pg_foreign_server)";
 
 /// The commit is on disk, and where the role waits for standbys on at least one, before it is answered.
 const DURABLE: &str = "SELECT pg_catalog.set_config('synchronous_commit', CASE \
@@ -30,7 +33,6 @@ const WAITS: &str = "SET LOCAL lock_timeout = '2s'";
 struct Look {
     xid8: Option<u64>,
     foreign: bool,
-    facts: ServerFacts,
 }
 
 impl PostgresSession {
@@ -43,7 +45,7 @@ impl PostgresSession {
     pub(super) async fn ready(&mut self, gid: &Gid) -> Result<Option<(u64, ServerFacts)>, Preparation> {
         let trip = self.look(&marker::key(gid));
         let trip = trip.map_err(|error| Preparation::Refused(unsendable(Command::Statement, &error)))?;
-        let Look { xid8, foreign, facts } = match self.looked(trip).await {
+        let Look { xid8, foreign } = match self.looked(trip).await {
             Ok(look) => look,
             Err(NotPrepared::Unmarked(error)) => {
                 return Err(self.unmarked(failed(Command::Statement, error)));
@@ -55,8 +57,7 @@ impl PostgresSession {
         let Some(xid8) = xid8.filter(|xid8| self.branch.xid8 == Some(*xid8)) else {
             return Err(Preparation::Refused(another_transaction()));
         };
-        self.facts = Some(facts).filter(|facts| !facts.in_recovery);
-        Ok((self.branch.marked && !foreign && !facts.in_recovery).then_some((xid8, facts)))
+        Ok((self.branch.marked && !foreign).then_some((xid8, self.facts)))
     }
 
     fn look(&mut self, key: &str) -> Result<Trip, Unsendable> {
@@ -67,13 +68,7 @@ impl PostgresSession {
         for statement in BEFORE {
             put(&mut trip, statement)?;
         }
-        put(
-            &mut trip,
-            &format!(
-                "SELECT pg_catalog.pg_current_xact_id_if_assigned(), \
-                 EXISTS (SELECT FROM pg_catalog.pg_foreign_server), {FACTS}"
-            ),
-        )?;
+        put(&mut trip, LOOK)?;
         self.put_marker(&mut trip, key)?;
         Ok(trip)
     }
@@ -90,21 +85,20 @@ impl PostgresSession {
         self.link.finish().await?;
         self.own.end_trip();
         (self.branch.own_role, self.branch.marked) = (true, marked);
-        let look = row.as_ref().and_then(texts).and_then(|[xid8, foreign, system, in_recovery, wal_file]| {
-            Some(Look {
-                xid8: xid8.and_then(|xid8| xid8.parse().ok()),
-                foreign: foreign? == "t",
-                facts: facts([system, in_recovery, wal_file])?,
-            })
+        let look = row.as_ref().and_then(texts).and_then(|[xid8, foreign]| {
+            Some(Look { xid8: xid8.and_then(|xid8| xid8.parse().ok()), foreign: foreign? == "t" })
         });
         match look {
             Some(look) => Ok(look),
-            None => Err(self.link.give_up("the transaction's id and the server's facts").into()),
+            None => Err(self.link.give_up("the transaction's id").into()),
         }
     }
 
     /// Commits what is ready.
     pub(super) async fn commit_ready(&mut self) -> OnePhase {
+        if self.leads_to_the_past() {
+            return OnePhase::Refused(server_of_the_past());
+        }
         let open = self.link.transaction() == Transaction::Open && self.branch.marked;
         if !open {
             return OnePhase::Refused(transaction_failed());

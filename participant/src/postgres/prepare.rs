@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use votum_proto::names::Gid;
 
-use super::listing::{FACTS, facts};
 use super::own::{
     LEFTOVERS, MARK, Own, RESET, RESET_BUT_STATEMENTS, RESET_PREPARED, RESET_ROLE, all_leftovers, texts,
 };
 use super::session::{BranchState, PostgresSession};
 use super::wire::{ENCODING, Failed, Form, Tag, Transaction, Trip, Unsendable};
 use super::{failed, marker, unexpected, unsendable};
-use crate::database::{Aftermath, Command, DatabaseError, Policy, Preparation, ServerFacts};
+use crate::database::{Aftermath, Command, DatabaseError, Policy, Preparation};
 
 /// For how long a session's prepared statements are not listed again, unless its branches give a reason.
 const LISTED_EVERY: Duration = Duration::from_secs(1);
@@ -33,6 +32,9 @@ impl PostgresSession {
         match self.link.transaction() {
             Transaction::Open => {}
             Transaction::Failed | Transaction::None => return Preparation::Refused(transaction_failed()),
+        }
+        if self.leads_to_the_past() {
+            return Preparation::Refused(server_of_the_past());
         }
         if self.branch.xid8.is_none() {
             let committable = if self.branch.read_only {
@@ -102,10 +104,9 @@ impl PostgresSession {
     }
 
     async fn prepare_transaction(&mut self, gid: &Gid) -> Preparation {
-        let known = self.facts.zip(self.branch.xid8);
         let beside = Beside {
             role: !self.branch.own_role,
-            ask: known.is_none(),
+            ask: self.branch.xid8.is_none(),
             // One that has written nothing so far stays as it is.
             mark: self.marks && self.branch.xid8.is_some() && !self.branch.marked,
         };
@@ -130,14 +131,10 @@ impl PostgresSession {
         if self.link.unreplicated() != waits_cancelled {
             return Preparation::Unsound(standby_wait_cancelled("PREPARE TRANSACTION"));
         }
-        match known.map(|(facts, xid8)| (xid8, facts)).or(asked) {
-            None => Preparation::Unsound(unexpected(Command::Prepare, "transaction id and server facts")),
-            Some((xid8, _)) if self.branch.xid8.is_some_and(|known| known != xid8) => {
-                Preparation::Unsound(unexpected(Command::Prepare, "another transaction was prepared"))
-            }
-            Some((xid8, facts)) => {
-                self.facts = Some(facts).filter(|facts| !facts.in_recovery);
-                Preparation::Prepared { xid8, facts, marker: marker || self.branch.marked }
+        match self.branch.xid8.or(asked) {
+            None => Preparation::Unsound(unexpected(Command::Prepare, "its transaction id")),
+            Some(xid8) => {
+                Preparation::Prepared { xid8, facts: self.facts, marker: marker || self.branch.marked }
             }
         }
     }
@@ -149,7 +146,7 @@ impl PostgresSession {
             self.own.run(&mut trip, &RESET_ROLE, None)?;
         }
         if beside.ask {
-            put(&mut trip, &format!("SELECT pg_catalog.pg_current_xact_id(), {FACTS}"))?;
+            put(&mut trip, "SELECT pg_catalog.pg_current_xact_id()")?;
         }
         if beside.mark {
             self.put_marker(&mut trip, &marker::key(gid))?;
@@ -175,9 +172,7 @@ impl PostgresSession {
             self.link.done().await?;
         }
         let row = if beside.ask { self.link.done().await?.1 } else { None };
-        let asked = row.as_ref().and_then(texts).and_then(|[xid8, system, in_recovery, wal_file]| {
-            Some((xid8?.parse().ok()?, facts([system, in_recovery, wal_file])?))
-        });
+        let asked = row.as_ref().and_then(texts).and_then(|[xid8]| xid8?.parse().ok());
         // A rule or a trigger of an administrator's may keep the row out.
         let marker = beside.mark && self.link.done().await.map_err(NotPrepared::unmarked)?.0.rows() == 1;
         Ok(Prepared { asked, marker, tag: self.link.done().await?.0 })
@@ -263,7 +258,7 @@ impl PostgresSession {
 struct Beside {
     /// Back to the agent's own role.
     role: bool,
-    /// A question for the xid and the server's facts.
+    /// A question for the xid.
     ask: bool,
     /// The commit marker.
     mark: bool,
@@ -271,7 +266,7 @@ struct Beside {
 
 /// What the trip that prepares says.
 struct Prepared {
-    asked: Option<(u64, ServerFacts)>,
+    asked: Option<u64>,
     marker: bool,
     tag: Tag,
 }
@@ -303,6 +298,18 @@ pub(super) fn put(trip: &mut Trip, statement: &str) -> Result<(), Unsendable> {
     trip.parse("", statement, &[])?;
     trip.bind_own("", None, Form::Text)?;
     trip.execute()
+}
+
+/// Nothing that is prepared there would be found again.
+pub(super) fn server_of_the_past() -> DatabaseError {
+    DatabaseError {
+        policy: Policy::VoteNo,
+        aftermath: Aftermath::Replaced,
+        sqlstate: String::new(),
+        message: "another server has become the primary since the branch was begun".into(),
+        retryable: true,
+        sql: None,
+    }
 }
 
 /// As PostgreSQL says it of any other statement.

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio_postgres::CancelToken;
+use tokio_postgres::{CancelToken, Config};
 use votum_proto::names::Gid;
 use votum_proto::runtime::{BoxFuture, Clock, Monotonic};
 
 use super::connect::Connector;
 use super::failed;
 use super::hosted::{Hosted, Roles};
+use super::hosts::Timeline;
 use super::known::Known;
 use super::own::{self, Identity, Own, OwnStatements};
 use super::timeouts::Timeouts;
@@ -27,6 +28,8 @@ pub(super) struct PostgresSession {
     pub(super) link: Link,
     signs: Arc<Signs>,
     token: CancelToken,
+    server: Arc<Config>,
+    timeline: Timeline,
     backend: BackendId,
     version: u32,
     pub(super) roles: Roles,
@@ -35,9 +38,9 @@ pub(super) struct PostgresSession {
     /// Sent with the first statement: one trip less.
     pub(super) pending_begin: Option<Opening>,
     pub(super) branch: BranchState,
-    /// What the server has said of itself on this connection. A primary keeps its identity and its timeline
-    /// as long as it keeps its connections; what a standby says is asked again.
-    pub(super) facts: Option<ServerFacts>,
+    /// What the server said of itself when the connection was opened. A primary keeps its identity and its
+    /// timeline as long as it keeps its connections.
+    pub(super) facts: ServerFacts,
     /// Reset, and not used since.
     pub(super) clean: bool,
     /// A client's statement may have replaced one of ours, or had functions planned by settings of its own:
@@ -102,12 +105,15 @@ impl BranchState {
 
 impl PostgresSession {
     pub(super) fn new(hosted: Hosted, connector: Connector) -> Self {
-        let Hosted { link, signs, token, backend, version, own, standing, marks } = hosted;
+        let Hosted { link, signs, token, server, facts, timeline, backend, version, own, standing, marks } =
+            hosted;
         let clock = Arc::clone(&connector.seams.clock);
         Self {
             link,
             signs,
             token,
+            server,
+            timeline,
             backend,
             version,
             roles: own,
@@ -115,7 +121,7 @@ impl PostgresSession {
             connector: Arc::new(connector),
             pending_begin: None,
             branch: BranchState::default(),
-            facts: None,
+            facts,
             clean: true,
             tampered: false,
             may_have_prepared: false,
@@ -128,6 +134,11 @@ impl PostgresSession {
             named: 0,
             unclosed: Vec::new(),
         }
+    }
+
+    /// Whether its server was the primary once, and is not any more.
+    pub(super) fn leads_to_the_past(&self) -> bool {
+        !self.connector.hosts.is_current(self.timeline)
     }
 
     /// The beginning of a trip of the branch: opens its transaction, if that is still to be done.
@@ -247,7 +258,11 @@ impl Session for PostgresSession {
     }
 
     fn canceller(&self) -> Arc<dyn Canceller> {
-        Arc::new(CancelRequest { token: self.token.clone(), connector: Arc::clone(&self.connector) })
+        Arc::new(CancelRequest {
+            token: self.token.clone(),
+            server: Arc::clone(&self.server),
+            connector: Arc::clone(&self.connector),
+        })
     }
 
     fn backend(&self) -> BackendId {
@@ -263,20 +278,21 @@ impl Session for PostgresSession {
     }
 
     fn is_lost(&self) -> bool {
-        self.signs.is_closed()
+        self.signs.is_closed() || self.leads_to_the_past()
     }
 }
 
 /// PostgreSQL's cancel request: a connection of its own that names the backend.
 struct CancelRequest {
     token: CancelToken,
+    server: Arc<Config>,
     connector: Arc<Connector>,
 }
 
 #[async_trait]
 impl Canceller for CancelRequest {
     async fn cancel(&self) -> Result<(), DatabaseError> {
-        self.connector.cancel(&self.token).await
+        self.connector.cancel(&self.server, &self.token).await
     }
 }
 

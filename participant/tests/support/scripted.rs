@@ -26,6 +26,13 @@ pub fn row(values: &[&[u8]]) -> Vec<u8> {
     message(b'D', &count.into_iter().chain(values).collect::<Vec<_>>())
 }
 
+/// What a session asks of a server once it is let in: who serves it, with which settings, and which server it is.
+pub fn opened() -> Vec<u8> {
+    let process: [&[u8]; 7] = [b"7", b"1", b"off", b"votum", b"votum", b"0", b"f"];
+    let server: [&[u8]; 3] = [b"77", b"f", b"000000010000000000000001"];
+    row(&[&process[..], &server[..]].concat())
+}
+
 /// What a server says that lets a client in.
 pub fn accepted(after_start: &[u8]) -> Vec<u8> {
     let start = [
@@ -43,9 +50,7 @@ pub async fn without_settings(refusal: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     Seams::production().spawn(async move {
-        let opening =
-            [row(&[b"7", b"1", b"off", b"votum", b"votum", b"0", b"f"]), done("SELECT 1"), ready(b'I')]
-                .concat();
+        let opening = [opened(), done("SELECT 1"), ready(b'I')].concat();
         for _ in 0..3 {
             let (mut client, _) = listener.accept().await.unwrap();
             let length = client.read_u32().await.unwrap();
