@@ -63,19 +63,29 @@ impl Server {
     /// # Errors
     /// When PostgreSQL is not installed, or does not start: with the end of its log.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let dir = guard::Directory::create("pg")?;
-        let slots = AtomicU32::new(options.max_prepared_transactions);
-        let server = Self { running: Mutex::new(None), port: Mutex::new(0), options, slots, dir };
+        Self::start_at(0, options).await
+    }
+
+    /// The same, on this port where that is still free; on any for 0.
+    pub(super) async fn start_at(port: u16, options: Options) -> anyhow::Result<Self> {
+        let server = Self::blank(port, options)?;
         server.initialize().await?;
         server.restart().await?;
         server.client("postgres").await?.batch_execute(&format!("CREATE ROLE {ROLE} LOGIN")).await?;
         Ok(server)
     }
 
-    async fn initialize(&self) -> anyhow::Result<()> {
+    /// One that has a directory, and nothing in it yet.
+    pub(super) fn blank(port: u16, options: Options) -> anyhow::Result<Self> {
+        let dir = guard::Directory::create("pg")?;
+        let slots = AtomicU32::new(options.max_prepared_transactions);
         if let Some(user) = install::server_user()? {
-            std::os::unix::fs::chown(self.dir(), Some(user.uid), Some(user.gid))?;
+            std::os::unix::fs::chown(dir.path(), Some(user.uid), Some(user.gid))?;
         }
+        Ok(Self { running: Mutex::new(None), port: Mutex::new(port), options, slots, dir })
+    }
+
+    async fn initialize(&self) -> anyhow::Result<()> {
         let mut initdb = self.command("initdb")?;
         // Whatever initdb wrote is wanted only as long as this machine runs: it need not wait for the disk.
         // The server itself forces its writes as in production.
@@ -292,11 +302,15 @@ impl Server {
         self.dir().join("log")
     }
 
-    fn data(&self) -> PathBuf {
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(super) fn data(&self) -> PathBuf {
         self.dir().join("data")
     }
 
-    fn command(&self, program: &str) -> anyhow::Result<Command> {
+    pub(super) fn command(&self, program: &str) -> anyhow::Result<Command> {
         let mut command = Command::new(install::bin_dir()?.join(program));
         // Ctrl-C at the terminal must reach the test alone, which then stops the server in its own way.
         command.current_dir(self.dir()).stdin(Stdio::null()).process_group(0).env("LC_ALL", "C");

@@ -4,6 +4,7 @@
 mod check;
 mod config;
 mod forget;
+mod standby;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,9 +17,10 @@ use votum_proto::address::Address;
 use votum_proto::v1;
 use votum_proto::v1::operator_client::OperatorClient;
 
+pub use self::standby::Host;
 use crate::eventually::{Found, eventually};
 use crate::guard;
-use crate::postgres::{self, ROLE, Server};
+use crate::postgres::{self, ROLE, Seat, Server};
 use crate::process::{Build, Process, program};
 use crate::proxy::Network;
 
@@ -29,6 +31,7 @@ pub struct Builder {
     accounts: i64,
     balance: i64,
     own_servers: Option<postgres::Options>,
+    standby: Option<Vec<Host>>,
     tcp: bool,
     build: Build,
     coordinator_id: Option<String>,
@@ -46,7 +49,7 @@ pub struct Bank {
     /// The participant's name: `bank-a`, `bank-b`, …
     pub name: String,
     /// The server, which the bank may share with banks of other tests.
-    pub server: Arc<Server>,
+    pub server: Seat,
     /// Its database there.
     pub database: String,
     /// Its agent.
@@ -80,6 +83,7 @@ impl Default for Builder {
             accounts: 10,
             balance: 1_000,
             own_servers: None,
+            standby: None,
             tcp: false,
             build: Build::CrashPoints,
             coordinator_id: None,
@@ -212,6 +216,7 @@ impl Builder {
             None => postgres::shared(slot).await?,
         };
         let database = postgres::fresh_database(&server).await?;
+        let server = self.seat(slot, server).await?;
         let bank = Bank {
             name: name.to_owned(),
             agent: process(world.dir(), self.build, "votum-participant", name)?,
@@ -227,7 +232,7 @@ impl Builder {
         );
         bank.client_as(ROLE).await?.batch_execute(&schema).await?;
         let listen = config::address(world.dir(), name, self.tcp)?;
-        let mut connection = bank.server.connection(&bank.database, ROLE);
+        let mut connection = self.connection(slot, &bank.server, &bank.database)?;
         let mut dialled = listen.clone();
         if let Some(network) = &world.network {
             let port = network.add_database(slot, bank.server.port()).await?;
@@ -386,9 +391,7 @@ impl World {
         self.coordinator.leave_running();
         for bank in std::mem::take(&mut self.banks) {
             bank.agent.leave_running();
-            if let Some(server) = Arc::into_inner(bank.server) {
-                server.leave_running();
-            }
+            bank.server.leave_running();
         }
         self.dir.leave();
     }
