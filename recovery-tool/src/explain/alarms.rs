@@ -68,12 +68,12 @@ pub(super) const PAGES: &[Page] = &[
         code: "VOTUM-1406",
         title: "a participant cannot be heard",
         meaning: "Its agent is not connected, refuses us or does not serve it; or its database does not answer, \
-            is a standby, or is not the database system that it was. Or a commit is owed to it and the \
-            configuration no longer names it. Nothing is concluded from its silence (R11).",
+            is a standby or a former primary, or is not the database system that it was. Or a commit is owed \
+            to it and the configuration no longer names it. Nothing is concluded from its silence (R11).",
         cause: "The database or the agent is down, the network is cut, or a failover is under way.",
         safe: "Other participants go on. What is prepared there stays prepared.",
-        remedy: "Bring database and agent up. `votumctl status` says what the last attempt met. It goes on by \
-            itself.",
+        remedy: "Bring database and agent up. `votumctl status` says what the last attempt met, at each host \
+            where the agent knows several. It goes on by itself.",
     },
     Page {
         code: "VOTUM-1407",

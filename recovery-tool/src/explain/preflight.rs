@@ -42,8 +42,9 @@ pub(super) const PAGES: &[Page] = &[
         meaning: "It takes no writes, and the agent concludes nothing from what it shows.",
         cause: "A connection string that was not changed after a failover, or names the standby.",
         safe: "Decisions wait for the primary.",
-        remedy: "Name the primary in the participant's connection and restart the agent. Promote the standby only \
-            where the primary is gone for good: two primaries of one database decide against each other.",
+        remedy: "Name the primary, or every server of the database, in the participant's connection and restart \
+            the agent. Promote the standby only where the primary is gone for good: two primaries of one \
+            database decide against each other.",
     },
     Page {
         code: "VOTUM-2205",
