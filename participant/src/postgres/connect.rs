@@ -84,19 +84,23 @@ impl Connector {
         Ok(Connection { timeline, ..opened })
     }
 
-    /// Opens a connection to one server; asks who it is where there are others.
+    /// Opens a connection to one server, and asks who it is: COMMIT PREPARED names a branch, and not the system
+    /// that it is in. Where there are others it has to say so. The only one may be a standby, or unable to say:
+    /// what it shows is judged with every answer.
     async fn connect_to(&self, config: Arc<Config>) -> Opening<Connection> {
         let connection = match &self.tls {
             None => Box::pin(self.connect_over(&config, NoTls)).await?,
             Some(tls) => Box::pin(self.connect_over(&config, tls.clone())).await?,
         };
-        if !self.hosts.are_several() {
+        let asked = connection.client.simple_query(&format!("SELECT {FACTS}")).await;
+        let several = self.hosts.are_several();
+        if !several && asked.as_ref().is_err_and(|error| error.as_db_error().is_some()) {
             return Ok((connection, None));
         }
-        let asked = connection.client.simple_query(&format!("SELECT {FACTS}")).await;
         let answer: Vec<SimpleQueryMessage> = asked.map_err(|error| failure(Command::Connect, &error))?;
         let facts = first_row(&answer).and_then(|row| parse_facts(row, 0));
-        Ok((connection, Some(facts.ok_or_else(|| unexpected(Command::Connect, "server facts"))?)))
+        let facts = facts.ok_or_else(|| unexpected(Command::Connect, "server facts"))?;
+        Ok((connection, Some(facts).filter(|facts| several || !facts.in_recovery)))
     }
 
     async fn connect_over<T>(&self, config: &Config, tls: T) -> Result<Connection, DatabaseError>

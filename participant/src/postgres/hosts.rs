@@ -1,9 +1,9 @@
 //! The servers that a participant's connection string names, and which of them the agent works with: the
 //! primary, of the database system that it began with, on the newest timeline that it has seen.
 //!
-//! With one host it takes what it finds there, as far as its own connections go: what a server says of itself
-//! is part of every answer, and judged there. With several, no connection is kept that does not lead to the
-//! primary.
+//! No connection is kept that leads to another system, and with several hosts none that does not lead to the
+//! primary. Where there is one host, the agent's own connections wait there for a standby to be promoted: what a
+//! server says of itself is part of every answer, and judged there too.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};

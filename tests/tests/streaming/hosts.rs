@@ -8,7 +8,7 @@ use votum_tests::postgres::{ROLE, Server};
 use votum_tests::scene::{A, Scene};
 use votum_tests::teller::Teller;
 use votum_tests::tool::votumctl;
-use votum_tests::world::Host::{Primary, Standby};
+use votum_tests::world::Host::{self, Primary, Standby};
 
 use super::{banks, complete, open, rows, until_unheard};
 
@@ -37,11 +37,35 @@ async fn an_agent_that_reaches_only_a_standby_does_not_work_until_it_is_promoted
     scene.close().await.unwrap();
 }
 
-/// R11, I8: a server that listens where the primary did, and is of another system, is named and left alone, also
-/// by the agent that prepared the branch and would not compare before it commits it.
+/// R11, I8: a server that listens where the primary did, and is of another system, is named and left alone.
 #[tokio::test]
 async fn a_server_of_another_system_in_the_place_of_the_primary_is_refused_and_not_touched() {
-    let builder = banks(&[Primary, Standby]).coordinator_tables("[limits]\ncompleted_wait_ms = 200");
+    let (scene, other) = behind_another_system(&[Primary, Standby]).await;
+    other.stop_immediate().await.unwrap();
+    scene.world.banks[0].server.promote_standby().await.unwrap();
+    settled(scene).await;
+}
+
+/// The same where the agent knows no other host.
+#[tokio::test]
+async fn a_server_of_another_system_in_the_place_of_the_only_one_is_refused_and_not_touched() {
+    let (scene, other) = behind_another_system(&[Primary]).await;
+    other.stop_immediate().await.unwrap();
+    scene.world.banks[0].server.restart().await.unwrap();
+    settled(scene).await;
+}
+
+async fn settled(scene: Scene) {
+    scene.world.until_completed(&scene.gtid("decided").unwrap()).await.unwrap();
+    scene.world.until_no_alarm("VOTUM-1406").await.unwrap();
+    assert_eq!(rows(&scene, "decided").await, [1, 1]);
+    scene.close().await.unwrap();
+}
+
+/// A commit is decided, and where its first branch is prepared another system listens, in which something is
+/// prepared under the branch's name. The agent prepared the branch itself, and would commit it without a look.
+async fn behind_another_system(hosts: &[Host]) -> (Scene, Server) {
+    let builder = banks(hosts).coordinator_tables("[limits]\ncompleted_wait_ms = 200");
     let scene = Scene::open(builder).await.unwrap();
     let (world, bank) = (&scene.world, &scene.world.banks[0]);
     world.coordinator.kill9().unwrap();
@@ -62,18 +86,12 @@ async fn a_server_of_another_system_in_the_place_of_the_primary_is_refused_and_n
     // COMMIT PREPARED was to be sent, and was not.
     let stuck = world.until_alarm("VOTUM-1403").await.unwrap();
     assert!(stuck.detail.contains("its system identifier is"), "{stuck:?}");
-    until_unheard(world, &["its system identifier is", "in recovery"]).await;
+    until_unheard(world, &["its system identifier is"]).await;
     world.until_pending(&scene.gtid("decided").unwrap(), A).await.unwrap();
     let kept = format!("SELECT count(*) FROM pg_prepared_xacts WHERE gid = '{gid}'");
     let kept: i64 = other.client(&bank.database).await.unwrap().query_one(&kept, &[]).await.unwrap().get(0);
     assert_eq!(kept, 1, "what bears the branch's name there is not the branch");
-
-    other.stop_immediate().await.unwrap();
-    bank.server.promote_standby().await.unwrap();
-    world.until_completed(&scene.gtid("decided").unwrap()).await.unwrap();
-    world.until_no_alarm("VOTUM-1406").await.unwrap();
-    assert_eq!(rows(&scene, "decided").await, [1, 1]);
-    scene.close().await.unwrap();
+    (scene, other)
 }
 
 /// Where the bank's server was, with its database and its agent's role, and something prepared under `gid`.
