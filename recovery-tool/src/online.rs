@@ -80,6 +80,14 @@ impl Operator {
         self.answered(answer)
     }
 
+    async fn acknowledge_unproven(
+        &mut self,
+        request: v1::AcknowledgeUnprovenRequest,
+    ) -> Result<v1::AcknowledgeUnprovenResponse, Failure> {
+        let answer = self.client.acknowledge_unproven(request).await;
+        self.answered(answer)
+    }
+
     async fn write_off(&mut self, request: v1::WriteOffRequest) -> Result<v1::WriteOffResponse, Failure> {
         let answer = self.client.write_off(request).await;
         self.answered(answer)
@@ -139,6 +147,13 @@ impl Coordinator {
         request: v1::AcknowledgeRequest,
     ) -> Result<v1::AcknowledgeResponse, Failure> {
         self.runtime.block_on(self.operator.acknowledge(request))
+    }
+
+    pub(crate) fn acknowledge_unproven(
+        &mut self,
+        request: v1::AcknowledgeUnprovenRequest,
+    ) -> Result<v1::AcknowledgeUnprovenResponse, Failure> {
+        self.runtime.block_on(self.operator.acknowledge_unproven(request))
     }
 
     pub(crate) fn write_off(

@@ -28,6 +28,7 @@ impl Driver {
                     oldest_in_doubt_ms: 0,
                     database: None,
                     quarantined: std::collections::BTreeMap::new(),
+                    unproven: None,
                 };
                 self.participants.insert(name.clone(), participant);
             }

@@ -243,7 +243,8 @@ impl Driver {
             | Record::Ended { .. }
             | Record::Carried(_)
             | Record::Acknowledged(_)
-            | Record::WrittenOff(_) => {}
+            | Record::WrittenOff(_)
+            | Record::Compared(_) => {}
         }
     }
 

@@ -119,6 +119,7 @@ impl Driver {
             | Pending::Resolution(_)
             | Pending::Acknowledgement(_)
             | Pending::WriteOff(_)
+            | Pending::Comparison(_)
             | Pending::Departure(_)
             | Pending::Note => None,
         });

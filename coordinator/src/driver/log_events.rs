@@ -58,6 +58,7 @@ impl Driver {
                 }
                 Pending::Resolution(resolution) => self.resolution_durable(&resolution),
                 Pending::Acknowledgement(acknowledgement) => self.acknowledged(*acknowledgement),
+                Pending::Comparison(comparison) => self.compared(*comparison),
                 Pending::WriteOff(writing_off) => writing_off.durable(),
                 Pending::Departure(departure) => self.departure_durable(*departure),
                 Pending::Note => {}

@@ -16,7 +16,7 @@
 //! | `listings` | what is prepared and open at a participant, judged and acted on |
 //! | `knowledge` | what the log says of a gid, in the recovery table's terms |
 //! | `log_events` | what the log says: durable, counted, doubtful |
-//! | `operator`, `resolve`, `acknowledge`, `write_off` | what votumctl asks |
+//! | `operator`, `resolve`, `acknowledge`, `unproven`, `write_off` | what votumctl asks |
 //! | `depart` | how a person has a branch ended otherwise than decided |
 //! | `in_doubt` | listings on request, joined with the log |
 //! | `verification` | what a failover may have lost of commits that were acknowledged |
@@ -65,6 +65,7 @@ mod tests;
 mod tests;
 mod timers;
 mod turn;
+mod unproven;
 mod verification;
 mod wire;
 mod write_off;
@@ -316,6 +317,7 @@ impl Driver {
             }
             Request::Resolve(resolve, answer) => self.resolve(resolve, answer),
             Request::Acknowledge(acknowledge, answer) => self.acknowledge(&acknowledge, answer),
+            Request::AcknowledgeUnproven(order, answer) => self.acknowledge_unproven(&order, answer),
             Request::WriteOff(write_off, answer) => self.write_off(&write_off, answer),
             Request::Drain { grace, answer } => self.begin_drain(grace, answer),
         }

@@ -66,6 +66,7 @@ impl Driver {
                 } else {
                     link.map(|link| link.down.clone()).unwrap_or_default()
                 },
+                unproven: known.unproven.as_ref().map(super::unproven::Unproven::to_wire),
                 link_ms: link.map(|link| milliseconds(now.since(link.since))).unwrap_or_default(),
             }
         };
@@ -164,7 +165,8 @@ pub fn recorded_summary(gtid: &Gtid, history: &TransactionHistory) -> v1::Transa
         | Record::Resolved(_)
         | Record::Carried(_)
         | Record::Acknowledged(_)
-        | Record::WrittenOff(_) => None,
+        | Record::WrittenOff(_)
+        | Record::Compared(_) => None,
     });
     v1::TransactionSummary {
         gtid: gtid.to_string(),

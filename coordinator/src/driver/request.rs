@@ -60,6 +60,8 @@ pub enum Request {
     Resolve(Resolve, Answer<v1::ResolveResponse>),
     /// See `Operator.Acknowledge`. Answered with what was on the list.
     Acknowledge(Acknowledge, Answer<Vec<Heuristic>>),
+    /// See `Operator.AcknowledgeUnproven`.
+    AcknowledgeUnproven(AcknowledgeUnproven, Answer<v1::AcknowledgeUnprovenResponse>),
     /// See `Operator.WriteOff`.
     WriteOff(WriteOff, Answer<v1::WriteOffResponse>),
     /// Refuse new transactions, abort undecided ones at the deadline, close the log. Answered when that is
@@ -147,6 +149,21 @@ pub struct Acknowledge {
     /// What was done about it.
     pub reason: String,
     /// False: say what is on the list.
+    pub apply: bool,
+}
+
+/// A person's word that the databases were compared after a participant's server had changed its timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcknowledgeUnproven {
+    /// Whose server.
+    pub participant: ParticipantName,
+    /// The timeline on which they were compared.
+    pub timeline: u32,
+    /// Who says so.
+    pub operator: String,
+    /// What was found, and done.
+    pub reason: String,
+    /// False: say what there is.
     pub apply: bool,
 }
 

@@ -145,6 +145,7 @@ impl Driver {
             | Pending::Lease(_)
             | Pending::Acknowledgement(_)
             | Pending::WriteOff(_)
+            | Pending::Comparison(_)
             | Pending::Departure(_)
             | Pending::Note => false,
         })

@@ -10,7 +10,7 @@ use votum_proto::runtime::{Backoff, Monotonic};
 use votum_proto::v1;
 
 use super::request::{Answer, Outcome, Wait};
-use super::{acknowledge, resolve, write_off};
+use super::{acknowledge, resolve, unproven, write_off};
 use crate::log::{Entry, History};
 use crate::protocol::record::{Heuristic, Record};
 use crate::protocol::transaction::Transaction;
@@ -99,6 +99,8 @@ pub(super) struct Participant {
     pub(super) database: Option<DatabaseIdentity>,
     /// Branches that wait for a person, by gid, with the transaction id that was listed.
     pub(super) quarantined: BTreeMap<String, u32>,
+    /// What nobody can prove of its commits since its server changed its timeline.
+    pub(super) unproven: Option<unproven::Unproven>,
 }
 
 /// Which database a participant is: two participants that are the same one are two names for it.
@@ -139,6 +141,7 @@ pub(super) enum Pending {
     Resolution(Box<resolve::Resolution>),
     Acknowledgement(Box<acknowledge::Acknowledgement>),
     WriteOff(Box<write_off::WritingOff>),
+    Comparison(Box<unproven::Comparison>),
     /// A commit that had ended was found lost.
     Departure(Box<Heuristic>),
     /// For people only.

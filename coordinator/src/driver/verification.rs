@@ -7,7 +7,6 @@ use votum_proto::names::{Gid, Gtid, ParticipantName};
 use votum_proto::runtime::Monotonic;
 use votum_proto::v1;
 
-use super::alarms::UNPROVEN;
 use super::timers::Timer;
 use super::{Driver, LocalId, LogState, Pending, wire};
 use crate::crash;
@@ -95,14 +94,12 @@ impl Driver {
             under_way.unanswered();
             return self.verify_more(participant);
         }
-        match history.verified(participant) {
-            Ok(Some(on))
-                if (on.system_identifier, on.timeline) == (listing.system_identifier, listing.timeline) =>
-            {
+        match self.noted_on(history.as_ref(), participant, listing) {
+            Ok(Some(on)) => {
                 self.verifying.remove(participant);
                 self.tell_unproven(participant, on);
             }
-            Ok(_) => {
+            Ok(None) => {
                 let verification = Verification {
                     system_identifier: listing.system_identifier,
                     timeline: listing.timeline,
@@ -311,18 +308,6 @@ impl Driver {
         }
         self.log.verified(participant.clone(), verification.on());
         self.tell_unproven(participant, verification.on());
-    }
-
-    fn tell_unproven(&mut self, participant: &ParticipantName, on: VerifiedOn) {
-        let VerifiedOn { timeline, unproven, .. } = on;
-        if unproven == 0 {
-            return self.alarms.clear(UNPROVEN, "", participant.as_str());
-        }
-        let detail = format!(
-            "{participant} has changed to timeline {timeline}: nobody can prove that {unproven} commits of before \
-             are there, because they left no commit marker"
-        );
-        self.alarms.raise(UNPROVEN, "", participant.as_str(), &detail);
     }
 }
 

@@ -87,6 +87,10 @@ impl<S: Store> Archive<S> {
                 self.put_of(&acknowledged.gid.gtid, position, running_ms, bytes)?;
             }
             Record::WrittenOff(_) => self.put_record(position, running_ms, bytes)?,
+            Record::Compared(compared) => {
+                self.put_record(position, running_ms, bytes)?;
+                self.store.put(&key::compared(&compared.participant), &position.to_be_bytes())?;
+            }
         }
         self.through = self.through.max(position);
         Ok(())

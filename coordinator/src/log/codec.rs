@@ -80,6 +80,7 @@ mod kind {
     pub(super) const CARRIED: u8 = 10;
     pub(super) const ACKNOWLEDGED: u8 = 11;
     pub(super) const WRITTEN_OFF: u8 = 12;
+    pub(super) const COMPARED: u8 = 13;
 }
 
 /// The stable form of `record`.
@@ -100,7 +101,8 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, EncodeError> {
         | Record::Heuristic(_)
         | Record::Resolved(_)
         | Record::Acknowledged(_)
-        | Record::WrittenOff(_) => MAX_RECORD - CARRIED_EXTRA,
+        | Record::WrittenOff(_)
+        | Record::Compared(_) => MAX_RECORD - CARRIED_EXTRA,
     };
     if bytes.len() > room {
         return Err(EncodeError::TooLarge { kind: record.kind(), bytes: bytes.len() });
@@ -122,6 +124,7 @@ fn body(record: &Record) -> Result<Vec<u8>, EncodeError> {
         Record::Resolved(resolved) => extend(name, kind::RESOLVED, resolved),
         Record::Acknowledged(acknowledged) => extend(name, kind::ACKNOWLEDGED, acknowledged),
         Record::WrittenOff(written_off) => extend(name, kind::WRITTEN_OFF, written_off),
+        Record::Compared(compared) => extend(name, kind::COMPARED, compared),
         Record::Carried(carried) => {
             if matches!(carried.record, Record::Carried(_)) {
                 return Err(EncodeError::Nested);
@@ -187,6 +190,7 @@ fn plain(kind: u8, body: &[u8]) -> Result<Record, DecodeError> {
         kind::RESOLVED => Record::Resolved(whole(kind, body)?),
         kind::ACKNOWLEDGED => Record::Acknowledged(whole(kind, body)?),
         kind::WRITTEN_OFF => Record::WrittenOff(whole(kind, body)?),
+        kind::COMPARED => Record::Compared(whole(kind, body)?),
         unknown => return Err(DecodeError::UnknownKind(unknown)),
     })
 }

@@ -449,6 +449,7 @@ fn is_commit(record: &Record) -> bool {
         | Record::Resolved(_)
         | Record::Carried(_)
         | Record::Acknowledged(_)
-        | Record::WrittenOff(_) => false,
+        | Record::WrittenOff(_)
+        | Record::Compared(_) => false,
     }
 }

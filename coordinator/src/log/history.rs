@@ -8,7 +8,7 @@ use votum_proto::names::{CoordinatorId, Gtid, ParticipantName};
 use super::archive::{Archive, Times};
 use super::codec;
 use super::store::{Store, StoreError, gtid_of, key, open_record, u64_be};
-use super::{History, HistoryError, LogPosition, TransactionHistory, VerifiedOn};
+use super::{ComparedAt, History, HistoryError, LogPosition, TransactionHistory, VerifiedOn};
 use crate::protocol::record::{Decision, Heuristic, KeyRecord, Record};
 
 /// A reading end of the history.
@@ -167,6 +167,20 @@ impl<S: Store> History for Reader<S> {
             Some(VerifiedOn { system_identifier: number(0)?, timeline, unproven })
         };
         read().map(Some).ok_or_else(|| HistoryError("what was verified is not of its form".into()))
+    }
+
+    fn compared(&self, participant: &ParticipantName) -> Result<Option<ComparedAt>, HistoryError> {
+        let Some(value) = self.store.get(&key::compared(participant))? else { return Ok(None) };
+        let position = u64_be(&value, 0)
+            .ok_or_else(|| HistoryError(format!("what was compared of {participant} is not of its form")))?;
+        match self.record(position)? {
+            Some((running_ms, Record::Compared(compared))) => {
+                Ok(Some(ComparedAt { position, running_ms, compared }))
+            }
+            Some(_) | None => {
+                Err(HistoryError(format!("position {position} does not say who has compared {participant}")))
+            }
+        }
     }
 
     fn mark(&self, participant: &ParticipantName) -> Result<Option<Gtid>, HistoryError> {

@@ -66,6 +66,8 @@ impl Image {
                     self.written_off = Some((position, running_ms, written_off.clone()));
                 }
             }
+            // Nothing is owed of it, and the store holds it before this half is given up.
+            Record::Compared(_) => {}
             Record::Carried(carried) => self.apply(carried.position, carried.running_ms, &carried.record),
         }
     }

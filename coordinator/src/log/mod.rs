@@ -49,7 +49,7 @@ pub use self::start::{initialize, open};
 
 use votum_proto::names::{Epoch, Gtid, Life, ParticipantName};
 
-use crate::protocol::record::{EpochBegun, Heuristic, Identity, KeyRecord, Record};
+use crate::protocol::record::{Compared, EpochBegun, Heuristic, Identity, KeyRecord, Record};
 
 /// A place in the log; grows by one with each record, over all lives.
 pub type LogPosition = u64;
@@ -153,6 +153,12 @@ pub trait History: Send + Sync {
     /// # Errors
     /// When the store cannot be read there.
     fn verified(&self, participant: &ParticipantName) -> Result<Option<VerifiedOn>, HistoryError>;
+    /// What a person said who has compared `participant` after a change of timeline, the newest; with the
+    /// record's position and running time.
+    ///
+    /// # Errors
+    /// When the store cannot be read there.
+    fn compared(&self, participant: &ParticipantName) -> Result<Option<ComparedAt>, HistoryError>;
     /// The highest gtid dropped by retention that named `participant`.
     ///
     /// # Errors
@@ -181,6 +187,17 @@ pub struct VerifiedOn {
     pub timeline: u32,
     /// Of how many, among those that are still remembered, nobody can prove that they are there.
     pub unproven: u64,
+}
+
+/// A person's word that a participant was compared, and where it stands in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComparedAt {
+    /// The record's position.
+    pub position: LogPosition,
+    /// The running time at which it was written, in milliseconds.
+    pub running_ms: u64,
+    /// What was said.
+    pub compared: Compared,
 }
 
 /// One life that the log has seen.

@@ -117,14 +117,33 @@ impl<S: Store> Archive<S> {
                     found.transactions.insert(gtid.clone(), dropping);
                 }
             }
-            // Lives and leases have entries of their own, kept for ever. Identity says whose store it is, and what
-            // a person wrote off explains for ever why absence proves nothing.
-            None if !matches!(record, Record::Identity(_) | Record::WrittenOff(_)) => {
-                found.alone.push(position);
-            }
+            None if !self.is_kept(position, &record)? => found.alone.push(position),
             None => {}
         }
         Ok(true)
+    }
+
+    /// Whether a record that is about no transaction is kept for ever. Lives and leases have entries of their
+    /// own. Identity says whose store it is; what a person wrote off explains why absence proves nothing; and
+    /// the newest word of a person who has compared a participant keeps an alarm from coming back.
+    fn is_kept(&self, position: LogPosition, record: &Record) -> Result<bool, StoreError> {
+        match record {
+            Record::Identity(_) | Record::WrittenOff(_) => Ok(true),
+            Record::Compared(compared) => {
+                let newest = self.store.get(&key::compared(&compared.participant))?;
+                Ok(newest.as_deref() == Some(position.to_be_bytes().as_slice()))
+            }
+            Record::Epoch(_)
+            | Record::Lease { .. }
+            | Record::Begun(_)
+            | Record::Decided(_)
+            | Record::Delegated(_)
+            | Record::Ended { .. }
+            | Record::Heuristic(_)
+            | Record::Resolved(_)
+            | Record::Carried(_)
+            | Record::Acknowledged(_) => Ok(false),
+        }
     }
 
     /// Whether what was written, or ended, at `at_ms` is no longer protected by its age.

@@ -70,6 +70,9 @@ pub(super) mod key {
     /// `V` participant: system identifier and timeline on which its commits were verified, how many could not
     /// be proven, and the running time of that.
     pub(in crate::log) const VERIFIED: u8 = b'V';
+    /// `C` participant: the position of the newest word of a person who has compared it after a change of
+    /// timeline. That record is kept.
+    pub(in crate::log) const COMPARED: u8 = b'C';
     /// `H`: the highest gtid dropped at all.
     pub(in crate::log) const HORIZON: &[u8] = b"H";
     /// `D`: the running time at which the youngest transaction that was dropped had ended.
@@ -140,6 +143,10 @@ pub(super) mod key {
 
     pub(in crate::log) fn verified(participant: &ParticipantName) -> Vec<u8> {
         of_participant(VERIFIED, participant)
+    }
+
+    pub(in crate::log) fn compared(participant: &ParticipantName) -> Vec<u8> {
+        of_participant(COMPARED, participant)
     }
 
     fn of_participant(table: u8, participant: &ParticipantName) -> Vec<u8> {

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::record::{
-    AbortKind, AbortReason, Acknowledged, Begun, Decided, Decision, Heuristic, HeuristicKind, PreparedBranch,
-    Record, Resolved, WrittenOff,
+    AbortKind, AbortReason, Acknowledged, Begun, Compared, Decided, Decision, Heuristic, HeuristicKind,
+    PreparedBranch, Record, Resolved, WrittenOff,
 };
 
 impl fmt::Display for Record {
@@ -30,6 +30,7 @@ impl fmt::Display for Record {
             }
             Self::Acknowledged(acknowledged) => acknowledged.fmt(f),
             Self::WrittenOff(written_off) => written_off.fmt(f),
+            Self::Compared(compared) => compared.fmt(f),
         }
     }
 }
@@ -136,6 +137,17 @@ impl fmt::Display for WrittenOff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { through, seen, operator, reason } = self;
         write!(f, "{operator} writes off what is lacking up to epoch {through}: {reason} ({seen})")
+    }
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { participant, timeline, unproven, operator, reason, .. } = self;
+        write!(
+            f,
+            "{operator} has compared {participant} on timeline {timeline}, of which {unproven} commits of before \
+             could not be proven: {reason}"
+        )
     }
 }
 

@@ -35,6 +35,7 @@ impl Transaction {
             Record::Begun(_)
             | Record::Acknowledged(_)
             | Record::WrittenOff(_)
+            | Record::Compared(_)
             | Record::Identity(_)
             | Record::Epoch(_)
             | Record::Lease { .. }

@@ -38,7 +38,8 @@ impl TransactionHistory {
             | Record::Begun(_)
             | Record::Carried(_)
             | Record::Acknowledged(_)
-            | Record::WrittenOff(_) => {}
+            | Record::WrittenOff(_)
+            | Record::Compared(_) => {}
         }
         self.records.push((position, running_ms, record));
     }
@@ -67,6 +68,7 @@ fn supersedes(later: &Record, heuristic: &Heuristic) -> bool {
         | Record::Delegated(_)
         | Record::Ended { .. }
         | Record::Carried(_)
-        | Record::WrittenOff(_) => false,
+        | Record::WrittenOff(_)
+        | Record::Compared(_) => false,
     }
 }

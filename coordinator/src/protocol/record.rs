@@ -49,6 +49,8 @@ pub enum Record {
     Acknowledged(Acknowledged),
     /// A person has given up what this log lacks of its epochs.
     WrittenOff(WrittenOff),
+    /// A person has compared the databases after a change of timeline, where nobody could prove what is there.
+    Compared(Compared),
 }
 
 /// Whose log this is.
@@ -260,6 +262,24 @@ pub struct WrittenOff {
     pub reason: String,
 }
 
+/// A person has compared the databases after a participant's server had changed its timeline, and has dealt with
+/// what was lost. It holds for that change alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Compared {
+    /// Whose server.
+    pub participant: ParticipantName,
+    /// The server's own name.
+    pub system_identifier: u64,
+    /// The timeline to which it had changed.
+    pub timeline: u32,
+    /// Of how many commits nobody could prove that they are there.
+    pub unproven: u64,
+    /// Who did it; at most [`MAX_LABEL`] bytes.
+    pub operator: String,
+    /// What was found, and done; at most [`MAX_TEXT`] bytes.
+    pub reason: String,
+}
+
 /// A record that was still owed when the journal changed halves.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Carried {
@@ -275,7 +295,11 @@ impl Record {
     /// The transaction that the record is about, if it is about one.
     pub fn gtid(&self) -> Option<&Gtid> {
         match self {
-            Self::Identity(_) | Self::Epoch(_) | Self::Lease { .. } | Self::WrittenOff(_) => None,
+            Self::Identity(_)
+            | Self::Epoch(_)
+            | Self::Lease { .. }
+            | Self::WrittenOff(_)
+            | Self::Compared(_) => None,
             Self::Begun(begun) => Some(&begun.gtid),
             Self::Decided(decided) | Self::Delegated(decided) => Some(&decided.gtid),
             Self::Ended { gtid } => Some(gtid),
@@ -301,6 +325,7 @@ impl Record {
             Self::Carried(_) => "Carried",
             Self::Acknowledged(_) => "Acknowledged",
             Self::WrittenOff(_) => "WrittenOff",
+            Self::Compared(_) => "Compared",
         }
     }
 }

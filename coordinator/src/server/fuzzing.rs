@@ -10,19 +10,23 @@ use super::translate;
 use crate::config::Limits;
 use crate::driver::request::RequestError;
 use crate::log::codec;
-use crate::protocol::record::{Begun, Decided, Decision, KeyRecord, MAX_BRANCHES, PreparedBranch, Record};
+use crate::protocol::record::{
+    Begun, Compared, Decided, Decision, KeyRecord, MAX_BRANCHES, MAX_LABEL, MAX_TEXT, PreparedBranch, Record,
+    cut,
+};
 
 /// A request is refused in words, or what it asks for fits in the log's records.
 ///
 /// The first byte says which kind of request the rest is.
 pub fn request(bytes: &[u8]) {
     let [kind, rest @ ..] = bytes else { return };
-    match kind % 6 {
+    match kind % 7 {
         0 => begin(rest),
         1 => commit(rest),
         2 => resolve(rest),
         3 => acknowledge(rest),
         4 => write_off(rest),
+        5 => acknowledge_unproven(rest),
         _ => {
             if let Ok(request) = v1::ListInDoubtRequest::decode(rest) {
                 let _ = judged(translate::in_doubt(&request));
@@ -107,6 +111,21 @@ fn acknowledge(bytes: &[u8]) {
     assert!(!acknowledge.apply || !acknowledge.operator.is_empty() && !acknowledge.reason.is_empty());
 }
 
+fn acknowledge_unproven(bytes: &[u8]) {
+    let Ok(request) = v1::AcknowledgeUnprovenRequest::decode(bytes) else { return };
+    let Some(order) = judged(translate::acknowledge_unproven(request)) else { return };
+    assert!(order.timeline != 0 && (!order.apply || !order.operator.is_empty() && !order.reason.is_empty()));
+    let compared = Compared {
+        participant: order.participant,
+        system_identifier: u64::MAX,
+        timeline: order.timeline,
+        unproven: u64::MAX,
+        operator: cut(&order.operator, MAX_LABEL),
+        reason: cut(&order.reason, MAX_TEXT),
+    };
+    codec::encode(&Record::Compared(compared)).unwrap();
+}
+
 fn write_off(bytes: &[u8]) {
     let Ok(request) = v1::WriteOffRequest::decode(bytes) else { return };
     let Some(write_off) = judged(translate::write_off(request)) else { return };
@@ -156,12 +175,20 @@ pub fn examples() -> Vec<Vec<u8>> {
         reason: "the disk is gone".into(),
         apply: true,
     };
+    let acknowledge_unproven = v1::AcknowledgeUnprovenRequest {
+        participant: "bank-a".into(),
+        timeline: 2,
+        operator: "ann".into(),
+        reason: "compared by hand".into(),
+        apply: true,
+    };
     let requests = [
         begin.encode_to_vec(),
         commit.encode_to_vec(),
         resolve.encode_to_vec(),
         acknowledge.encode_to_vec(),
         write_off.encode_to_vec(),
+        acknowledge_unproven.encode_to_vec(),
         in_doubt.encode_to_vec(),
     ];
     requests.into_iter().zip(0u8..).map(|(bytes, kind)| [vec![kind], bytes].concat()).collect()

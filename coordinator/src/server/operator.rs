@@ -91,6 +91,14 @@ impl Operator for OperatorService {
         Ok(Response::new(v1::AcknowledgeResponse { departures, applied }))
     }
 
+    async fn acknowledge_unproven(
+        &self,
+        request: Request<v1::AcknowledgeUnprovenRequest>,
+    ) -> Result<Response<v1::AcknowledgeUnprovenResponse>, Status> {
+        let order = translate::acknowledge_unproven(request.into_inner()).map_err(|error| refused(&error))?;
+        self.ask("", |answer| driver::Request::AcknowledgeUnproven(order, answer)).await
+    }
+
     async fn write_off(
         &self,
         request: Request<v1::WriteOffRequest>,

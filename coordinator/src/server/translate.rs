@@ -10,7 +10,7 @@ use votum_proto::v1;
 
 use crate::config::Limits;
 use crate::driver::request::{
-    Acknowledge, Begin, BranchClaim, Commit, RequestError, Resolve, Wait, WriteOff,
+    Acknowledge, AcknowledgeUnproven, Begin, BranchClaim, Commit, RequestError, Resolve, Wait, WriteOff,
 };
 use crate::protocol::record::{KeyRecord, MAX_BRANCHES, MAX_KEY, MAX_LABEL, MAX_TEXT, cut};
 
@@ -165,6 +165,21 @@ pub fn acknowledge(request: v1::AcknowledgeRequest) -> Result<Acknowledge, Reque
     })
 }
 
+/// What a person has compared.
+///
+/// # Errors
+/// [`RequestError::Invalid`]: no participant, no timeline, or an order that does not say who gives it.
+pub fn acknowledge_unproven(
+    request: v1::AcknowledgeUnprovenRequest,
+) -> Result<AcknowledgeUnproven, RequestError> {
+    said(&request.operator, &request.reason, request.apply)?;
+    let v1::AcknowledgeUnprovenRequest { participant, timeline, operator, reason, apply } = request;
+    if timeline == 0 {
+        return Err(RequestError::Invalid("say on which timeline the databases were compared".into()));
+    }
+    Ok(AcknowledgeUnproven { participant: name(&participant)?, timeline, operator, reason, apply })
+}
+
 /// An order to write off what a stale log lacks.
 ///
 /// # Errors
@@ -303,6 +318,13 @@ mod tests {
         let request = v1::AcknowledgeRequest { gtid, operator: "ann".into(), ..Default::default() };
         assert_eq!(acknowledge(request.clone()).map(|request| request.participant), Ok(None));
         assert!(refused(acknowledge(v1::AcknowledgeRequest { apply: true, ..request })).contains("who"));
+        let request =
+            v1::AcknowledgeUnprovenRequest { participant: "bank".into(), timeline: 2, ..Default::default() };
+        assert_eq!(acknowledge_unproven(request.clone()).unwrap().timeline, 2);
+        let silent = v1::AcknowledgeUnprovenRequest { apply: true, ..request.clone() };
+        assert!(refused(acknowledge_unproven(silent)).contains("who"));
+        let nowhen = v1::AcknowledgeUnprovenRequest { timeline: 0, ..request };
+        assert!(refused(acknowledge_unproven(nowhen)).contains("timeline"));
     }
 
     #[test]

@@ -73,23 +73,33 @@ pub(super) fn operator(typed: Option<&str>, user: Option<String>) -> Result<Stri
     })
 }
 
-/// Take off the list that branches departed from their decision; without --yes only say which
+/// Take off the list that branches departed from their decision, or that commits cannot be proven; without
+/// --yes only say which
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(group = ArgGroup::new("what").required(true).args(["gtid", "timeline"]), after_help = "\
 Examples:
   votumctl acknowledge acme-7-3f9ac2-1042 --reason \"4711: repaid by hand\"
   votumctl acknowledge acme-7-3f9ac2-1042 --reason \"4711: repaid by hand\" --yes
   votumctl acknowledge acme-7-3f9ac2-1042 --participant bank_a --reason 4711 --yes
+  votumctl acknowledge --participant bank_a --timeline 2 --reason \"4713: compared, nothing is missing\"
 
 For when a person has made the databases agree again: the alarm VOTUM-1407 ends, and the records may
 be dropped after retention. Who asks about the transaction is told of the departure as before. Who
-acknowledged it and why are kept in the log. Ends with 4 when there is nothing to acknowledge.")]
+acknowledged it and why are kept in the log. Ends with 4 when there is nothing to acknowledge.
+
+With --timeline, for when a person has compared the databases after a failover of the participant:
+the alarm VOTUM-1412 ends, until its server changes to yet another timeline.")]
 pub(crate) struct AcknowledgeArgs {
     /// The transaction, for example acme-7-3f9ac2-1042
-    pub(crate) gtid: Gtid,
-    /// Only the branch at this participant [default: every one that departed]
+    pub(crate) gtid: Option<Gtid>,
+    /// Only the branch at this participant [default: every one that departed]; with --timeline, whose server it
+    /// is
     #[arg(long, value_name = "NAME")]
     pub(crate) participant: Option<ParticipantName>,
+    /// Acknowledge the commits that nobody can prove since the participant's server changed to this timeline
+    #[arg(long, value_name = "NUMBER", requires = "participant",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) timeline: Option<u32>,
     #[command(flatten)]
     pub(crate) order: Order,
 }

@@ -20,3 +20,20 @@ impl Acknowledgement {
         Self { gtid, departures: departures.into_iter().map(Heuristic::from).collect(), applied }
     }
 }
+
+/// The answer of `votumctl acknowledge --timeline`.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct UnprovenAcknowledgement {
+    pub(crate) participant: String,
+    pub(crate) timeline: u32,
+    pub(crate) commits: u64,
+    pub(crate) applied: bool,
+}
+
+impl UnprovenAcknowledgement {
+    /// What nobody could prove at `participant`.
+    pub(crate) fn new(participant: String, answer: v1::AcknowledgeUnprovenResponse) -> Self {
+        let v1::AcknowledgeUnprovenResponse { timeline, commits, applied } = answer;
+        Self { participant, timeline, commits, applied }
+    }
+}

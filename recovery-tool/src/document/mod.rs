@@ -15,13 +15,13 @@ mod status;
 mod transactions;
 mod write_off;
 
-pub(crate) use acknowledgement::Acknowledgement;
+pub(crate) use acknowledgement::{Acknowledgement, UnprovenAcknowledgement};
 pub(crate) use doctor::{Doctor, Finding, Looked};
 pub(crate) use in_doubt::{InDoubt, Prepared, Unheard};
 pub(crate) use lost_log::{Acted, Considered, LostLog, Transaction};
 pub(crate) use records::{DumpedRecord, Problem, ProblemLine, SalvagedRecord, Verified};
 pub(crate) use resolution::Resolution;
-pub(crate) use status::{Alarm, Participant, STOPPED, Status};
+pub(crate) use status::{Alarm, Compared, Participant, STOPPED, Status, Unproven};
 pub(crate) use transactions::{List, Outcome, Shown, Summary};
 pub(crate) use write_off::WriteOff;
 

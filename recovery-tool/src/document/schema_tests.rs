@@ -10,7 +10,7 @@ use votum_proto::v1;
 
 use super::{
     Acknowledgement, DumpedRecord, InDoubt, List, ProblemLine, Resolution, SalvagedRecord, Shown, Status,
-    Verified, WriteOff, fixed,
+    UnprovenAcknowledgement, Verified, WriteOff, fixed,
 };
 use crate::failure::Failure;
 use crate::render::{Screen, Style};
@@ -86,6 +86,8 @@ fn every_key_that_is_emitted_is_documented_and_no_other() {
     let departures = vec![v1::HeuristicBranch::default()];
     let answer = v1::AcknowledgeResponse { departures, applied: true };
     let acknowledgement = Acknowledgement::new("gtid".into(), answer);
+    let answer = v1::AcknowledgeUnprovenResponse { timeline: 2, commits: 12, applied: true };
+    let unproven = UnprovenAcknowledgement::new("bank-b".into(), answer);
     let emitted: BTreeMap<String, BTreeSet<String>> = [
         ("error", keys(&[failure()])),
         ("status", keys(&[Status::new(fixed::ailing(), 60_000)])),
@@ -94,6 +96,7 @@ fn every_key_that_is_emitted_is_documented_and_no_other() {
         ("in-doubt", in_doubt()),
         ("resolve", keys(&[resolution])),
         ("acknowledge", keys(&[acknowledgement])),
+        ("acknowledge-timeline", keys(&[unproven])),
         ("lost-log", keys(&[fixed::lost(false), fixed::lost(true)])),
         ("write-off", keys(&[WriteOff::from(fixed::lacking(true))])),
         ("problem", keys(&problems.collect::<Vec<_>>())),

@@ -60,6 +60,25 @@ pub(crate) struct Participant {
     pub(crate) quarantined: u64,
     pub(crate) detail: Option<String>,
     pub(crate) link_ms: u64,
+    pub(crate) unproven: Option<Unproven>,
+}
+
+/// Commits of before a change of timeline of which nobody can prove that they are there.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Unproven {
+    pub(crate) timeline: u32,
+    pub(crate) commits: u64,
+    /// What a person said who has compared the databases.
+    pub(crate) acknowledged: Option<Compared>,
+}
+
+/// A person's word, and where it stands in the log.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Compared {
+    pub(crate) operator: String,
+    pub(crate) reason: String,
+    pub(crate) position: u64,
+    pub(crate) running_ms: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -169,7 +188,21 @@ impl From<v1::ParticipantStatus> for Participant {
             quarantined: status.quarantined,
             detail: known(status.detail),
             link_ms: status.link_ms,
+            unproven: status.unproven.map(Unproven::from),
         }
+    }
+}
+
+impl From<v1::UnprovenCommits> for Unproven {
+    fn from(unproven: v1::UnprovenCommits) -> Self {
+        let v1::UnprovenCommits { timeline, commits, acknowledged } = unproven;
+        let acknowledged = acknowledged.map(|said| Compared {
+            operator: said.operator,
+            reason: said.reason,
+            position: said.position,
+            running_ms: said.running_ms,
+        });
+        Self { timeline, commits, acknowledged }
     }
 }
 
@@ -246,6 +279,14 @@ pub(crate) mod tests {
         answer.participants[1].connected = false;
         answer.participants[1].heard = false;
         answer.participants[1].detail = "connection refused".into();
+        let said = v1::UnprovenAcknowledged {
+            operator: "ada".into(),
+            reason: "4713: compared, nothing is missing".into(),
+            position: 4700,
+            running_ms: 7_100_000,
+        };
+        answer.participants[1].unproven =
+            Some(v1::UnprovenCommits { timeline: 2, commits: 12, acknowledged: Some(said) });
         answer.alarms = vec![v1::Alarm {
             code: "VOTUM-1402".into(),
             gtid: "votum_acme_5_aaaaaa_9_0_2".into(),

@@ -142,7 +142,9 @@ pub(super) const PAGES: &[Page] = &[
         safe: "What is known to be lost is named by VOTUM-1407, one by one; what is known to be there is not \
             counted here. Transactions go on.",
         remedy: "Compare the last transactions before the failover with the other databases: `votumctl list` names \
-            them. `votumctl install --commit-marker` makes the next failover's losses known for certain. The alarm \
-            ends when the log has forgotten those commits (its retention).",
+            them. `votumctl install --commit-marker` makes the next failover's losses known for certain. When they \
+            were compared, `votumctl acknowledge --participant NAME --timeline NUMBER --reason TEXT --yes` ends the \
+            alarm and keeps who said so and why; after the next failover it comes again. By itself it ends when \
+            the log has forgotten those commits (its retention).",
     },
 ];

@@ -2,23 +2,35 @@
 
 use std::fmt::Write as _;
 
-use super::Style;
-use crate::document::Acknowledgement;
+use super::{Style, count};
+use crate::document::{Acknowledgement, UnprovenAcknowledgement};
 
 /// `votumctl acknowledge`, for people.
 pub(crate) fn acknowledgement(document: &Acknowledgement, style: Style) -> String {
-    let mut text = String::new();
-    let heading = if document.applied { "Acknowledged" } else { "Dry run: nothing is done" };
-    let _ = writeln!(text, "{}", style.heading(heading));
+    let mut text = heading(document.applied, style);
     let _ = writeln!(text, "transaction  {}", document.gtid);
     for departure in &document.departures {
         let (participant, kind, detail) = (&departure.participant, departure.kind, &departure.detail);
         let _ = writeln!(text, "departure    {participant}: {kind}: {detail}");
     }
-    if !document.applied {
-        let _ = writeln!(text, "\nTo take it off the list, say the same with --yes.");
-    }
-    text
+    text + advice(document.applied)
+}
+
+/// `votumctl acknowledge --timeline`, for people.
+pub(crate) fn unproven_acknowledgement(document: &UnprovenAcknowledgement, style: Style) -> String {
+    let UnprovenAcknowledgement { participant, timeline, commits, applied } = document;
+    let commits = count(*commits, "commit", "commits");
+    let text = heading(*applied, style);
+    let said = format!("unproven     {commits} of before {participant} changed to timeline {timeline}\n");
+    text + &said + advice(*applied)
+}
+
+fn heading(applied: bool, style: Style) -> String {
+    style.heading(if applied { "Acknowledged" } else { "Dry run: nothing is done" }) + "\n"
+}
+
+fn advice(applied: bool) -> &'static str {
+    if applied { "" } else { "\nTo take it off the list, say the same with --yes.\n" }
 }
 
 #[cfg(test)]
@@ -46,6 +58,25 @@ mod tests {
 Dry run: nothing is done
 transaction  acme-5-aaaaaa-9
 departure    bank-a: rollback: transaction 731 was rolled back
+
+To take it off the list, say the same with --yes.
+"
+        );
+        assert!(text(true).starts_with("Acknowledged\n") && !text(true).contains("--yes"));
+    }
+
+    #[test]
+    fn a_dry_run_says_how_many_commits_nobody_can_prove() {
+        let text = |applied| {
+            let answer = v1::AcknowledgeUnprovenResponse { timeline: 2, commits: 12, applied };
+            let document = UnprovenAcknowledgement::new("bank-b".into(), answer);
+            unproven_acknowledgement(&document, Style::plain(false))
+        };
+        assert_eq!(
+            text(false),
+            "\
+Dry run: nothing is done
+unproven     12 commits of before bank-b changed to timeline 2
 
 To take it off the list, say the same with --yes.
 "

@@ -17,7 +17,7 @@ use std::io::{self, Write};
 use comfy_table::Color;
 use serde::Serialize;
 
-pub(crate) use acknowledgement::acknowledgement;
+pub(crate) use acknowledgement::{acknowledgement, unproven_acknowledgement};
 pub(crate) use doctor::doctor;
 pub(crate) use in_doubt::in_doubt;
 pub(crate) use log::{dump_heading, dumped, salvage_end, salvage_heading, salvaged, verified};

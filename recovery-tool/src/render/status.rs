@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::Color;
 
 use super::{Column, Style, Table, count, duration, maybe_duration};
-use crate::document::{Participant, Status};
+use crate::document::{Compared, Participant, Status, Unproven};
 
 /// `votumctl status`, for people.
 pub(crate) fn status(status: &Status, style: Style) -> String {
@@ -35,6 +35,9 @@ pub(crate) fn status(status: &Status, style: Style) -> String {
         let _ = write!(text, "{}", owed(&status.participants, style));
     } else {
         let _ = write!(text, "\n{}", participants(&status.participants, style));
+    }
+    for participant in &status.participants {
+        let _ = write!(text, "{}", compared(participant));
     }
     if !status.alarms.is_empty() {
         let _ = write!(text, "\n{}", alarms(status, style));
@@ -92,6 +95,19 @@ fn participants(participants: &[Participant], style: Style) -> String {
         ]);
     }
     table.text()
+}
+
+/// What a person has compared there after a change of timeline. While nobody has, an alarm says so.
+fn compared(Participant { participant, unproven, .. }: &Participant) -> String {
+    let Some(Unproven { timeline, commits, acknowledged: Some(said) }) = unproven else {
+        return String::new();
+    };
+    let Compared { operator, reason, position, .. } = said;
+    let commits = count(*commits, "commit", "commits");
+    format!(
+        "\n{participant} changed to timeline {timeline}, and {commits} of before cannot be proven: acknowledged by \
+         {operator} (position {position}): {reason}\n"
+    )
 }
 
 fn alarms(status: &Status, style: Style) -> String {
@@ -152,6 +168,9 @@ PARTICIPANT  AGENT                  STATE          IN DOUBT      OLDEST  QUARANT
 bank-a       http://127.0.0.1:7410  connected             2  1 min 30 s            1
 bank-b       http://127.0.0.1:7420  not connected         0           -            0  connection
                                                                                       refused
+
+bank-b changed to timeline 2, and 12 commits of before cannot be proven: acknowledged by ada (position 4700): \
+4713: compared, nothing is missing
 
 ALARM       TRANSACTION                PARTICIPANT  WHAT WAS SEEN
 VOTUM-1402  votum_acme_5_aaaaaa_9_0_2  bank-a       a person decides

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use votum_proto::names::{Gtid, ParticipantName};
 
-use crate::log::{DecisionLog, Entry, History, HistoryError, TransactionHistory, VerifiedOn};
+use crate::log::{ComparedAt, DecisionLog, Entry, History, HistoryError, TransactionHistory, VerifiedOn};
 use crate::protocol::record::{Decision, Heuristic, KeyRecord, Record};
 
 /// A log in memory.
@@ -66,7 +66,8 @@ impl History for MemoryHistory {
                 | Record::Begun(_)
                 | Record::Carried(_)
                 | Record::Acknowledged(_)
-                | Record::WrittenOff(_) => {}
+                | Record::WrittenOff(_)
+                | Record::Compared(_) => {}
             }
             found.records.push((0, 0, record.clone()));
         }
@@ -93,6 +94,17 @@ impl History for MemoryHistory {
     }
     fn verified(&self, participant: &ParticipantName) -> Result<Option<VerifiedOn>, HistoryError> {
         Ok(self.verified.lock().unwrap().get(participant).copied())
+    }
+    fn compared(&self, participant: &ParticipantName) -> Result<Option<ComparedAt>, HistoryError> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(HistoryError("damaged at 5".into()));
+        }
+        let records = self.records.lock().unwrap();
+        let of_it = records.iter().rev().find_map(|record| {
+            let Record::Compared(compared) = record else { return None };
+            (compared.participant == *participant).then(|| compared.clone())
+        });
+        Ok(of_it.map(|compared| ComparedAt { position: 5, running_ms: 7, compared }))
     }
     fn mark(&self, _: &ParticipantName) -> Result<Option<Gtid>, HistoryError> {
         Ok(self.mark.lock().unwrap().clone())

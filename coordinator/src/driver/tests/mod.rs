@@ -25,6 +25,8 @@ mod resolve;
 #[cfg(test)]
 mod settlement;
 #[cfg(test)]
+mod unproven;
+#[cfg(test)]
 mod verification;
 #[cfg_attr(not(test), allow(dead_code))] // the fuzzer needs a part of it
 mod world;

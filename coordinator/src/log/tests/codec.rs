@@ -22,6 +22,7 @@ fn one_of_each() -> Vec<Record> {
         resolved(&gtid),
         acknowledged(&gtid),
         written_off(9),
+        Record::Compared(compared(2)),
         Record::Carried(Box::new(Carried {
             position: 301,
             running_ms: 60_000,
@@ -151,7 +152,7 @@ proptest! {
 
     #[test]
     fn the_decoder_never_panics_on_bytes_that_begin_well(
-        kind in 0u8..12, bytes in proptest::collection::vec(any::<u8>(), 0..300)
+        kind in 0u8..14, bytes in proptest::collection::vec(any::<u8>(), 0..300)
     ) {
         let mut record = vec![1, kind];
         record.extend(bytes);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use votum_proto::names::Gtid;
+use votum_proto::names::{Gtid, ParticipantName};
 
 use super::world::*;
 use crate::log::History as _;
@@ -330,4 +330,25 @@ fn a_crash_between_any_two_writes_of_retention_leaves_a_store_that_counts() {
         }
     }
     panic!("retention never came to its end");
+}
+
+#[test]
+fn what_a_person_compared_last_is_kept_for_ever_and_over_a_loss_of_power() {
+    let mut world = world(HOUR, u64::MAX);
+    let mut core = world.start().unwrap();
+    let bank: ParticipantName = "bank-b".parse().unwrap();
+    let said = |timeline| Record::Compared(compared(timeline));
+    run(&mut core, 10, vec![said(2), said(3)]);
+    let found = || reader(&world).compared(&bank).unwrap().map(|at| (at.position, at.compared));
+    let (newest, _) = found().unwrap();
+    pass(&mut core, 2 * HOUR);
+    assert_eq!(found(), Some((newest, compared(3))));
+    assert_eq!(reader(&world).record(newest - 1).unwrap(), None, "the one before has gone");
+    assert_eq!(reader(&world).compared(&"bank-a".parse().unwrap()).unwrap(), None);
+
+    drop(core);
+    world.lose_power();
+    let core = world.start().unwrap();
+    assert_eq!(reader(&world).compared(&bank).unwrap().map(|at| at.compared), Some(compared(3)));
+    drop(core);
 }

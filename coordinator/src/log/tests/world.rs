@@ -108,6 +108,17 @@ pub(super) fn written_off(through: u64) -> Record {
     })
 }
 
+pub(super) fn compared(timeline: u32) -> Compared {
+    Compared {
+        participant: "bank-b".parse().unwrap(),
+        system_identifier: 7_300_000_000_000_000_001,
+        timeline,
+        unproven: 12,
+        operator: "ann".into(),
+        reason: "compared, nothing is missing".into(),
+    }
+}
+
 pub(super) fn forced(token: Token, record: Record) -> Entry {
     Entry { token, record, forced: true }
 }
