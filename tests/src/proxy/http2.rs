@@ -171,7 +171,7 @@ fn names(method: Method, direction: Direction, message: &[u8]) -> Vec<Message> {
         }
         (Method::Exchange, Back) => {
             let messages = v1::AgentFrame::decode(message).unwrap_or_default().messages;
-            messages.iter().filter_map(|message| message.kind.as_ref()).filter_map(from_agent).collect()
+            messages.iter().filter_map(|message| message.kind.as_ref()).map(from_agent).collect()
         }
         (Method::Other, Onward | Back) => Vec::new(),
     }
@@ -215,17 +215,16 @@ fn to_agent(kind: &ToAgent) -> Option<Message> {
         ToAgent::EndSession(_) => Some(Message::EndSession),
         ToAgent::List(_) => Some(Message::ListParticipant),
         ToAgent::CommitOnePhase(_) => Some(Message::CommitOnePhase),
-        // Reserved: no coordinator of this version sends the first. The others come by after a failover, when
-        // retention has passed, or where an operator departs from a decision.
-        ToAgent::VerifyAttached(_)
-        | ToAgent::VerifyBranches(_)
-        | ToAgent::PruneMarkers(_)
-        | ToAgent::Hold(_) => None,
+        ToAgent::VerifyBranches(_) => Some(Message::VerifyBranches),
+        ToAgent::PruneMarkers(_) => Some(Message::PruneMarkers),
+        ToAgent::Hold(_) => Some(Message::HoldBranch),
+        // Reserved: no coordinator of this version sends it.
+        ToAgent::VerifyAttached(_) => None,
     }
 }
 
-fn from_agent(kind: &FromAgent) -> Option<Message> {
-    Some(match kind {
+fn from_agent(kind: &FromAgent) -> Message {
+    match kind {
         FromAgent::Hello(_) => Message::AgentHello,
         FromAgent::Refusal(_) => Message::Refusal,
         FromAgent::Enlisted(_) => Message::Enlisted,
@@ -234,6 +233,7 @@ fn from_agent(kind: &FromAgent) -> Option<Message> {
         FromAgent::SessionLost(_) => Message::SessionLost,
         FromAgent::Listing(_) => Message::Listing,
         FromAgent::Trouble(_) => Message::PhaseTwoTrouble,
-        FromAgent::BranchesVerified(_) | FromAgent::Held(_) => return None,
-    })
+        FromAgent::BranchesVerified(_) => Message::BranchesVerified,
+        FromAgent::Held(_) => Message::BranchHeld,
+    }
 }

@@ -130,6 +130,12 @@ messages! {
         EndSession = "EndSession",
         /// The order to list.
         ListParticipant = "ListParticipant",
+        /// The question what became of commits after a change of timeline.
+        VerifyBranches = "VerifyBranches",
+        /// The order to delete commit markers.
+        PruneMarkers = "PruneMarkers",
+        /// The order to let go of a branch.
+        HoldBranch = "HoldBranch",
     }
     CoordinatorAgent Back {
         /// The agent accepts the coordinator.
@@ -148,6 +154,10 @@ messages! {
         Listing = "Listing",
         /// A branch cannot be ended at present.
         PhaseTwoTrouble = "PhaseTwoTrouble",
+        /// The answer to VerifyBranches.
+        BranchesVerified = "BranchesVerified",
+        /// The answer to HoldBranch.
+        BranchHeld = "BranchHeld",
     }
     AgentDatabase Onward {
         /// A connection is opened.

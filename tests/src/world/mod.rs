@@ -30,7 +30,8 @@ pub struct Builder {
     banks: usize,
     accounts: i64,
     balance: i64,
-    own_servers: Option<postgres::Options>,
+    /// For how many banks, the first ones, and how.
+    own_servers: Option<(usize, postgres::Options)>,
     standby: Option<Vec<Host>>,
     tcp: bool,
     build: Build,
@@ -114,7 +115,13 @@ impl Builder {
 
     /// Gives each bank a server that no other test uses: for tests that stop, crash or exhaust it.
     pub fn own_servers(mut self, options: postgres::Options) -> Self {
-        self.own_servers = Some(options);
+        self.own_servers = Some((usize::MAX, options));
+        self
+    }
+
+    /// Gives the first bank such a server, and no other.
+    pub fn own_first_server(mut self, options: postgres::Options) -> Self {
+        self.own_servers = Some((1, options));
         self
     }
 
@@ -212,8 +219,8 @@ impl Builder {
 
     async fn open_bank(&self, world: &mut World, slot: usize, name: &str) -> anyhow::Result<Bank> {
         let server = match &self.own_servers {
-            Some(options) => Arc::new(Server::start(options.clone()).await?),
-            None => postgres::shared(slot).await?,
+            Some((banks, options)) if slot < *banks => Arc::new(Server::start(options.clone()).await?),
+            Some(_) | None => postgres::shared(slot).await?,
         };
         let database = postgres::fresh_database(&server).await?;
         let server = self.seat(slot, server).await?;

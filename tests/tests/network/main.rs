@@ -13,6 +13,7 @@ mod breaks;
 mod cases;
 mod contract;
 mod matrix;
+mod newer;
 mod scripts;
 mod site;
 mod standstill;

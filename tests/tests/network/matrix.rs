@@ -7,6 +7,7 @@ use futures::future::join_all;
 use votum_tests::proxy::{Fault, Link};
 
 use crate::cases::Case;
+use crate::scripts::script;
 use crate::site::{Became, Site};
 
 /// Set to a part of a case's name to try only such cases.
@@ -24,9 +25,9 @@ pub async fn try_all(cases: Vec<Case>, sites: usize) {
         loop {
             let Some(case) = work.lock().unwrap().0.pop_front() else { break };
             let result = async {
-                let site = match &mut open {
-                    Some(site) => site,
-                    None => open.insert(Site::open().await?),
+                let site = match open.take().filter(|site| site.is_for(case)) {
+                    Some(site) => open.insert(site),
+                    None => open.insert(Site::open_for(script(case.message).kind()).await?),
                 };
                 site.try_case(case).await
             };

@@ -13,7 +13,7 @@ use votum_tests::scene::{A, B, C};
 use votum_tests::teller::{Leg, Teller, told, work};
 
 use crate::cases::Case;
-use crate::site::Site;
+use crate::site::{Kind, Site};
 use crate::successor::Second;
 
 /// A course of calls in which a message comes by.
@@ -53,6 +53,12 @@ pub enum Script {
     PrepareUnheard,
     /// The timeout passes while PREPARE TRANSACTION runs.
     SlowPrepare,
+    /// An operator departs from a commit that is being delivered: it stands, and the operator is told.
+    Departure,
+    /// A standby has taken the place of the first bank's server.
+    Failover,
+    /// A life of the coordinator begins whose log has forgotten transactions that left markers.
+    Pruning,
 }
 
 /// A message without a script does not compile.
@@ -102,6 +108,9 @@ pub fn script(message: Message) -> Script {
         }
         M::SqlTerminate | M::SqlTerminated => Script::PrepareUnheard,
         M::Cancel => Script::SlowPrepare,
+        M::HoldBranch | M::BranchHeld => Script::Departure,
+        M::VerifyBranches | M::BranchesVerified => Script::Failover,
+        M::PruneMarkers => Script::Pruning,
     }
 }
 
@@ -116,7 +125,10 @@ impl Script {
             | Self::Reconnect
             | Self::List
             | Self::Trouble
-            | Self::CommitUnheard => true,
+            | Self::CommitUnheard
+            | Self::Departure
+            | Self::Failover
+            | Self::Pruning => true,
             // While the exchange is dialled again nobody can vote; and so on.
             Self::Redial
             | Self::Refused
@@ -128,6 +140,16 @@ impl Script {
             | Self::PrepareUnheard
             | Self::SlowPrepare => false,
         }
+    }
+
+    /// Whether nobody else goes on meanwhile: the coordinator itself stands still, or begins anew.
+    pub fn stops_everybody(self) -> bool {
+        matches!(self, Self::Successor | Self::Pruning)
+    }
+
+    /// What kind of installation it is played on.
+    pub fn kind(self) -> Kind {
+        if matches!(self, Self::Failover | Self::Pruning) { Kind::Marked } else { Kind::Common }
     }
 }
 
@@ -141,7 +163,7 @@ pub struct Play<'a> {
     pub timeout: Duration,
 }
 
-type Answer = Result<Outcome, Error>;
+pub type Answer = Result<Outcome, Error>;
 
 impl Play<'_> {
     /// Arms the fault and plays the script of its message. What the client is told stands in the ledger; the
@@ -190,14 +212,17 @@ impl Play<'_> {
                 Ok(Some(self.transfer().await))
             }
             Script::SlowPrepare => self.slow_prepare().await,
+            Script::Departure => self.departure().await,
+            Script::Failover => self.failover().await,
+            Script::Pruning => self.pruning().await,
         }
     }
 
-    fn wire(&self, link: Link) -> anyhow::Result<&Wire> {
+    pub fn wire(&self, link: Link) -> anyhow::Result<&Wire> {
         self.site.world.network()?.wire(link, 0)
     }
 
-    fn arm(&self) -> anyhow::Result<()> {
+    pub fn arm(&self) -> anyhow::Result<()> {
         self.wire(self.case.message.link())?.arm_after(self.case.skip, self.case.message, self.case.fault);
         Ok(())
     }
@@ -222,14 +247,14 @@ impl Play<'_> {
     }
 
     /// Begins, and does the whole work.
-    async fn worked(&self) -> Result<votum_client::Transaction, Error> {
+    pub async fn worked(&self) -> Result<votum_client::Transaction, Error> {
         let legs = self.legs();
         let tx = self.open(&legs.iter().map(|leg| leg.bank).collect::<Vec<_>>()).await?;
         work(&tx, self.name, &legs).await?;
         Ok(tx)
     }
 
-    async fn transfer(&self) -> Answer {
+    pub async fn transfer(&self) -> Answer {
         let legs = self.legs();
         let tx = self.open(&legs.iter().map(|leg| leg.bank).collect::<Vec<_>>()).await?;
         match work(&tx, self.name, &legs).await {

@@ -7,8 +7,10 @@ use anyhow::{Context as _, anyhow, ensure};
 use futures::future::try_join;
 use votum_client::{Error, Outcome, Status, Votum};
 use votum_proto::runtime::Seams;
+use votum_proto::v1;
 use votum_tests::eventually::{Found, eventually, within};
 use votum_tests::ledger::Ledger;
+use votum_tests::postgres::Options;
 use votum_tests::proxy::Message;
 use votum_tests::scene::{A, B, C};
 use votum_tests::teller::{Leg, Teller, work};
@@ -34,8 +36,19 @@ pub enum Became {
     NeverBegun,
 }
 
+/// What an installation is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Common,
+    /// The first bank has a server of its own, on which branches leave markers; and the log has forgotten.
+    Marked,
+}
+
 /// An installation with a network of its own.
 pub struct Site {
+    kind: Kind,
+    /// A transaction that the log has forgotten, where it has.
+    pub forgotten: Option<String>,
     pub world: World,
     pub ledger: Arc<Ledger>,
     /// Reaches the coordinator past the network.
@@ -49,6 +62,44 @@ impl Site {
     /// Three banks, and timeouts that pass soon.
     pub async fn open() -> anyhow::Result<Self> {
         Self::open_with(World::builder()).await
+    }
+
+    /// One on which cases of this kind can be tried.
+    pub async fn open_for(kind: Kind) -> anyhow::Result<Self> {
+        match kind {
+            Kind::Common => Self::open().await,
+            Kind::Marked => Self::open_marked().await,
+        }
+    }
+
+    async fn open_marked() -> anyhow::Result<Self> {
+        let builder = World::builder().own_first_server(Options::default()).short_memory();
+        let mut site = Self::open_with(builder).await?;
+        let bank = site.world.banks.first().context("no first bank")?;
+        bank.keep_markers().await?;
+        // Sessions that are open look for the table at times only: a new agent has none.
+        bank.agent.kill9()?;
+        bank.agent.start(None)?;
+        site.world.ready().await?;
+        let tx = site.others.votum().begin().await?;
+        let gtid = tx.gtid().to_owned();
+        tx.rollback().await?;
+        // An abort is not forced: what is not there yet is not forgotten.
+        eventually("the abort is in the log", async || {
+            let request = v1::ShowTransactionRequest { gtid: gtid.clone() };
+            let shown = site.world.operator()?.show_transaction(request).await?.into_inner();
+            Ok(if shown.records.is_empty() { Found::NotYet("it is not".into()) } else { Found::Yes(()) })
+        })
+        .await?;
+        site.world.until_forgotten(&gtid).await?;
+        site.kind = Kind::Marked;
+        site.forgotten = Some(gtid);
+        Ok(site)
+    }
+
+    /// Whether `case` can be tried here.
+    pub fn is_for(&self, case: Case) -> bool {
+        self.kind == script(case.message).kind()
     }
 
     /// The same, made in a particular way.
@@ -68,7 +119,8 @@ impl Site {
         world.banks.first().context("no bank")?.keep_markers().await?;
         let ledger = Arc::new(Ledger::new());
         let others = Teller::connect(&world, &ledger).await?;
-        Ok(Self { world, ledger, others, played: 0, notes: Mutex::default() })
+        let kind = Kind::Common;
+        Ok(Self { kind, forgotten: None, world, ledger, others, played: 0, notes: Mutex::default() })
     }
 
     /// Tries one case: the transaction, others beside it, the healing, the judgement.
@@ -110,6 +162,7 @@ impl Site {
         }
         self.works_again(&client, name).await?;
         self.note("everybody is heard, and money moves everywhere");
+        play.is_done().await?;
         let became = self.became(name).await?;
         self.agrees(answer.as_ref(), became)?;
         self.world.check(&self.ledger).await?;
@@ -135,9 +188,8 @@ impl Site {
         let wire = self.world.network()?.wire(case.message.link(), 0)?;
         let (early, later) = (format!("{name}, early"), format!("{name}, later"));
         let legs = [Leg { bank: B, account: 2, amount: -1 }, Leg { bank: C, account: 2, amount: 1 }];
-        // Where the coordinator itself stands still, and its successor ends what was open, nobody goes on.
         let mut under_way = None;
-        if case.message != Message::Refusal {
+        if !script(case.message).stops_everybody() {
             let tx = self.others.open(&early, &legs).await?;
             work(&tx, &early, &legs).await?;
             under_way = Some(tx);
@@ -162,7 +214,8 @@ impl Site {
     pub async fn works_again(&self, client: &Teller, name: &str) -> anyhow::Result<()> {
         self.world
             .until_status("every agent is heard and no alarm lasts", |status| {
-                status.alarms.is_empty()
+                // That a log forgets early, where it is made to, is said as long as it runs.
+                status.alarms.iter().all(|alarm| alarm.code == "VOTUM-1411" && self.kind == Kind::Marked)
                     && !status.stale
                     && status.participants.iter().all(|known| known.connected && known.heard)
             })
