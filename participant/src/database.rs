@@ -314,8 +314,8 @@ pub struct Condition {
     pub slots: u64,
     /// How many are, whosever they are.
     pub slots_used: u64,
-    /// The age of the oldest that is prepared in the database; zero where none is.
-    pub oldest_prepared: Duration,
+    /// The age of the oldest that is prepared in the database; `None` where none is.
+    pub oldest_prepared: Option<Duration>,
     /// How many transaction ids that one lies back.
     pub xmin_held_back: u64,
 }

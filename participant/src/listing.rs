@@ -13,6 +13,7 @@ use votum_proto::v1::agent_message::Kind as Message;
 
 use crate::agent::{Inner, Participant};
 use crate::crash::{self, CrashPoint};
+use crate::database::Condition;
 use crate::registry::Registry;
 use crate::witness;
 
@@ -78,6 +79,9 @@ pub(crate) async fn draft<'a>(
         Err(error) => Err(error),
     };
     participant.note_answer(listed.is_ok());
+    if details && listed.is_ok() {
+        listing.condition = participant.database.condition().await.ok().as_ref().map(condition);
+    }
     match listed {
         Ok(found) => {
             listing.system_identifier = found.facts.system_identifier;
@@ -97,6 +101,14 @@ pub(crate) async fn draft<'a>(
         Err(error) => listing.failure = error.to_string(),
     }
     Draft { observer, listing }
+}
+
+/// How the server stands, as it is told.
+fn condition(condition: &Condition) -> v1::ServerCondition {
+    let Condition { slots, slots_used, oldest_prepared, xmin_held_back } = *condition;
+    let oldest_prepared_ms =
+        oldest_prepared.map(|oldest| u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX));
+    v1::ServerCondition { slots_used, slots, oldest_prepared_ms, xmin_held_back }
 }
 
 /// How many of what is prepared bears a name as we give them, and belongs to us.

@@ -1,5 +1,6 @@
 //! `votumctl watch` in a real terminal, against real coordinators, agents and servers.
 
+use votum_tests::postgres::Options;
 use votum_tests::scene::{A, B, Scene};
 use votum_tests::terminal::Terminal;
 use votum_tests::tool::votumctl;
@@ -8,6 +9,7 @@ use votum_tests::world::World;
 const ENTER: &str = "\r";
 const ESCAPE: &str = "\x1b";
 const TAB: &str = "\t";
+const BACK_TAB: &str = "\x1b[Z";
 
 #[tokio::test]
 async fn a_branch_that_waits_for_a_person_is_seen_explained_and_settled_on_the_screen() -> anyhow::Result<()>
@@ -121,6 +123,38 @@ async fn what_an_agent_that_is_down_may_hold_is_on_the_screen() -> anyhow::Resul
     watch.until(&["HEALTHY", "Nothing is prepared anywhere."]).await?;
     watch.types("\x03")?;
     assert_eq!(watch.ended().await?, 0, "Ctrl-C is a key like another");
+    scene.close().await
+}
+
+#[tokio::test]
+async fn the_slots_that_are_taken_and_how_far_xmin_is_held_back_are_on_the_screen() -> anyhow::Result<()> {
+    let scene = Scene::open(World::builder().own_servers(Options::default())).await?;
+    let (world, bank) = (&scene.world, scene.bank(A)?);
+    let slots = bank.number("SELECT current_setting('max_prepared_transactions')::int8").await?;
+    let mut watch = Terminal::votumctl(world, &["watch", "--interval", "1"], 140, 40)?;
+    watch.until(&["SLOTS", "XMIN AGE", &format!("0/{slots}")]).await?;
+    bank.plant_foreign("of somebody else").await?;
+    bank.by_hand("DO $$ BEGIN FOR i IN 1..50 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$")
+        .await?;
+
+    let said = votumctl(world, &["in-doubt", "--json"]).await?.ended(0).json()?;
+    let server = |name: &str| {
+        let servers = said["servers"].as_array().into_iter().flatten();
+        servers.into_iter().find(|server| server["participant"] == name).cloned().unwrap_or_default()
+    };
+    let (taken, free) = (server(A), server(B));
+    assert_eq!((&taken["slots_used"], &taken["slots"]), (&1.into(), &slots.into()), "{said}");
+    assert!(taken["xmin_held_back"].as_u64() >= Some(50), "{said}");
+    assert!(taken["oldest_prepared_ms"].is_number(), "{said}");
+    assert_eq!((&free["slots_used"], &free["xmin_held_back"]), (&0.into(), &0.into()), "{said}");
+    assert!(free["oldest_prepared_ms"].is_null(), "{said}");
+
+    watch.until(&[&format!("1/{slots}"), &format!("0/{slots}")]).await?;
+    watch.types(BACK_TAB)?;
+    let words = format!("bank-a: 1 of {slots} slots for prepared transactions are in use; the oldest");
+    watch.until(&[&words, "holds xmin back by"]).await?;
+    watch.types("q")?;
+    assert_eq!(watch.ended().await?, 0);
     scene.close().await
 }
 

@@ -72,11 +72,17 @@ impl Driver {
         }
         let failed = !listing.failure.is_empty();
         let (ours, foreign) = if failed { Default::default() } else { self.join(participant, &listing) };
+        let condition = listing.condition.filter(|_| !failed);
         let Some(asked) = self.in_doubt.get_mut(&request) else { return };
         asked.waiting.remove(participant);
         if failed {
             let unheard = v1::Unheard { participant: participant.to_string(), reason: listing.failure };
             asked.response.unheard.push(unheard);
+        }
+        if let Some(condition) = condition {
+            let server =
+                v1::ParticipantServer { participant: participant.to_string(), condition: Some(condition) };
+            asked.response.servers.push(server);
         }
         asked.response.branches.extend(ours);
         asked.response.foreign.extend(foreign);

@@ -153,7 +153,9 @@ impl Gauges {
         };
         self.slots_used.get_or_create(&at).set(condition.slots_used);
         self.slots_limit.get_or_create(&at).set(condition.slots);
-        self.oldest_prepared.get_or_create(&at).set(condition.oldest_prepared.as_secs_f64());
+        self.oldest_prepared
+            .get_or_create(&at)
+            .set(condition.oldest_prepared.unwrap_or_default().as_secs_f64());
         self.xmin_held_back.get_or_create(&at).set(condition.xmin_held_back);
     }
 }

@@ -19,8 +19,24 @@ pub(crate) struct InDoubt {
     pub(crate) foreign: Vec<Prepared>,
     /// Who could not be asked: nothing is known of them.
     pub(crate) unheard: Vec<Unheard>,
+    /// How the servers stand of those who could be asked.
+    pub(crate) servers: Vec<Server>,
     /// Why this ends with exit code 1; empty when it does not.
     pub(crate) attention: Vec<String>,
+}
+
+/// How a participant's server stands with prepared transactions.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Server {
+    pub(crate) participant: String,
+    /// How many are prepared there, whosever they are and in whichever database.
+    pub(crate) slots_used: u64,
+    /// Its `max_prepared_transactions`.
+    pub(crate) slots: u64,
+    /// The age of the oldest in the participant's database; null where none is.
+    pub(crate) oldest_prepared_ms: Option<u64>,
+    /// How many transaction ids that one lies back.
+    pub(crate) xmin_held_back: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -66,6 +82,7 @@ impl From<v1::ListInDoubtResponse> for InDoubt {
             branches,
             foreign: answer.foreign.into_iter().map(Prepared::from).collect(),
             unheard: answer.unheard.into_iter().map(unheard).collect(),
+            servers: answer.servers.into_iter().filter_map(Server::known).collect(),
             attention: Vec::new(),
         };
         document.attention = document.judge();
@@ -83,6 +100,15 @@ impl InDoubt {
             why.push(format!("nothing is known of what is prepared at {}", unheard.participant));
         }
         why
+    }
+}
+
+impl Server {
+    /// `None` where its agent did not say: an older one, or its database did not answer that question.
+    fn known(answer: v1::ParticipantServer) -> Option<Self> {
+        let v1::ParticipantServer { participant, condition } = answer;
+        let v1::ServerCondition { slots_used, slots, oldest_prepared_ms, xmin_held_back } = condition?;
+        Some(Self { participant, slots_used, slots, oldest_prepared_ms, xmin_held_back })
     }
 }
 
@@ -160,7 +186,19 @@ pub(crate) mod tests {
             branches: vec![held, waiting],
             foreign: vec![foreign],
             unheard: vec![unheard],
+            servers: vec![server(3, 64)],
         }
+    }
+
+    /// That of bank-a.
+    pub(crate) fn server(slots_used: u64, slots: u64) -> v1::ParticipantServer {
+        let condition = v1::ServerCondition {
+            slots_used,
+            slots,
+            oldest_prepared_ms: Some(240_000),
+            xmin_held_back: 12_345,
+        };
+        v1::ParticipantServer { participant: "bank-a".into(), condition: Some(condition) }
     }
 
     #[test]

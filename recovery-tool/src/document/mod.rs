@@ -17,7 +17,7 @@ mod write_off;
 
 pub(crate) use acknowledgement::{Acknowledgement, UnprovenAcknowledgement};
 pub(crate) use doctor::{Doctor, Finding, Looked};
-pub(crate) use in_doubt::{InDoubt, Prepared, Unheard};
+pub(crate) use in_doubt::{InDoubt, Prepared, Server, Unheard};
 pub(crate) use lost_log::{Acted, Considered, LostLog, Transaction};
 pub(crate) use records::{DumpedRecord, Problem, ProblemLine, SalvagedRecord, Verified};
 pub(crate) use resolution::Resolution;
@@ -34,7 +34,7 @@ fn known(text: String) -> Option<String> {
 #[cfg(test)]
 pub(crate) mod fixed {
     pub(crate) use super::doctor::tests::{ailing as ailing_databases, sound as sound_databases};
-    pub(crate) use super::in_doubt::tests::everything;
+    pub(crate) use super::in_doubt::tests::{everything, server};
     pub(crate) use super::lost_log::tests::lost;
     pub(crate) use super::records::tests::{dumped, report, salvaged};
     pub(crate) use super::status::tests::{ailing, healthy};

@@ -6,20 +6,22 @@ use votum_coordinator::driver::HEURISTIC;
 use super::columns::{Cell, Column, Kind};
 use super::look::Look;
 use super::table::Table;
-use crate::document::{Participant, Prepared, Status, Summary};
+use crate::document::{Participant, Prepared, Server, Status, Summary};
 use crate::render::{count, duration, maybe_duration};
 use crate::watch::model::{self, Doubt, Doubts, Model, Trouble};
 
 /// From here on a branch is named by its gid, below by its transaction, which is shorter.
 const WIDE: u16 = 120;
 
-const PARTICIPANTS: [Column; 8] = [
+const PARTICIPANTS: [Column; 10] = [
     Column::new("PARTICIPANT", Kind::Name, u8::MAX),
     Column::new("LINK", Kind::Word, u8::MAX),
     Column::new("IN DOUBT", Kind::Word, u8::MAX),
-    Column::new("OLDEST", Kind::Word, 5),
-    Column::new("QUARANTINED", Kind::Word, 4),
-    Column::new("HEURISTIC", Kind::Word, 3),
+    Column::new("OLDEST", Kind::Word, 7),
+    Column::new("QUARANTINED", Kind::Word, 6),
+    Column::new("HEURISTIC", Kind::Word, 5),
+    Column::new("SLOTS", Kind::Word, 4),
+    Column::new("XMIN AGE", Kind::Word, 3),
     Column::new("AGENT", Kind::Word, 1),
     Column::new("DETAIL", Kind::Sentence, 2),
 ];
@@ -44,11 +46,13 @@ const ALARMS: [Column; 4] = [
 /// Each participant: its link, and what is in doubt there.
 pub(super) fn participants(model: &Model, look: Look) -> Table {
     let status = model.status.last();
-    let rows = status.map(|status| status.participants.iter().map(|row| participant(row, status, look)));
+    let server = |of: &Participant| server_of(model.in_doubt.last(), &of.participant);
+    let rows = status
+        .map(|status| status.participants.iter().map(|row| participant(row, server(row), status, look)));
     let selected = model.selected(model::Table::Participants);
-    let detail = status
-        .and_then(|status| status.participants.get(selected?))
-        .and_then(|row| Some(format!("{}: {}", row.participant, row.detail.as_ref()?)));
+    let chosen = status.and_then(|status| status.participants.get(selected?));
+    let detail = chosen.and_then(|row| Some(format!("{}: {}", row.participant, row.detail.as_ref()?)));
+    let slots = chosen.and_then(server).map(about_server);
     let focused = model.table == model::Table::Participants;
     Table {
         title: "Participants".to_owned(),
@@ -58,11 +62,41 @@ pub(super) fn participants(model: &Model, look: Look) -> Table {
         rows: rows.into_iter().flatten().collect(),
         selected,
         empty: (unknown_or(status, "none is configured"), look.quiet()),
-        detail: detail.filter(|_| focused).into_iter().collect(),
+        detail: detail.into_iter().chain(slots).filter(|_| focused).collect(),
     }
 }
 
-fn participant(row: &Participant, status: &Status, look: Look) -> Vec<Cell> {
+/// What its agent said last of a participant's server.
+fn server_of<'a>(doubts: Option<&'a Doubts>, participant: &str) -> Option<&'a Server> {
+    doubts?.document.servers.iter().find(|server| server.participant == participant)
+}
+
+fn about_server(
+    Server { participant, slots_used, slots, oldest_prepared_ms, xmin_held_back }: &Server,
+) -> String {
+    let text = format!("{participant}: {slots_used} of {slots} slots for prepared transactions are in use");
+    match oldest_prepared_ms {
+        None => text,
+        Some(oldest) => {
+            let ids = count(*xmin_held_back, "transaction id", "transaction ids");
+            format!("{text}; the oldest, of {}, holds xmin back by {ids}", duration(*oldest))
+        }
+    }
+}
+
+/// All are taken: nothing more is prepared there. Four fifths are: that is near.
+fn slots(Server { slots_used, slots, .. }: &Server, look: Look) -> Cell {
+    let style = if slots_used >= slots {
+        look.alarming()
+    } else if slots_used.saturating_mul(5) > slots.saturating_mul(4) {
+        look.warning()
+    } else {
+        Style::new()
+    };
+    (format!("{slots_used}/{slots}"), style)
+}
+
+fn participant(row: &Participant, server: Option<&Server>, status: &Status, look: Look) -> Vec<Cell> {
     let since = duration(row.link_ms);
     let link = match (row.connected, row.heard) {
         (false, _) => (format!("DOWN {since}"), look.alarming()),
@@ -81,6 +115,8 @@ fn participant(row: &Participant, status: &Status, look: Look) -> Vec<Cell> {
         plain(&maybe_duration(row.oldest_in_doubt_ms)),
         number(row.quarantined, look.alarming()),
         number(heuristics, look.alarming()),
+        server.map_or_else(|| plain("-"), |server| slots(server, look)),
+        plain(&server.map_or_else(|| "-".to_owned(), |server| server.xmin_held_back.to_string())),
         plain(&row.agent_address),
         plain(row.detail.as_deref().unwrap_or_default()),
     ]

@@ -7,7 +7,7 @@ use ratatui::style::{Color, Modifier};
 use votum_proto::v1;
 
 use super::*;
-use crate::document::fixed::{ailing, committing, everything, healthy, summary};
+use crate::document::fixed::{ailing, committing, everything, healthy, server, summary};
 use crate::watch::model::tests::{HELD, Play, WAITING, dry, lost, refusal};
 use crate::watch::model::{Answer, Message};
 
@@ -77,6 +77,36 @@ fn a_wide_terminal_shows_gids_agents_and_what_will_happen() {
     let text = screen(&mut Play::ailing(), 140, 40);
     says(&text, &["WHAT WILL HAPPEN", "a person decides: votumctl resolve", HELD, "http://127.0.0.1:7410"]);
     says(&text, &["connection refused", "nothing is known of what is prepared at bank-b"]);
+}
+
+#[test]
+fn how_many_slots_are_taken_and_how_far_xmin_is_held_back_is_on_the_screen() {
+    let mut play = Play::ailing();
+    let text = screen(&mut play, 140, 40);
+    says(&text, &["SLOTS", "XMIN AGE", "3/64", "12345"]);
+    // On a small one in the words of who is selected.
+    play.press(KeyCode::BackTab);
+    let whole = "bank-a: 3 of 64 slots for prepared transactions are in use; the oldest, of 4 min, holds xmin back \
+                 by 12345 transaction ids";
+    let text = screen(&mut play, 80, 24);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert!(words.join(" ").contains(whole), "{text}");
+    for (used, color) in [(51, Color::Reset), (52, Color::Yellow), (64, Color::Red)] {
+        let mut answer = everything();
+        answer.servers = vec![server(used, 64)];
+        play.answers(ailing(), answer);
+        let drawn = drawn(&mut play, 140, 40, Style::terminal(true));
+        let cells = drawn.backend().buffer().content();
+        let wanted = format!("{used}/64");
+        let at = cells
+            .windows(wanted.len())
+            .position(|cells| cells.iter().map(ratatui::buffer::Cell::symbol).collect::<String>() == wanted);
+        assert_eq!(at.map(|at| cells[at].fg), Some(color), "{wanted}");
+    }
+    let mut answer = everything();
+    answer.servers.clear();
+    play.answers(ailing(), answer);
+    assert!(!screen(&mut play, 140, 40).contains("/64"), "what is not known is not claimed");
 }
 
 #[test]
