@@ -34,6 +34,21 @@ pub(super) struct Departure {
     until: Monotonic,
 }
 
+/// What is said of a branch whose transaction has left memory. One that was aborted leaves with its last
+/// acknowledgement, or with the life: no later life is owed anything of it.
+fn nothing_owed(Resolve { gid, participant, .. }: &Resolve, decided: &Decided) -> String {
+    let commonly = "nothing of its transaction is owed any more; what is prepared of it again is ended as decided \
+                    whenever its agent lists it";
+    match decided.decision {
+        Decision::Commit => commonly.to_owned(),
+        Decision::Abort(_) => format!(
+            "{commonly}. Where the work of an aborted transaction must stay, stop the agent of {participant} before \
+             it lists the branch, and commit it in the database, as the role that owns it: COMMIT PREPARED '{gid}'. \
+             No record will say so, and who asks is told that it was aborted: keep a note of your own"
+        ),
+    }
+}
+
 impl Driver {
     /// Whether a branch may be ended otherwise than `decided`; what that would come to.
     pub(super) fn may_depart(
@@ -51,10 +66,7 @@ impl Driver {
             return refused(&format!("this log is stale, and may lack how the branch ended: {why}"));
         }
         let Some(live) = self.live.get(&LocalId::from(&gid.gtid)) else {
-            return refused(
-                "nothing of its transaction is owed any more; what is prepared of it again is ended as decided \
-                 whenever its agent lists it",
-            );
+            return refused(&nothing_owed(resolve, decided));
         };
         let branch = match live.transaction.may_depart(participant, gid.branch) {
             Ok(branch) => branch.clone(),

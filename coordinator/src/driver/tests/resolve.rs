@@ -2,7 +2,7 @@
 
 use super::super::request::{Request, RequestError, Resolve};
 use super::world::{World, decided_commit, gid, gtid, heard, name, resolved};
-use crate::protocol::record::Record;
+use crate::protocol::record::{AbortKind, AbortReason, Decided, Decision, Record};
 
 #[tokio::test]
 async fn r10_below_the_mark_a_branch_waits_for_a_person_whose_word_is_forced_first() {
@@ -135,4 +135,33 @@ async fn r16_a_resolution_that_a_listing_had_carried_out_is_answered_by_that_and
     assert_eq!(heard(answered).await.unwrap().unwrap().result, "done");
     world.force().await;
     assert_eq!(world.told().await, "");
+}
+
+/// The life that decided it is over: nothing is in memory that its agent could be asked to let go of.
+#[tokio::test]
+async fn who_departs_from_an_abort_of_an_earlier_life_is_told_what_can_be_done() {
+    let world = World::ready().await;
+    let reason = AbortReason {
+        kind: AbortKind::VotedNo,
+        participant: None,
+        sqlstate: String::new(),
+        message: String::new(),
+    };
+    let aborted = Decided { decision: Decision::Abort(reason), ..decided_commit(6, 3) };
+    world.log.durable.records.lock().unwrap().push(Record::Decided(aborted));
+    let commit = Resolve {
+        gid: gid(6, 3, 0),
+        participant: name("a"),
+        commit: true,
+        operator: "ada".into(),
+        reason: "it was paid".into(),
+        apply: true,
+        heuristic: true,
+    };
+    let refused = world.driver.ask(|answer| Request::Resolve(commit, answer)).await;
+    let Err(RequestError::Invalid(why)) = refused else { panic!("{refused:?}") };
+    for part in ["stop the agent of a", &format!("COMMIT PREPARED '{}'", gid(6, 3, 0)), "No record"] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    assert!(world.log.queued.lock().unwrap().is_empty(), "nothing was recorded");
 }
