@@ -145,7 +145,7 @@ async fn a_branch_is_ended_only_where_server_name_and_transaction_id_are_those_t
     prepare(&server, "bank", GID).await;
     let seen = listed(&place).await;
     let (xid, system) = (seen.prepared[0].xid, seen.identity.system_identifier);
-    let settle = async |xid, system| place.settle(&gid(), xid, system, Action::Commit).await;
+    let settle = async |xid, system| place.settle(&gid(), xid, system, None, Action::Commit).await;
     assert!(settle(xid, system + 1).await.is_err());
     assert_eq!(settle(xid + 1, system).await.unwrap(), Settled::OtherWork(xid));
     assert_eq!(listed(&place).await.prepared.len(), 1);
@@ -154,7 +154,7 @@ async fn a_branch_is_ended_only_where_server_name_and_transaction_id_are_those_t
     prepare(&server, "bank", GID).await;
     let again = listed(&place).await.prepared[0].xid;
     assert_eq!(settle(xid, system).await.unwrap(), Settled::OtherWork(again));
-    let rolled_back = place.settle(&gid(), again, system, Action::RollBack).await.unwrap();
+    let rolled_back = place.settle(&gid(), again, system, None, Action::RollBack).await.unwrap();
     assert_eq!(rolled_back, Settled::Done);
     let rows =
         server.client("bank").await.unwrap().query_one("SELECT count(*) FROM work", &[]).await.unwrap();

@@ -6,19 +6,21 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use tokio_postgres::SimpleQueryRow;
-use votum_proto::names::{BranchNumber, CoordinatorId, Gid, Gtid, ParticipantName};
+use votum_proto::names::{BranchNumber, CoordinatorId, Gtid, ParticipantName};
 use votum_proto::runtime::Seams;
 
-use super::commands::{Open, Postgres};
+use super::commands::Postgres;
 use super::connect::Connector;
 use super::listing::{FACTS, parse_facts};
-use super::{connection, failure, first_row, policy, rows, unexpected};
+use super::{connection, failure, first_row, rows, unexpected};
 use crate::config::{AgentConfig, ConfigProblem, ParticipantConfig};
-use crate::crash::{self, CrashPoint};
-use crate::database::{Aftermath, Command, Database as _, DatabaseError, ServerFacts};
+use crate::database::{Aftermath, Command, DatabaseError, ServerFacts};
+
+mod ending;
+
+pub use ending::{Action, MayEnd, Settled, statement};
 
 /// How the tool's own sessions begin their names.
 const OWN_NAME: &str = "votumctl lost-log";
@@ -26,25 +28,6 @@ const OWN_NAME: &str = "votumctl lost-log";
 const AGENTS_NAME: &str = "votum-participant ";
 /// How many transactions are asked about in one statement.
 const AT_ONCE: usize = 500;
-/// How long a branch may take to end before the answer is no longer waited for.
-const ENDING_LIMIT: Duration = Duration::from_secs(60);
-
-/// How a prepared branch is ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Action {
-    /// It is committed.
-    Commit,
-    /// It is rolled back.
-    RollBack,
-}
-
-/// The statement that ends a prepared branch, as a person could type it.
-pub fn statement(gid: &Gid, action: Action) -> String {
-    match action {
-        Action::Commit => format!("COMMIT PREPARED '{gid}'"),
-        Action::RollBack => format!("ROLLBACK PREPARED '{gid}'"),
-    }
-}
 
 /// The database of one participant, as its agent's configuration has it.
 pub struct Place {
@@ -56,7 +39,8 @@ pub struct Place {
     pub address: String,
     /// Which database.
     pub database: String,
-    attached_roles: Vec<String>,
+    configured: ParticipantConfig,
+    connector: Connector,
     run: Run,
     postgres: Postgres,
 }
@@ -90,6 +74,8 @@ pub struct PreparedSeen {
     pub age_ms: u64,
     /// The agent's role owns it, or one that is declared for attached work.
     pub owner_is_ours: bool,
+    /// Whether the agent's role may end it.
+    pub may_end: MayEnd,
 }
 
 /// A session of an agent, or of another `votumctl lost-log`.
@@ -134,17 +120,6 @@ pub enum Markers {
     Denied,
     /// Those of the transactions that were asked about.
     Read(Vec<MarkerSeen>),
-}
-
-/// How the ending of a branch went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// It is ended.
-    Done,
-    /// It is not prepared: nothing was done.
-    NotThere,
-    /// Other work is prepared under its name, with this transaction id: nothing was done.
-    OtherWork(u32),
 }
 
 /// What all sessions of one run of the tool call themselves: so that two runs see each other, and none takes
@@ -196,9 +171,10 @@ impl Place {
             file: file.to_owned(),
             address: connection::address(&read),
             database: read.get_dbname().unwrap_or_default().to_owned(),
-            attached_roles: participant.attached_roles.clone(),
+            configured: participant.clone(),
             run: run.clone(),
-            postgres: Postgres::over(participant, connector, 1),
+            postgres: Postgres::over(participant, connector.clone(), 1),
+            connector,
         })
     }
 
@@ -236,8 +212,10 @@ impl Place {
         let mut prepared = Vec::new();
         for row in rows(&listed).filter(|row| row.get(ROLE_COLUMN + 1).is_some()) {
             let mut seen = parse_prepared(row).ok_or_else(unreadable)?;
-            seen.owner_is_ours =
-                seen.owner.as_ref().is_some_and(|owner| owner == role || self.attached_roles.contains(owner));
+            seen.owner_is_ours = seen
+                .owner
+                .as_ref()
+                .is_some_and(|owner| owner == role || self.configured.attached_roles.contains(owner));
             prepared.push(seen);
         }
         let session = |row: &SimpleQueryRow| {
@@ -278,69 +256,6 @@ impl Place {
         }
         Ok(Markers::Read(found))
     }
-
-    /// Ends a branch, once it has been compared with what was seen of it: on that server, under that name, with
-    /// that transaction id.
-    ///
-    /// # Errors
-    /// The server's refusal; or an answer that did not come, after which nobody knows whether it was carried out.
-    pub async fn settle(
-        &self,
-        gid: &Gid,
-        xid: u32,
-        system_identifier: u64,
-        action: Action,
-    ) -> Result<Settled, DatabaseError> {
-        let found = self.postgres.find(gid).await?;
-        if found.facts.in_recovery {
-            return Err(standby());
-        }
-        if found.facts.system_identifier != system_identifier {
-            return Err(unexpected(Command::Listing, "it has become another server since it was read"));
-        }
-        match found.xid {
-            None => return Ok(Settled::NotThere),
-            Some(other) if other != xid => return Ok(Settled::OtherWork(other)),
-            Some(_) => {}
-        }
-        let clock = &self.postgres.seams().clock;
-        let (ending, command, after) = match action {
-            Action::Commit => {
-                crash::here(CrashPoint::BeforeCommitPrepared);
-                let work = crash::during(
-                    CrashPoint::DuringCommitPrepared,
-                    self.postgres.commit_prepared(gid, &Open),
-                );
-                let ending = clock.timeout(ENDING_LIMIT, work).await;
-                (ending, Command::CommitPrepared, CrashPoint::AfterCommitPrepared)
-            }
-            Action::RollBack => {
-                crash::here(CrashPoint::BeforeRollbackPrepared);
-                let work = crash::during(
-                    CrashPoint::DuringRollbackPrepared,
-                    self.postgres.rollback_prepared(gid, &Open),
-                );
-                let ending = clock.timeout(ENDING_LIMIT, work).await;
-                (ending, Command::RollbackPrepared, CrashPoint::AfterRollbackPrepared)
-            }
-        };
-        crash::here(after);
-        match ending {
-            Ok(ended) => ended.map(|_| Settled::Done),
-            Err(_) => Err(DatabaseError {
-                policy: policy::policy(command, ""),
-                aftermath: Aftermath::Broken,
-                sqlstate: String::new(),
-                message: format!(
-                    "the server gave no answer within {} s; it may still carry it out (does it wait for a \
-                     synchronous standby?)",
-                    ENDING_LIMIT.as_secs()
-                ),
-                retryable: true,
-                sql: None,
-            }),
-        }
-    }
 }
 
 fn standby() -> DatabaseError {
@@ -374,9 +289,10 @@ fn prepared_query(prefix: &str) -> String {
         "SELECT {FACTS}, pg_catalog.pg_postmaster_start_time(), pg_catalog.current_database(), current_user, \
          p.gid, p.transaction, p.owner, p.database, \
          pg_catalog.to_char(p.prepared AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
-         GREATEST(0, (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - p.prepared) * 1000))::bigint \
-         FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_prepared_xacts p \
+         GREATEST(0, (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - p.prepared) * 1000))::bigint, \
+         {} FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_prepared_xacts p \
          ON pg_catalog.left(p.gid, {}) = '{prefix}' ORDER BY p.prepared, p.gid",
+        ending::MAY_END,
         prefix.len()
     )
 }
@@ -401,6 +317,7 @@ fn parse_prepared(row: &SimpleQueryRow) -> Option<PreparedSeen> {
         prepared_at: text(5)?.to_owned(),
         age_ms: text(6)?.parse().ok()?,
         owner_is_ours: false,
+        may_end: MayEnd::read(row.get(ROLE_COLUMN)?, text(7)?)?,
     })
 }
 

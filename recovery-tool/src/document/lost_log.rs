@@ -103,6 +103,7 @@ pub(crate) struct Branch {
     pub(crate) prepared_at: String,
     pub(crate) age_ms: u64,
     pub(crate) statement: Option<String>,
+    pub(crate) by_hand: Option<String>,
     pub(crate) result: Option<String>,
     pub(crate) detail: Option<String>,
 }
@@ -351,6 +352,7 @@ impl From<Considered> for Transaction {
                 prepared_at: branch.prepared_at.clone(),
                 age_ms: branch.age_ms,
                 statement: action.map(|action| statement(&branch.gid, action)),
+                by_hand: action.and_then(|action| branch.by_hand(action)),
                 result: ended.map(|one| one.outcome.map_or("open", Outcome::name).to_owned()),
                 detail: ended.and_then(|one| one.detail.clone()),
                 gid,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use votum_participant::database::ServerFacts;
 use votum_participant::postgres::lost_log::{
-    Action, Identity, Listed, MarkerSeen, Markers, PreparedSeen, SessionSeen,
+    Action, Identity, Listed, MarkerSeen, Markers, MayEnd, PreparedSeen, SessionSeen,
 };
 
 use super::*;
@@ -24,6 +24,7 @@ fn prepared(gid: &str, xid: u32) -> PreparedSeen {
         prepared_at: "2026-11-22T06:40:00Z".into(),
         age_ms: 240_000,
         owner_is_ours: true,
+        may_end: MayEnd::Itself,
     }
 }
 

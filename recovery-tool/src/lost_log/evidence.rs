@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use votum_participant::postgres::lost_log::{Identity, Listed, Markers, PreparedSeen, SessionSeen};
+use votum_participant::postgres::lost_log::{
+    Action, Identity, Listed, Markers, MayEnd, PreparedSeen, SessionSeen, statement,
+};
 use votum_proto::names::{BranchNumber, CoordinatorId, Gid, Gtid};
 
 /// What one participant's database answered, or why it did not.
@@ -65,6 +67,7 @@ pub(crate) struct Branch {
     pub(crate) gid: Gid,
     pub(crate) xid: u32,
     pub(crate) owner: String,
+    pub(crate) may_end: MayEnd,
     pub(crate) prepared_at: String,
     pub(crate) age_ms: u64,
 }
@@ -85,6 +88,20 @@ pub(crate) struct Evidence {
     pub(crate) marks: Vec<Mark>,
     /// Databases that no configuration names, on servers that were read, in which a branch of it is prepared.
     pub(crate) elsewhere: BTreeSet<String>,
+}
+
+impl Branch {
+    /// What a person has to do where nobody may end it who is asked to: the statement, and as whom.
+    pub(crate) fn by_hand(&self, action: Action) -> Option<String> {
+        let MayEnd::No { role } = &self.may_end else { return None };
+        let Self { owner, participant, gid, .. } = self;
+        let [owner, role] = [owner, role].map(|name| format!("\"{}\"", name.replace('"', "\"\"")));
+        let statement = statement(gid, action);
+        Some(format!(
+            "the role {role} may not end what {owner} prepared. Connect to the database of {participant} as {owner}, \
+             or as a superuser, and run: {statement}; or GRANT {owner} TO {role}; and say the same again"
+        ))
+    }
 }
 
 impl Evidence {
@@ -248,7 +265,11 @@ impl Gathering<'_> {
         };
         let owner = match &seen.owner {
             Some(owner) if seen.owner_is_ours => owner.clone(),
-            Some(owner) => return Err(format!("it belongs to the role {owner}, which is not the agent's")),
+            Some(owner) => {
+                return Err(format!(
+                    "it belongs to the role {owner}, which is not the agent's, nor declared in attached_roles"
+                ));
+            }
             None => {
                 return Err("the role that it belonged to was dropped: only a superuser can end it".into());
             }
@@ -259,6 +280,7 @@ impl Gathering<'_> {
             gid,
             xid: seen.xid,
             owner,
+            may_end: seen.may_end.clone(),
             prepared_at: seen.prepared_at.clone(),
             age_ms: seen.age_ms,
         });

@@ -1,6 +1,6 @@
 //! Every verdict; and, for small transactions, every way in which their branches can stand.
 
-use votum_participant::postgres::lost_log::Action;
+use votum_participant::postgres::lost_log::{Action, MayEnd};
 
 use super::advice::words;
 use super::evidence::{Branch, Evidence, Mark, View};
@@ -13,6 +13,7 @@ fn branch(at: &str, number: u16, of: u16) -> Branch {
         gid: format!("votum_acme_7_3f9ac2_1042_{number}_{of}").parse().unwrap(),
         xid: 731,
         owner: "votum".into(),
+        may_end: MayEnd::Itself,
         prepared_at: "2026-11-22T06:40:00Z".into(),
         age_ms: 1,
     }

@@ -140,6 +140,8 @@ fn as_reported(evidence: &Evidence, judgement: &Judgement, earlier: &Earlier, de
 
 #[cfg(test)]
 mod tests {
+    use votum_participant::postgres::lost_log::MayEnd;
+
     use super::super::evidence::Mark;
     use super::super::judge::Contradiction;
     use super::*;
@@ -164,6 +166,7 @@ mod tests {
             gid: "votum_acme_7_3f9ac2_1042_0_2".parse().unwrap(),
             xid,
             owner: "votum".into(),
+            may_end: MayEnd::Itself,
             prepared_at: String::new(),
             age_ms: 1,
         };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use votum_participant::database::{DatabaseError, Policy};
-use votum_participant::postgres::lost_log::{Action, Markers, Place, Settled, statement};
+use votum_participant::postgres::lost_log::{Action, Markers, MayEnd, Place, Settled, statement};
 use votum_proto::names::{Gid, Gtid};
 use votum_proto::runtime::Seams;
 
@@ -185,12 +185,17 @@ impl Settling<'_> {
         let Some(place) = self.places.get(&branch.participant).copied() else {
             return self.result(task.gtid, line, None, Some("its database was not read".into()));
         };
+        if let Some(by_hand) = branch.by_hand(task.action) {
+            return self.result(task.gtid, line, Some(Outcome::Refused), Some(by_hand));
+        }
         self.note(&Entry::Attempt {
             gtid: task.gtid.clone(),
             branch: line.clone(),
             statement: statement(&branch.gid, task.action),
         })?;
-        let settled = place.settle(&branch.gid, branch.xid, branch.system_identifier, task.action).await;
+        let owner = (branch.may_end == MayEnd::AsOwner).then_some(branch.owner.as_str());
+        let settled =
+            place.settle(&branch.gid, branch.xid, branch.system_identifier, owner, task.action).await;
         let (outcome, detail) = match settled {
             Ok(Settled::Done) => (Some(Outcome::Done), None),
             Ok(Settled::NotThere) => found_gone(place, &branch.gid, None).await,

@@ -119,6 +119,8 @@ fn transaction(text: &mut String, one: &Transaction, style: Style) {
         if let Some(result) = &branch.result {
             let detail = branch.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
             text.push_str(&hanging(&beside(""), &format!("-> {}{detail}", result.replace('_', " ")), width));
+        } else if let Some(by_hand) = &branch.by_hand {
+            text.push_str(&hanging(&beside(""), &format!("by hand: {by_hand}"), width));
         }
     }
 }

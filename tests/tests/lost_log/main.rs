@@ -4,6 +4,7 @@
 #![allow(missing_docs, unreachable_pub)]
 #![cfg(test)] // clippy then lets helpers fail as tests do
 
+mod owners;
 mod site;
 
 use anyhow::Context as _;
