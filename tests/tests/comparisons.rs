@@ -42,7 +42,7 @@ async fn commits_that_nobody_can_prove_are_acknowledged_by_a_person_until_the_ne
     // In good order: what had ended is on disk as such.
     world.coordinator.terminate().unwrap();
     world.coordinator.wait_exit().await.unwrap();
-    world.banks[0].server.fail_over(None).await.unwrap();
+    world.banks[0].server.change_timeline().await.unwrap();
     world.start_coordinator(None).await.unwrap();
     assert_eq!(world.until_alarm("VOTUM-1412").await.unwrap().participant, A);
     let shown = unproven(world, 1).await;
@@ -68,7 +68,7 @@ async fn commits_that_nobody_can_prove_are_acknowledged_by_a_person_until_the_ne
     let text = votumctl(world, &["status"]).await.unwrap().ended(0).out;
     assert!(text.contains("acknowledged by ada") && text.contains("4713: compared"), "{text}");
 
-    world.banks[0].server.fail_over(None).await.unwrap();
+    world.banks[0].server.change_timeline().await.unwrap();
     let again = world.until_alarm("VOTUM-1412").await.unwrap();
     assert!(again.detail.contains("timeline 3"), "{}", again.detail);
     assert_eq!(unproven(world, 1).await["acknowledged"], Value::Null);

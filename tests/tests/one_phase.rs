@@ -16,7 +16,7 @@ use votum_tests::ledger::Ledger;
 use votum_tests::postgres::Options;
 use votum_tests::scene::Scene;
 use votum_tests::teller::{Teller, told, work};
-use votum_tests::world::{Builder, World};
+use votum_tests::world::{Builder, Host, World};
 
 /// A world of one bank that keeps markers from the first session on.
 async fn prepare(builder: Builder) -> World {
@@ -249,17 +249,19 @@ async fn a_database_that_stops_around_the_commit_says_afterwards_how_it_ended() 
 /// is named for ever.
 #[tokio::test]
 async fn what_may_have_been_told_and_a_failover_has_lost_is_a_hazard() {
-    let scene = open(World::builder().own_servers(Options::default())).await;
+    let servers = World::builder().own_servers(Options::default()).standby(&[Host::Primary, Host::Standby]);
+    let scene = open(servers).await;
     let Scene { world, teller, ledger } = &scene;
     assert!(teller.transfer("kept", &world.legs(10)).await.unwrap().is_committed());
-    let bank = &world.banks[0];
-    let received = bank.server.received_until_now().await.unwrap();
+    let server = &world.banks[0].server;
+    server.until_replayed_by(server.standby().unwrap()).await.unwrap();
+    server.cut_off(server.standby().unwrap()).await.unwrap();
     // It has answered, and its record is not on disk: it is owed to the next life.
     world.coordinator.kill9().unwrap();
     world.start_coordinator(Some(AtCoordinator::OnePhaseAnswered.name())).await.unwrap();
     let failover = async {
         world.coordinator.wait_crash().await.unwrap();
-        bank.server.fail_over(Some(received)).await.unwrap();
+        server.fail_over().await.unwrap();
         world.start_coordinator(None).await.unwrap();
     };
     let legs = world.legs(10);

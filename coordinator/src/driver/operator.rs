@@ -150,16 +150,15 @@ pub fn recorded_summary(gtid: &Gtid, history: &TransactionHistory) -> v1::Transa
             (Decision::Commit, false) => "committing",
             (Decision::Abort(_), _) => "aborted",
         },
-        (None, _) if history.delegated.is_some() => "delegating",
+        (None, _) if history.delegated.is_some() => "one-phase",
         (None, _) => "undecided",
     };
     let label = history.records.iter().find_map(|(_, _, record)| match record {
         Record::Begun(begun) => Some(begun.label.clone()),
-        Record::Decided(decided) => Some(decided.label.clone()),
+        Record::Decided(decided) | Record::Delegated(decided) => Some(decided.label.clone()),
         Record::Identity(_)
         | Record::Epoch(_)
         | Record::Lease { .. }
-        | Record::Delegated(_)
         | Record::Ended { .. }
         | Record::Heuristic(_)
         | Record::Resolved(_)
@@ -180,7 +179,7 @@ pub fn recorded_summary(gtid: &Gtid, history: &TransactionHistory) -> v1::Transa
 
 /// The branches that a recorded decision names, for people.
 pub fn recorded_branches(history: &TransactionHistory) -> Vec<v1::BranchState> {
-    let Some(decided) = &history.decided else { return Vec::new() };
+    let Some(decided) = history.decided.as_ref().or(history.delegated.as_ref()) else { return Vec::new() };
     let state = match (&decided.decision, history.ended) {
         (Decision::Commit, true) => "acknowledged",
         (Decision::Commit, false) => "committing",

@@ -71,6 +71,15 @@ impl Hosts {
         }
     }
 
+    /// Has sessions begin with `role`, written as an option of a connection is.
+    pub(super) fn take_the_part_of(&mut self, role: &str) {
+        for config in &mut self.each {
+            let config = Arc::make_mut(config);
+            let own = config.get_options().map_or_else(String::new, |own| format!("{own} "));
+            config.options(format!("{own}-c role={role}"));
+        }
+    }
+
     /// Whether nothing newer was seen than the server to which a connection leads.
     pub(super) fn is_current(&self, timeline: Timeline) -> bool {
         !self.are_several() || timeline.0 == 0 || timeline.0 >= self.learned.timeline.load(Ordering::Acquire)

@@ -31,7 +31,7 @@ Examples:
   votumctl list --directory /var/lib/votum
 
 States: active, preparing, deciding, committing, committed, aborting, aborted, delegating,
-undecided.")]
+one-phase, undecided.")]
 pub(crate) struct ListArgs {
     /// Only those in this state
     #[arg(long, value_name = "STATE")]

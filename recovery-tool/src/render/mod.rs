@@ -214,7 +214,7 @@ pub(crate) fn count(n: u64, one: &str, many: &str) -> String {
 fn state_color(state: &str) -> Option<Color> {
     match state {
         "heuristic" | "quarantined" | "hazard" => Some(Color::Red),
-        "committing" | "aborting" | "deciding" | "delegating" | "unknown" | "undecided" => {
+        "committing" | "aborting" | "deciding" | "delegating" | "one-phase" | "unknown" | "undecided" => {
             Some(Color::Yellow)
         }
         "committed" | "acknowledged" => Some(Color::Green),

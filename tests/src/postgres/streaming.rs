@@ -117,6 +117,17 @@ impl Server {
         .await
     }
 
+    /// Dies, and takes its own place on another timeline: a standby that has everything, to whoever looks.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub async fn change_timeline(&self) -> anyhow::Result<()> {
+        self.stop_immediate().await?;
+        std::fs::write(self.data().join("standby.signal"), "")?;
+        self.restart().await?;
+        self.promote().await
+    }
+
     /// Waits until what this server shows of its one standby under `column` is `wanted`.
     async fn until_streaming(&self, column: &str, wanted: &str) -> anyhow::Result<()> {
         let client = self.client("postgres").await?;

@@ -53,7 +53,7 @@ impl Play<'_> {
     pub async fn failover(&self) -> anyhow::Result<Option<Answer>> {
         let answer = self.transfer().await;
         self.arm()?;
-        first(&self.site.world)?.server.fail_over(None).await?;
+        first(&self.site.world)?.server.change_timeline().await?;
         self.site.note("the standby has taken over");
         Ok(Some(answer))
     }

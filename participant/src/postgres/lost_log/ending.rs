@@ -141,8 +141,7 @@ impl Place {
     /// Sessions whose role is this one from their beginning.
     fn taking_the_part_of(&self, role: &str) -> Postgres {
         let mut connector = self.connector.clone();
-        let own = connector.config.get_options().map_or_else(String::new, |own| format!("{own} "));
-        connector.config.options(format!("{own}-c role={}", escaped(role)));
+        connector.hosts.take_the_part_of(&escaped(role));
         Postgres::over(&self.configured, connector, 1)
     }
 }
