@@ -179,6 +179,33 @@ async fn where_there_are_foreign_servers_it_is_prepared_with_one_marker() {
     assert_eq!(markers(&world).await, [(1, true)]);
 }
 
+/// One that ran before COMMIT may have deferred another, which would run within it and may set anything.
+#[tokio::test]
+async fn where_triggers_can_be_deferred_it_is_prepared() {
+    let (world, mut coordinator) = installed().await;
+    let trigger = "CREATE FUNCTION public.quiet() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$; \
+                   CREATE CONSTRAINT TRIGGER quiet AFTER UPDATE ON public.account DEFERRABLE INITIALLY DEFERRED \
+                   FOR EACH ROW EXECUTE FUNCTION public.quiet()";
+    by_superuser(&world, trigger).await;
+    asked(&world, &mut coordinator, 1, &[WRITES]).await;
+    assert!(coordinator.vote_yes(1).await.marker);
+}
+
+/// A crash would empty it, or a branch could leave two rows.
+#[tokio::test]
+async fn where_the_table_is_not_as_it_was_made_there_are_no_markers() {
+    for change in
+        ["ALTER TABLE votum.marker SET UNLOGGED", "ALTER TABLE votum.marker DROP CONSTRAINT marker_pkey"]
+    {
+        let world = World::new().await;
+        by_superuser(&world, &installation(ROLE)).await;
+        by_superuser(&world, change).await;
+        let mut coordinator = world.coordinator().await;
+        asked(&world, &mut coordinator, 1, &[WRITES]).await;
+        assert!(!coordinator.vote_yes(1).await.marker, "{change}");
+    }
+}
+
 /// Without the row nobody could say how it ended.
 #[tokio::test]
 async fn where_the_marker_is_kept_out_it_is_prepared() {

@@ -43,6 +43,7 @@ impl Driver {
                 heard: false,
                 judged: false,
                 can_hold: false,
+                can_commit_one_phase: false,
             });
         }
     }
@@ -74,6 +75,7 @@ impl Driver {
         }
         link.instance = hello.instance;
         link.can_hold = hello.can_hold;
+        link.can_commit_one_phase = hello.can_commit_one_phase;
         link.down.clear();
         let participants = link.participants.clone();
         let address = link.address.clone();
@@ -92,6 +94,9 @@ impl Driver {
             self.on_listing(agent, listing);
         }
         let counting = matches!(self.log_state, LogState::Counting);
+        if first && self.links.len() > 1 && self.unheard().is_none() {
+            self.hand_over_what_waited();
+        }
         if first && !counting && self.links.len() > 1 && self.unheard().is_none() {
             // The last one: what the others listed was left because of it.
             self.settlement.hear_again();

@@ -137,6 +137,9 @@ impl Driver {
             let records: Vec<&Record> = history.records.iter().map(|(_, _, record)| record).collect();
             let Some(mut transaction) = Transaction::recover(records) else { continue };
             let id = LocalId::from(transaction.gtid());
+            if self.lives.is_written_off(id.life) {
+                transaction.doubt();
+            }
             let effects = transaction.resume();
             let decided = history.decided.as_ref().or(history.delegated.as_ref());
             if let Some(key) = decided.and_then(|decided| decided.key.clone()) {

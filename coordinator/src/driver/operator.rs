@@ -246,6 +246,9 @@ pub fn next_sentence(outcome: &Outcome, history: &TransactionHistory) -> String 
         Outcome::ReadOnly => "nothing: every branch has ended, nothing was written".into(),
         Outcome::Aborted { heuristics, .. } => departed(heuristics, history)
             .unwrap_or_else(|| "what is still prepared is rolled back when its agent lists it".into()),
+        Outcome::InProgress("delegating" | "one-phase") => {
+            "its only branch decides: it is asked again and again how its commit ended".into()
+        }
         Outcome::InProgress(state) => {
             format!("it is {state}: the client's Commit or Rollback, a vote, or the timeout ends it")
         }

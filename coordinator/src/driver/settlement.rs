@@ -88,11 +88,12 @@ impl Settlement {
     }
 
     /// The decision of one that was owed was its branch's own, and is an abort.
-    pub(super) fn aborted(&mut self, id: LocalId, participant: Option<&ParticipantName>) {
+    pub(super) fn aborted(&mut self, id: LocalId, participant: Option<&ParticipantName>, departed: bool) {
         if self.owed.remove(&id)
             && let Some(participant) = participant
         {
-            *self.rolled_back.entry(participant.clone()).or_default() += 1;
+            let ended = if departed { &mut self.departed } else { &mut self.rolled_back };
+            *ended.entry(participant.clone()).or_default() += 1;
         }
     }
 

@@ -84,6 +84,8 @@ pub(super) struct Link {
     pub(super) judged: bool,
     /// The agent, while a stream stands, can let go of an order.
     pub(super) can_hold: bool,
+    /// The agent knows one-phase commit.
+    pub(super) can_commit_one_phase: bool,
 }
 
 /// What is known of one participant.

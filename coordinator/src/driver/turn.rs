@@ -72,6 +72,8 @@ impl Driver {
                 if self.frozen {
                     return;
                 }
+                let link = self.participants.get(&participant).and_then(|known| self.links.get(known.agent));
+                let one_phase = one_phase && link.is_some_and(|link| link.can_commit_one_phase);
                 let order = wire::prepare(&participant, &gid, session, last_ordinal, one_phase);
                 self.send(&participant, order);
                 self.order_sent(id);
@@ -89,11 +91,7 @@ impl Driver {
                 self.send(&participant, order);
                 self.freeze_at(CrashPoint::FirstParticipantTold);
             }
-            Effect::SendCommitOnePhase { participant, gid } => {
-                self.send(&participant, wire::commit_one_phase(&participant, &gid));
-                self.freeze_at(CrashPoint::HandedOver);
-                self.wait_no_longer_than(id);
-            }
+            Effect::SendCommitOnePhase { participant, gid } => self.hand_over(id, &participant, &gid),
             Effect::SendRollback { participant, gid, xid8, listed_xid } => {
                 let order =
                     wire::rollback_branch(&self.gtid(id), &participant, gid.as_ref(), xid8, listed_xid);
@@ -183,6 +181,34 @@ impl Driver {
         }
     }
 
+    /// What an earlier life handed over is settled by what is absent: that waits for a log that is known to be whole
+    /// (R8), and is ordered again once the last agent was heard.
+    fn hand_over(&mut self, id: LocalId, participant: &ParticipantName, gid: &Gid) {
+        let before = self.live.get(&id).is_some_and(|live| live.transaction.was_handed_before());
+        if before && (self.stale.is_some() || self.unheard().is_some()) {
+            return;
+        }
+        let link = self.participants.get(participant).and_then(|known| self.links.get(known.agent));
+        if link.is_some_and(|link| link.generation.is_some() && !link.can_commit_one_phase) {
+            let what = "its agent is of an older version, which cannot say how its commit in one phase ended: \
+                        start the present one";
+            self.alarms.raise("VOTUM-1403", &gid.gtid.to_string(), participant.as_str(), what);
+            return;
+        }
+        self.send(participant, wire::commit_one_phase(participant, gid));
+        self.freeze_at(CrashPoint::HandedOver);
+        self.wait_no_longer_than(id);
+    }
+
+    /// Every agent was heard: what waited for that is ordered.
+    pub(super) fn hand_over_what_waited(&mut self) {
+        let waits = |(_, live): &(&LocalId, &Live)| live.transaction.was_handed_before();
+        let ids: Vec<LocalId> = self.live.iter().filter(waits).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.step(id, Event::AskAgain { branch: 0 });
+        }
+    }
+
     /// Whoever still waits for this transaction is answered before long, come what may.
     fn wait_no_longer_than(&mut self, id: LocalId) {
         if self.live.get(&id).is_some_and(|live| !live.waiters.is_empty()) {
@@ -197,8 +223,8 @@ impl Driver {
         if matches!(outcome, Outcome::Committed { .. }) {
             crash::here(CrashPoint::AllAcknowledged);
             self.settlement.completed(id, &live.transaction);
-        } else if let Outcome::Aborted { reason: Some(reason), .. } = &outcome {
-            self.settlement.aborted(id, reason.participant.as_ref());
+        } else if let Outcome::Aborted { reason: Some(reason), heuristics } = &outcome {
+            self.settlement.aborted(id, reason.participant.as_ref(), !heuristics.is_empty());
         }
         self.tell(id, &outcome, |_| true);
     }

@@ -13,7 +13,7 @@ use crate::crash;
 use crate::log::{TransactionHistory, VerifiedOn};
 use crate::protocol::event::Event;
 use crate::protocol::gone::{Gone, Verified, judge_after_failover};
-use crate::protocol::record::{Decision, Heuristic, HeuristicKind, PreparedBranch, Record};
+use crate::protocol::record::{Decided, Decision, Heuristic, HeuristicKind, PreparedBranch, Record};
 
 /// How many transactions of the history are looked at in one turn.
 const PAGE: usize = 64;
@@ -194,7 +194,9 @@ impl Driver {
         let page = history.newest_before(verification.cursor.as_ref(), PAGE)?;
         for gtid in &page {
             let records = history.transaction(gtid)?;
-            for committed in of_earlier_timelines(&records, participant, verification.on()) {
+            let live = self.live.get(&LocalId::from(gtid)).and_then(|live| live.transaction.decided());
+            let decided = records.decided.as_ref().or(live);
+            for committed in of_earlier_timelines(decided, participant, verification.on()) {
                 if self.is_to_be_verified(&records, &committed.gid) {
                     verification.batch.push(committed);
                 }
@@ -251,7 +253,9 @@ impl Driver {
         crash::judged(row);
         let remembered = self.history_of(&committed.gid.gtid).map(|records| {
             records.is_some_and(|records| {
-                records.decided.is_some() && self.is_to_be_verified(&records, &committed.gid)
+                // Of one that was committed in one phase the record may still be on its way.
+                let known = records.decided.is_some() || records.delegated.is_some();
+                known && self.is_to_be_verified(&records, &committed.gid)
             })
         });
         let Some(verification) = self.verifying.get_mut(participant) else { return };
@@ -311,14 +315,13 @@ impl Driver {
     }
 }
 
-/// The branches of a commit at `participant` that were prepared on another timeline of the same system.
+/// The branches of a decision to commit at `participant` that were prepared on another timeline of the same system.
 fn of_earlier_timelines(
-    records: &TransactionHistory,
+    decided: Option<&Decided>,
     participant: &ParticipantName,
     on: VerifiedOn,
 ) -> Vec<Committed> {
-    let Some(decided) = records.decided.as_ref().filter(|decided| decided.decision == Decision::Commit)
-    else {
+    let Some(decided) = decided.filter(|decided| decided.decision == Decision::Commit) else {
         return Vec::new();
     };
     let there = decided.branches.iter().filter(|branch| {

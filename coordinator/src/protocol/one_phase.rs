@@ -21,6 +21,8 @@ pub(super) enum Handed {
     Now,
     /// By an earlier life: somebody may have been told of one that is not on disk.
     Before,
+    /// The same, in what a person has written off: its marker may have been deleted, and its record with it.
+    Doubted,
     /// It ended, and what that says is on its way to the disk.
     Closing,
 }
@@ -42,15 +44,39 @@ pub enum OnePhaseEnd {
     },
 }
 
+/// What an earlier life may have told of an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Nothing: it is this life's own.
+    Nothing,
+    /// Perhaps, within the second before its end.
+    Perhaps,
+    /// Perhaps, and long ago: its marker may have been deleted since.
+    LongAgo,
+}
+
 /// Judges what an agent found out of a branch to which the decision was handed (R13; R11 where the server is not the
-/// participant). `told_perhaps`: an earlier life may have told of an outcome.
-pub fn judge_one_phase(branch: &PreparedBranch, told_perhaps: bool, gone: &Gone) -> (Row, OnePhaseEnd) {
+/// participant).
+pub fn judge_one_phase(branch: &PreparedBranch, told: Told, gone: &Gone) -> (Row, OnePhaseEnd) {
     if let Some(alarm) = not_the_participant(branch, gone) {
+        return (Row::R11, OnePhaseEnd::NotYet { alarm: Some(alarm) });
+    }
+    if gone.timeline < branch.timeline {
+        let alarm = format!(
+            "the server is on timeline {}, and the branch was on {}: it is a former primary; stop it, and see that \
+             the agent's connection leads to the present one",
+            gone.timeline, branch.timeline
+        );
         return (Row::R11, OnePhaseEnd::NotYet { alarm: Some(alarm) });
     }
     let end = match gone.marker {
         Marker::Committed => OnePhaseEnd::Committed,
-        Marker::Aborted if told_perhaps && gone.timeline != branch.timeline => {
+        Marker::Aborted if told == Told::LongAgo => OnePhaseEnd::PerhapsLost(
+            "its commit was handed to it in an epoch of which something was written off, and it left no marker: if \
+             it had committed, and was answered, its marker may have been deleted with its record"
+                .into(),
+        ),
+        Marker::Aborted if told == Told::Perhaps && gone.timeline != branch.timeline => {
             OnePhaseEnd::PerhapsLost(format!(
                 "its commit was handed to it on timeline {}, and the server is on {} now, where it never committed: \
                  if it had, and was answered, a failover has lost it",
@@ -93,10 +119,22 @@ impl Transaction {
 
     /// Orders to commit in one phase, or to settle how that ended, where `choose` picks the participant.
     pub(super) fn one_phase_orders(&self, choose: impl Fn(&ParticipantName) -> bool) -> Vec<Effect> {
-        let Phase::OnePhase { decided, handed: Handed::Now | Handed::Before } = &self.phase else {
-            return Vec::new();
-        };
-        orders(decided, choose)
+        let Phase::OnePhase { decided, handed } = &self.phase else { return Vec::new() };
+        if *handed == Handed::Closing { Vec::new() } else { orders(decided, choose) }
+    }
+
+    /// Whether an earlier life handed the decision over: what is found out rests on the absence of its marker.
+    pub fn was_handed_before(&self) -> bool {
+        matches!(self.phase, Phase::OnePhase { handed: Handed::Before | Handed::Doubted, .. })
+    }
+
+    /// Something of its epoch was written off.
+    pub fn doubt(&mut self) {
+        if let Phase::OnePhase { handed, .. } = &mut self.phase
+            && *handed == Handed::Before
+        {
+            *handed = Handed::Doubted;
+        }
     }
 
     /// Whether the decision was handed to the branch, and its answer is awaited.
@@ -107,9 +145,10 @@ impl Transaction {
     /// The agent's answer; `None` where the decision was not handed over.
     pub(super) fn one_phase_answered(&mut self, report: &Report) -> Option<Vec<Effect>> {
         let Phase::OnePhase { decided, handed } = &self.phase else { return None };
-        let told_perhaps = match handed {
-            Handed::Now => false,
-            Handed::Before => true,
+        let told = match handed {
+            Handed::Now => Told::Nothing,
+            Handed::Before => Told::Perhaps,
+            Handed::Doubted => Told::LongAgo,
             Handed::Closing => return Some(Vec::new()),
         };
         let [branch] = decided.branches.as_slice() else { return Some(Vec::new()) };
@@ -117,7 +156,7 @@ impl Transaction {
         let end = match report {
             Report::Done => OnePhaseEnd::Committed,
             Report::Refused(reason) => return Some(self.close_aborted(decided, reason.clone(), None)),
-            Report::Gone(gone) => judge_one_phase(&branch, told_perhaps, gone).1,
+            Report::Gone(gone) => judge_one_phase(&branch, told, gone).1,
             Report::NeverPrepared | Report::OtherXid(_) => OnePhaseEnd::NotYet {
                 alarm: Some("the agent gave an answer that does not settle how its commit ended".into()),
             },

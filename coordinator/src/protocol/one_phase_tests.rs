@@ -206,6 +206,37 @@ fn r13_what_an_earlier_life_may_have_told_and_a_failover_may_have_lost_is_a_haza
 }
 
 #[test]
+fn r11_a_former_primary_settles_nothing() {
+    let mut transaction = Transaction::recover([&on_timeline(3)]).unwrap();
+    for marker in [Marker::Aborted, Marker::Committed] {
+        assert_eq!(words(&transaction.step(settled(marker, 2))), "later#0 alarm");
+    }
+    assert!(transaction.is_one_phase());
+}
+
+fn on_timeline(timeline: u32) -> Record {
+    let (_, record) = delegating();
+    let Record::Delegated(mut decided) = record else { panic!("{record:?}") };
+    decided.branches[0].timeline = timeline;
+    Record::Delegated(decided)
+}
+
+/// The true log may have gone on, and deleted the marker with its record.
+#[test]
+fn r10_what_was_written_off_and_left_no_marker_is_a_hazard() {
+    let mut transaction = taken_over();
+    transaction.doubt();
+    assert_eq!(
+        words(&transaction.step(settled(Marker::Aborted, 1))),
+        "force Heuristic heuristic force Decided"
+    );
+    let mut transaction = taken_over();
+    transaction.doubt();
+    let effects = transaction.step(settled(Marker::Committed, 1));
+    assert_eq!(words(&effects), "buffer Decided decided completed buffer Ended");
+}
+
+#[test]
 fn a_crash_after_the_record_of_the_outcome_takes_it_up_from_there() {
     let (_, delegated) = delegating();
     let mut transaction = handed_over();

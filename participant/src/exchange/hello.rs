@@ -80,6 +80,7 @@ fn answer(agent: &Inner, remembered: Option<Remembered>, listings: Vec<v1::Listi
         witness_age_ms: age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         listings,
         can_hold: true,
+        can_commit_one_phase: true,
     }
 }
 

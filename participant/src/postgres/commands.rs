@@ -347,6 +347,9 @@ impl Database for Postgres {
             // A connection stays with one server, and a server that has left recovery does not go back.
             let facts = Self::facts(&connection).await?;
             let marker = one_phase::settle(&connection.client, gid).await?;
+            if !self.connector.serves(&connection) {
+                return Err(unexpected(Command::Settle, "a former primary's"));
+            }
             Ok(XidOutcome { status: XidStatus::NotAsked, marker, facts })
         })
         .await

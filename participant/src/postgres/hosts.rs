@@ -94,6 +94,9 @@ impl Hosts {
         let limit = if self.are_several() { HOST_LIMIT } else { CONNECT_LIMIT };
         let begin = self.learned.first.load(Ordering::Relaxed);
         let mut refused = Vec::new();
+        // Before anything is known of them all are asked: one may be a former primary that nobody has stopped.
+        let is_new = self.are_several() && self.learned.timeline.load(Ordering::Acquire) == 0;
+        let mut newest: Option<(usize, Reached<T>)> = None;
         for place in (begin..).take(self.each.len()).map(|place| place % self.each.len()) {
             let Some(config) = self.each.get(place) else { break };
             // Whoever gives up meanwhile goes on behind this one the next time.
@@ -106,6 +109,13 @@ impl Hosts {
                 Err(_) => Err(no_answer(limit)),
             };
             match opened {
+                Ok(reached) if is_new => {
+                    let newer =
+                        newest.as_ref().is_none_or(|(_, known)| reached.timeline.0 > known.timeline.0);
+                    if newer {
+                        newest = Some((place, reached));
+                    }
+                }
                 Ok(reached) => {
                     self.learned.first.store(place, Ordering::Relaxed);
                     return Ok(reached);
@@ -113,7 +123,9 @@ impl Hosts {
                 Err(error) => refused.push((connection::address(config), error)),
             }
         }
-        Err(none_serves(refused))
+        let Some((place, reached)) = newest else { return Err(none_serves(refused)) };
+        self.learned.first.store(place, Ordering::Relaxed);
+        Ok(reached)
     }
 
     /// Holds what a server says of itself against what is known of the participant (R11).
@@ -215,6 +227,20 @@ mod tests {
         // Another one that serves, too: who serves is kept.
         assert_eq!(reach(&hosts, &[Some(primary(1)), None, Some(primary(1))]).await.unwrap(), "c:3");
         assert_eq!(reach(&hosts, &[Some(STANDBY), Some(primary(2)), None]).await.unwrap(), "b:2");
+    }
+
+    /// One that stands first may be a former primary that nobody has stopped.
+    #[tokio::test]
+    async fn an_agent_that_knows_nothing_yet_takes_the_newest_timeline() {
+        for (answers, expected) in [
+            ([Some(primary(1)), Some(primary(2)), Some(STANDBY)], "b:5432"),
+            ([Some(primary(3)), Some(primary(2)), None], "a:5432"),
+            ([Some(STANDBY), Some(primary(1)), Some(primary(2))], "c:5432"),
+        ] {
+            let hosts = hosts("host=a,b,c user=u dbname=d");
+            assert_eq!(reach(&hosts, &answers).await.unwrap(), expected);
+            assert_eq!(reach(&hosts, &answers).await.unwrap(), expected);
+        }
     }
 
     #[tokio::test]

@@ -36,11 +36,14 @@ COMMIT;
     )
 }
 
-/// Whether this role may keep markers; null where there is no table. By the catalogue: a name that may not be
+/// Whether this role may keep markers, in a table that survives a crash and keeps one row for each branch; null where
+/// there is no table. By the catalogue: a name that may not be
 /// looked up is an error.
 pub(super) const USABLE: &str = "(SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
      AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'INSERT') \
-     AND pg_catalog.has_table_privilege(c.oid, 'DELETE') FROM pg_catalog.pg_class c \
+     AND pg_catalog.has_table_privilege(c.oid, 'DELETE') AND c.relpersistence = 'p' \
+     AND EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid) \
+     FROM pg_catalog.pg_class c \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE n.nspname = 'votum' AND c.relname = 'marker')";
 

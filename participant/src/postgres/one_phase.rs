@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use votum_proto::names::Gid;
 use votum_proto::v1::gone::Marker;
 
-use super::own::{RESET_BUT_STATEMENTS, RESET_ROLE, texts};
+use super::own::{CLOSE_ALL, CONSTRAINTS, DURABLE, LOOK, Own, RESET_COMMITTED, RESET_ROLE, texts};
 use super::prepare::{NotPrepared, put, server_of_the_past, standby_wait_cancelled, transaction_failed};
 use super::session::{PostgresSession, another_transaction};
 use super::wire::{Transaction, Trip, Unsendable};
@@ -15,24 +15,16 @@ use crate::database::{Command, DatabaseError, OnePhase, Policy, Preparation, Ser
 
 /// What COMMIT would do after the last look at the branch is done before it: deferred triggers run, which may set
 /// anything; cursors WITH HOLD would be run to their ends.
-const BEFORE: [&str; 2] = ["SET CONSTRAINTS ALL IMMEDIATE", "CLOSE ALL"];
+static BEFORE: [&Own; 2] = [&CONSTRAINTS, &CLOSE_ALL];
 
-/// Whether it is still the same transaction; and whether one COMMIT binds all that it did.
-const LOOK: &str = "SELECT pg_catalog.pg_current_xact_id_if_assigned(), \
-     EXISTS (SELECT FROM pg_catalog.pg_foreign_server)";
-
-/// The commit is on disk, and where the role waits for standbys on at least one, before it is answered.
-const DURABLE: &str = "SELECT pg_catalog.set_config('synchronous_commit', CASE \
-     WHEN pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'remote_apply' \
-     THEN 'remote_apply' ELSE 'on' END, true)";
-
-/// How long a tombstone waits for a COMMIT that is under way.
-const WAITS: &str = "SET LOCAL lock_timeout = '2s'";
+/// How long a tombstone waits for a COMMIT that is under way, before it is tried again: what else goes over its
+/// connection waits with it.
+const WAITS: &str = "SET LOCAL lock_timeout = '200ms'";
 
 /// What the last look at a branch says.
 struct Look {
     xid8: Option<u64>,
-    foreign: bool,
+    unbound: bool,
 }
 
 impl PostgresSession {
@@ -45,7 +37,7 @@ impl PostgresSession {
     pub(super) async fn ready(&mut self, gid: &Gid) -> Result<Option<(u64, ServerFacts)>, Preparation> {
         let trip = self.look(&marker::key(gid));
         let trip = trip.map_err(|error| Preparation::Refused(unsendable(Command::Statement, &error)))?;
-        let Look { xid8, foreign } = match self.looked(trip).await {
+        let Look { xid8, unbound } = match self.looked(trip).await {
             Ok(look) => look,
             Err(NotPrepared::Unmarked(error)) => {
                 return Err(self.unmarked(failed(Command::Statement, error)));
@@ -57,7 +49,7 @@ impl PostgresSession {
         let Some(xid8) = xid8.filter(|xid8| self.branch.xid8 == Some(*xid8)) else {
             return Err(Preparation::Refused(another_transaction()));
         };
-        Ok((self.branch.marked && !foreign).then_some((xid8, self.facts)))
+        Ok((self.branch.marked && !unbound).then_some((xid8, self.facts)))
     }
 
     fn look(&mut self, key: &str) -> Result<Trip, Unsendable> {
@@ -65,10 +57,9 @@ impl PostgresSession {
         if !self.branch.own_role {
             self.own.run(&mut trip, &RESET_ROLE, None)?;
         }
-        for statement in BEFORE {
-            put(&mut trip, statement)?;
+        for own in BEFORE.into_iter().chain([&LOOK]) {
+            self.put_own(&mut trip, own)?;
         }
-        put(&mut trip, LOOK)?;
         self.put_marker(&mut trip, key)?;
         Ok(trip)
     }
@@ -85,8 +76,8 @@ impl PostgresSession {
         self.link.finish().await?;
         self.own.end_trip();
         (self.branch.own_role, self.branch.marked) = (true, marked);
-        let look = row.as_ref().and_then(texts).and_then(|[xid8, foreign]| {
-            Some(Look { xid8: xid8.and_then(|xid8| xid8.parse().ok()), foreign: foreign? == "t" })
+        let look = row.as_ref().and_then(texts).and_then(|[xid8, unbound]| {
+            Some(Look { xid8: xid8.and_then(|xid8| xid8.parse().ok()), unbound: unbound? == "t" })
         });
         match look {
             Some(look) => Ok(look),
@@ -123,18 +114,31 @@ impl PostgresSession {
             let lost = self.link.give_up("something else than COMMIT was done");
             return OnePhase::Unknown(failed(Command::CommitOnePhase, lost.into()));
         }
-        self.clean = self.was_reset(RESET_BUT_STATEMENTS.len()).await;
+        self.clean = self.was_reset(RESET_COMMITTED.len()).await;
         if self.link.unreplicated() != waits_cancelled {
             return OnePhase::Unknown(standby_wait_cancelled("COMMIT"));
+        }
+        if self.leads_to_the_past() {
+            // Whether the present primary has it, its marker says there.
+            return OnePhase::Unknown(server_of_the_past());
         }
         OnePhase::Committed
     }
 
+    /// By the session's own statement, unless a client may have put another in its place.
+    fn put_own(&mut self, trip: &mut Trip, own: &Own) -> Result<(), Unsendable> {
+        if self.tampered || self.may_have_prepared {
+            put(trip, own.text())
+        } else {
+            self.own.run(trip, own, None)
+        }
+    }
+
     fn committing(&mut self) -> Result<Trip, Unsendable> {
         let mut trip = self.own_trip();
-        put(&mut trip, DURABLE)?;
+        self.put_own(&mut trip, &DURABLE)?;
         put(&mut trip, "COMMIT")?;
-        self.put_reset(&mut trip, &RESET_BUT_STATEMENTS)?;
+        self.put_reset(&mut trip, &RESET_COMMITTED)?;
         Ok(trip)
     }
 }
@@ -142,7 +146,7 @@ impl PostgresSession {
 /// Inserts the tombstone of a branch, or finds out what stands there.
 pub(super) async fn settle(client: &Client, gid: &Gid) -> Result<Marker, DatabaseError> {
     let key = marker::key(gid);
-    let tombstone = format!("{WAITS}; {DURABLE}; {}", marker::tombstone(&key));
+    let tombstone = format!("{WAITS}; {}; {}", DURABLE.text(), marker::tombstone(&key));
     match client.batch_execute(&tombstone).await.map_err(|error| failure(Command::Settle, &error)) {
         Ok(()) => {}
         Err(error) if error.policy == Policy::Acknowledge => {}

@@ -86,9 +86,35 @@ pub(super) static RESET_ROLE: Own = own(14, "votum_reset_role", "RESET SESSION A
 /// The commit marker of a branch; its parameter is the marker's key.
 pub(super) static MARK: Own = own(21, "votum_mark", super::marker::INSERTION, Form::Text);
 
+/// Runs what was deferred to COMMIT.
+pub(super) static CONSTRAINTS: Own =
+    own(22, "votum_constraints", "SET CONSTRAINTS ALL IMMEDIATE", Form::Text);
+
+/// Whether it is still the same transaction; and whether it is to be prepared all the same: where one COMMIT does not
+/// bind all that it did, or where a trigger of the database's own may be left that runs within COMMIT (one that ran
+/// before it may have deferred another), and then sets anything.
+pub(super) static LOOK: Own = own(
+    11,
+    "votum_look",
+    "SELECT pg_catalog.pg_current_xact_id_if_assigned(), \
+     EXISTS (SELECT FROM pg_catalog.pg_foreign_server) \
+     OR EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable AND NOT tgisinternal)",
+    Form::Text,
+);
+
+/// The commit is on disk, and where the role waits for standbys on at least one, before it is answered.
+pub(super) static DURABLE: Own = own(
+    13,
+    "votum_durable",
+    "SELECT pg_catalog.set_config('synchronous_commit', CASE \
+     WHEN pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'remote_apply' \
+     THEN 'remote_apply' ELSE 'on' END, true)",
+    Form::Text,
+);
+
 static RESET_ALL: Own = own(15, "votum_reset_all", "RESET ALL", Form::Text);
 static DISCARD_SEQUENCES: Own = own(16, "votum_discard_sequences", "DISCARD SEQUENCES", Form::Text);
-static CLOSE_ALL: Own = own(17, "votum_close_all", "CLOSE ALL", Form::Text);
+pub(super) static CLOSE_ALL: Own = own(17, "votum_close_all", "CLOSE ALL", Form::Text);
 static UNLISTEN: Own = own(18, "votum_unlisten", "UNLISTEN *", Form::Text);
 static DISCARD_TEMP: Own = own(19, "votum_discard_temp", "DISCARD TEMP", Form::Text);
 
@@ -121,6 +147,10 @@ pub(super) const RESET: &str = "DISCARD ALL";
 pub(super) static RESET_BUT_STATEMENTS: [&Own; 6] =
     [&CLOSE_ALL, &RESET_ROLE, &RESET_ALL, &UNLISTEN, &DISCARD_TEMP, &DISCARD_SEQUENCES];
 
+/// What of that is left to do when a branch was committed in one phase: its cursors were closed before, and its role
+/// reset.
+pub(super) static RESET_COMMITTED: [&Own; 4] = [&RESET_ALL, &UNLISTEN, &DISCARD_TEMP, &DISCARD_SEQUENCES];
+
 /// What of that is left to do when a branch has just been prepared. PREPARE refuses what has used temporary
 /// objects, LISTEN, or cursors WITH HOLD, and nothing else than the branch ran in the session; another role is
 /// reset before it.
@@ -141,6 +171,13 @@ pub(super) fn begin(isolation: Isolation, read_only: bool) -> &'static Own {
 /// Sets the timeouts of a transaction.
 pub(super) fn settings(server_version: u32) -> &'static Own {
     if server_version >= 17 { &SETTINGS_17 } else { &SETTINGS }
+}
+
+impl Own {
+    /// Its text, for where its name cannot be trusted.
+    pub(super) fn text(&self) -> &'static str {
+        self.text
+    }
 }
 
 /// Which of the own statements a session has parsed.

@@ -16,6 +16,7 @@ impl World {
             instance: AGENT,
             listings: vec![listing("a"), listing("b")],
             can_hold: true,
+            can_commit_one_phase: true,
             ..Default::default()
         }
     }

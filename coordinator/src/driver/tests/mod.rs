@@ -17,6 +17,8 @@ mod memory_log;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod one_phase;
+#[cfg(test)]
 mod pruning;
 #[cfg(test)]
 mod recovery;

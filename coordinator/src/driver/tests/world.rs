@@ -69,12 +69,22 @@ impl World {
 
     /// What is lacking up to `epoch` was written off before this life.
     pub(super) fn written_off(epoch: u64) -> Self {
-        Self::start(Vec::new(), Some(Epoch(epoch)), 1)
+        Self::written_off_with(epoch, Vec::new())
+    }
+
+    /// The same, and this is owed.
+    pub(super) fn written_off_with(epoch: u64, owed: Vec<TransactionHistory>) -> Self {
+        Self::start(owed, Some(Epoch(epoch)), 1)
     }
 
     /// The second agent, of participant `c`, is never heard.
     pub(super) fn with_a_silent_agent() -> Self {
-        Self::start(Vec::new(), None, 2)
+        Self::with_a_silent_agent_and_owed(Vec::new())
+    }
+
+    /// The same, and this is owed.
+    pub(super) fn with_a_silent_agent_and_owed(owed: Vec<TransactionHistory>) -> Self {
+        Self::start(owed, None, 2)
     }
 
     fn start(owed: Vec<TransactionHistory>, written_off: Option<Epoch>, agents: usize) -> Self {
