@@ -12,6 +12,7 @@ async fn round(seed: u64) -> Figures {
     let figures = Box::pin(run(seed, Extent::of(700, 12), |_| ())).await.unwrap();
     println!("{figures}");
     assert!(figures.told.get("committed").is_some_and(|count| *count > 100), "hardly anything committed");
+    assert!(figures.one_phase > 10, "hardly anything was committed in one phase");
     assert!(!figures.kills.is_empty() && !figures.cuts.is_empty(), "nothing was done to it");
     figures
 }

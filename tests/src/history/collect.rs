@@ -139,6 +139,7 @@ async fn dump(directory: &Path, log: &mut BTreeMap<String, Logged>) -> anyhow::R
         let entry = log.entry(gtid).or_default();
         match kind.as_str() {
             "Decided" => decided(entry, &said).with_context(|| format!("not of its form: {line}"))?,
+            "Delegated" => entry.delegated = true,
             "Ended" => entry.ended = true,
             // Carried again is what stands elsewhere too; the others say nothing of the end.
             _ => {}

@@ -13,6 +13,8 @@ pub struct Figures {
     pub rounds: u64,
     /// Transactions by what their clients were told first.
     pub told: BTreeMap<&'static str, u64>,
+    /// Transactions that were to be committed in one phase.
+    pub one_phase: u64,
     /// Processes killed, by what they were and how.
     pub kills: BTreeMap<String, u64>,
     /// Connections cut or disturbed, and processes stopped for a while.
@@ -47,6 +49,7 @@ impl Figures {
     /// The sum of this and another.
     pub fn plus(mut self, other: &Self) -> Self {
         self.rounds += other.rounds;
+        self.one_phase += other.one_phase;
         for (told, count) in &other.told {
             *self.told.entry(told).or_default() += count;
         }
@@ -77,6 +80,7 @@ impl fmt::Display for Figures {
         for (told, count) in &self.told {
             writeln!(f, "  told {told:<22} {count:>9}")?;
         }
+        writeln!(f, "handed over, in one phase    {:>9}", self.one_phase)?;
         writeln!(f, "kills                        {:>9}", sum(&self.kills))?;
         for (kind, count) in &self.kills {
             writeln!(f, "  {kind:<32} {count:>4}")?;

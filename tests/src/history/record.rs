@@ -267,6 +267,9 @@ pub struct Logged {
     pub commit: Option<BTreeSet<String>>,
     /// Decided abort.
     pub abort: bool,
+    /// Its decision was its only branch's own.
+    #[serde(default)]
+    pub delegated: bool,
     /// Nothing is owed any more.
     pub ended: bool,
     /// Its state in `votumctl list`.

@@ -55,7 +55,7 @@ fn known(facts: &Facts<'_>, one: &Recorded, gtid: &str, logged: &Logged, violati
 }
 
 fn unsettled(state: &str) -> bool {
-    ["active", "preparing", "deciding", "committing", "aborting", "delegating"].contains(&state)
+    ["active", "preparing", "deciding", "committing", "aborting", "delegating", "one-phase"].contains(&state)
 }
 
 /// What happened, or was said to have, without a decision on disk (I3).
