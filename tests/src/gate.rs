@@ -19,7 +19,8 @@ const GATE: &str = "
             RAISE EXCEPTION 'the gate lets nobody through' USING ERRCODE = '23514';
         END IF;
         RETURN NULL;
-    END $$;
+    END $$;";
+const HUNG: &str = "
     CREATE CONSTRAINT TRIGGER pass_gate AFTER INSERT ON gate DEFERRABLE INITIALLY DEFERRED
         FOR EACH ROW EXECUTE FUNCTION pass_gate();";
 
@@ -39,7 +40,23 @@ impl Bank {
     /// # Errors
     /// As the server answers.
     pub async fn build_gate(&self) -> anyhow::Result<()> {
-        Ok(self.client_as(ROLE).await?.batch_execute(GATE).await?)
+        Ok(self.client_as(ROLE).await?.batch_execute(&format!("{GATE}{HUNG}")).await?)
+    }
+
+    /// Takes the gate off its hinges: where a trigger can be deferred, nothing is committed in one phase.
+    ///
+    /// # Errors
+    /// As the server answers.
+    pub async fn unhang_gate(&self) -> anyhow::Result<()> {
+        Ok(self.client_as(ROLE).await?.batch_execute("DROP TRIGGER pass_gate ON gate").await?)
+    }
+
+    /// Puts it back.
+    ///
+    /// # Errors
+    /// As the server answers.
+    pub async fn hang_gate(&self) -> anyhow::Result<()> {
+        Ok(self.client_as(ROLE).await?.batch_execute(HUNG).await?)
     }
 
     /// Shuts the gate until the result is dropped.

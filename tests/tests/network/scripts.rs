@@ -174,10 +174,11 @@ impl Play<'_> {
     pub async fn play(&self) -> anyhow::Result<Option<Answer>> {
         let database = self.wire(Link::AgentDatabase)?;
         match script(self.case.message) {
-            Script::Commit | Script::OnePhase => {
+            Script::Commit => {
                 self.arm()?;
                 Ok(Some(self.transfer().await))
             }
+            Script::OnePhase => self.one_phase().await,
             Script::ReadFirst => {
                 self.arm()?;
                 Ok(Some(self.read_first().await))
@@ -216,6 +217,15 @@ impl Play<'_> {
             Script::Failover => self.failover().await,
             Script::Pruning => self.pruning().await,
         }
+    }
+
+    async fn one_phase(&self) -> anyhow::Result<Option<Answer>> {
+        let bank = self.site.world.banks.first().context("no bank")?;
+        bank.unhang_gate().await?;
+        self.arm()?;
+        let answer = self.transfer().await;
+        bank.hang_gate().await?;
+        Ok(Some(answer))
     }
 
     pub fn wire(&self, link: Link) -> anyhow::Result<&Wire> {

@@ -42,12 +42,14 @@ pub(super) const FUNCTIONS: &[&str] = &[
 pub(super) const RELATIONS: &[&str] = &[
     "pg_class",
     "pg_foreign_server",
+    "pg_index",
     "pg_locks",
     "pg_namespace",
     "pg_prepared_xacts",
     "pg_roles",
     "pg_settings",
     "pg_stat_activity",
+    "pg_trigger",
     "pg_type",
 ];
 
