@@ -74,3 +74,24 @@ async fn r10_what_was_written_off_and_left_no_marker_is_a_hazard() {
     let Outcome::Aborted { heuristics, .. } = outcome else { panic!("{outcome:?}") };
     assert_eq!(heuristics.iter().map(|h| h.kind).collect::<Vec<_>>(), [HeuristicKind::Hazard]);
 }
+
+/// R2: the answer waits for no record of it, and neither does the look after a failover.
+#[tokio::test]
+async fn r2_a_commit_whose_record_is_on_its_way_is_looked_for_after_a_failover() {
+    let mut world = World::with_owed(vec![delegated(6, 3)]);
+    let Record::Delegated(decided) = delegated(6, 3).records[0].2.clone() else { panic!() };
+    world.log.durable.records.lock().unwrap().push(Record::Delegated(decided));
+    world.count();
+    world.connect(World::hello()).await;
+    let gone = v1::Gone {
+        system_identifier: 11,
+        timeline: 1,
+        marker: Marker::Committed.into(),
+        ..Default::default()
+    };
+    world.agent_says(World::end(&gid(6, 3, 0), "a", true, End::Gone(gone))).await;
+    world.told().await;
+    let listing = v1::Listing { system_identifier: 11, timeline: 2, ..World::listing("a", Vec::new()) };
+    world.agent_lists(listing).await;
+    assert_eq!(world.told().await, "verify1@a");
+}
