@@ -380,6 +380,61 @@ async fn a_commit_is_durable_although_the_client_wants_none() {
     assert_eq!((balance(&world).await, markers(&world).await.len()), (103, 3));
 }
 
+/// Forced writes of the server's log. Sessions report theirs when they end, so the agent ends first.
+async fn forced_writes(world: &mut World) -> i64 {
+    world.agent.shutdown(std::time::Duration::ZERO).await;
+    world.restart_agent();
+    eventually("the agent's sessions have ended", async || {
+        let ask = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{ROLE}'");
+        let left: i64 = superuser(world).await.query_one(&ask, &[]).await?.get(0);
+        Ok(if left == 0 { Found::Yes(()) } else { Found::NotYet(format!("{left} are left")) })
+    })
+    .await
+    .unwrap();
+    let client = superuser(world).await;
+    let version: i32 =
+        client.query_one("SELECT current_setting('server_version_num')::int", &[]).await.unwrap().get(0);
+    let ask = if version >= 180_000 {
+        "SELECT sum(fsyncs)::int8 FROM pg_stat_io WHERE object = 'wal' AND context = 'normal'"
+    } else {
+        "SELECT wal_sync FROM pg_stat_wal"
+    };
+    client.query_one(ask, &[]).await.unwrap().get(0)
+}
+
+/// What it is for.
+#[tokio::test]
+async fn one_phase_forces_the_servers_log_once_and_two_phases_twice() {
+    const TRANSACTIONS: u64 = 20;
+    let (mut world, coordinator) =
+        alone(&[("wal_writer_delay", "10s"), ("autovacuum", "off"), ("checkpoint_timeout", "1d")]).await;
+    drop(coordinator);
+    let mut took = Vec::new();
+    for (epoch, one_phase) in [(2, true), (3, false)] {
+        let before = forced_writes(&mut world).await;
+        let mut coordinator = world.coordinator_in(epoch, 0xabc).await.unwrap();
+        for seq in 1..=TRANSACTIONS {
+            let mut branch = world.branch(&coordinator, seq);
+            branch.ok(WRITES).await;
+            if one_phase {
+                coordinator.prepare_alone(&branch).await;
+                assert!(matches!(coordinator.vote(seq).await, Vote::Ready(_)));
+                coordinator.commit_one_phase(seq).await;
+                assert!(matches!(coordinator.branch_end(seq).await, End::Done(_)));
+            } else {
+                coordinator.committed(&branch).await;
+            }
+        }
+        drop(coordinator);
+        took.push(forced_writes(&mut world).await - before);
+    }
+    let transactions = i64::try_from(TRANSACTIONS).unwrap();
+    // Now and then the server forces something of its own.
+    let [one, two] = took[..] else { panic!("{took:?}") };
+    assert!((transactions..transactions * 3 / 2).contains(&one), "in one phase: {one}");
+    assert!((transactions * 2..transactions * 5 / 2).contains(&two), "in two phases: {two}");
+}
+
 /// Where the wait for a synchronous standby is cut short, the branch is not reported before one has it.
 #[tokio::test]
 async fn a_commit_whose_wait_for_a_standby_was_cut_short_is_not_reported_before_it_is_replicated() {
