@@ -85,6 +85,28 @@ impl Teller {
     }
 }
 
+/// Moves money over all banks, under an idempotency key that is its name; its gtid, and what its client was told at
+/// last.
+///
+/// # Errors
+/// At the first call that fails.
+pub async fn transfer_under_key(
+    world: &World,
+    ledger: &Ledger,
+    votum: &Votum,
+    name: &str,
+) -> Result<(String, Outcome), Error> {
+    let legs = world.legs(10);
+    ledger.intend(name, legs.iter().map(|leg| leg.bank));
+    let tx = votum.begin().label(name).idempotency_key(name).digest(name).await?;
+    let gtid = tx.gtid().to_owned();
+    ledger.begun(name, &gtid);
+    work(&tx, name, &legs).await?;
+    let outcome = tx.commit().await?;
+    ledger.told(name, told(&outcome));
+    Ok((gtid, outcome))
+}
+
 /// Carries out every leg: changes the balance, and leaves one row in the journal.
 ///
 /// # Errors

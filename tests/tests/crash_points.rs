@@ -15,7 +15,7 @@ use votum_participant::crash::CrashPoint as AtAgent;
 use votum_tests::inspect::Settled;
 use votum_tests::ledger::Ledger;
 use votum_tests::process::{Build, CRASH_VARIABLE, program};
-use votum_tests::teller::{told, work};
+use votum_tests::teller::transfer_under_key;
 use votum_tests::world::World;
 
 #[test]
@@ -127,7 +127,7 @@ async fn killed_at(world: &World, ledger: &Ledger, expected: &Expected) {
     world.start_coordinator(Some(&choice)).await.unwrap();
     let votum = Votum::options().client_name("teller").wait(expected.wait);
     let votum = votum.connect(&world.address().to_string()).await.unwrap();
-    let client = transfer(world, ledger, &votum, point);
+    let client = transfer_under_key(world, ledger, &votum, point);
     let restart = async {
         match expected.prepared {
             Some(branches) => dies_when_prepared(world, branches).await,
@@ -135,7 +135,8 @@ async fn killed_at(world: &World, ledger: &Ledger, expected: &Expected) {
         }
         world.restart_and_settle(None).await.unwrap()
     };
-    let ((gtid, outcome), settled) = futures::future::join(client, restart).await;
+    let (told, settled) = futures::future::join(client, restart).await;
+    let (gtid, outcome) = told.unwrap();
 
     assert_eq!(outcome.is_committed(), expected.committed, "{point}: {outcome:?}");
     if !expected.committed {
@@ -153,19 +154,6 @@ async fn dies_when_prepared(world: &World, branches: u64) {
     coordinator.thaw().unwrap();
     world.until_prepared(usize::try_from(branches).unwrap()).await.unwrap();
     coordinator.kill9().unwrap();
-}
-
-/// Moves money under an idempotency key that is the point's name.
-async fn transfer(world: &World, ledger: &Ledger, votum: &Votum, name: &str) -> (String, Outcome) {
-    let legs = world.legs(10);
-    ledger.intend(name, legs.iter().map(|leg| leg.bank));
-    let tx = votum.begin().label(name).idempotency_key(name).digest(name).await.unwrap();
-    let gtid = tx.gtid().to_owned();
-    ledger.begun(name, &gtid);
-    work(&tx, name, &legs).await.unwrap();
-    let outcome = tx.commit().await.unwrap();
-    ledger.told(name, told(&outcome));
-    (gtid, outcome)
 }
 
 /// The line for the person on call: how many, where, in what time.

@@ -15,7 +15,7 @@ use votum_tests::eventually::{Found, eventually};
 use votum_tests::ledger::Ledger;
 use votum_tests::postgres::Options;
 use votum_tests::scene::Scene;
-use votum_tests::teller::{Teller, told, work};
+use votum_tests::teller::{Teller, transfer_under_key};
 use votum_tests::world::{Builder, Host, World};
 
 /// A world of one bank that keeps markers from the first session on.
@@ -122,8 +122,9 @@ async fn killed_at(world: &World, ledger: &Ledger, point: AtCoordinator, ends: E
         world.coordinator.wait_crash().await.unwrap();
         world.restart_and_settle(None).await.unwrap()
     };
-    let client = transfer(world, ledger, &votum, name);
-    let ((gtid, outcome), settled) = Box::pin(futures::future::join(client, restart)).await;
+    let client = transfer_under_key(world, ledger, &votum, name);
+    let (told, settled) = Box::pin(futures::future::join(client, restart)).await;
+    let (gtid, outcome) = told.unwrap();
     let committed = outcome.is_committed();
     match ends {
         Ends::Committed => assert!(committed, "{name}: {outcome}"),
@@ -137,19 +138,6 @@ async fn killed_at(world: &World, ledger: &Ledger, point: AtCoordinator, ends: E
     assert_eq!((settled.committed, settled.rolled_back), expected, "{name}: {}", settled.line);
     assert_eq!(marker(world, &gtid).await, handed.then_some(committed), "{name}");
     asked_again(&votum, name, &gtid, committed).await;
-}
-
-/// Moves money under an idempotency key that is its name.
-async fn transfer(world: &World, ledger: &Ledger, votum: &Votum, name: &str) -> (String, Outcome) {
-    let legs = world.legs(10);
-    ledger.intend(name, legs.iter().map(|leg| leg.bank));
-    let tx = votum.begin().label(name).idempotency_key(name).digest(name).await.unwrap();
-    let gtid = tx.gtid().to_owned();
-    ledger.begun(name, &gtid);
-    work(&tx, name, &legs).await.unwrap();
-    let outcome = tx.commit().await.unwrap();
-    ledger.told(name, told(&outcome));
-    (gtid, outcome)
 }
 
 /// By gtid and by key; and a retry under the key does not run the work again.

@@ -190,7 +190,9 @@ fn r13_what_an_earlier_life_may_have_told_and_a_failover_may_have_lost_is_a_haza
     let mut transaction = taken_over();
     let effects = transaction.step(settled(Marker::Aborted, 2));
     assert_eq!(words(&effects), "force Heuristic heuristic force Decided");
-    // Nobody hears of it before it is on disk, and no later answer changes it.
+    // Nobody hears of it before it is on disk, and no later answer changes it, nor is anything ordered again.
+    let seen = Event::AgentSeen { participant: name("a"), instance: 77 };
+    assert_eq!(words(&transaction.step(seen)), "");
     assert_eq!(transaction.standing(), Standing::InProgress("one-phase"));
     assert_eq!(words(&transaction.step(settled(Marker::Aborted, 2))), "");
     let [Effect::Persist { record: hazard, .. }, _, Effect::Persist { record: aborted, .. }] =
