@@ -6,7 +6,7 @@ use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=votum");
-    let files = ["common", "coordinator", "participant", "calls", "exchange", "operator"]
+    let files = ["common", "participant", "work", "coordinator", "calls", "exchange", "operator"]
         .map(|name| format!("votum/v1/{name}.proto"));
     let descriptors = protox::compile(&files, ["."])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);

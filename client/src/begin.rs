@@ -86,8 +86,7 @@ impl Begin {
     /// another it was begun with the outcome of that, and may have lived for a twentieth of its time, at most
     /// 50 ms, when it is yours.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        let milliseconds = timeout.as_micros().div_ceil(1000).max(1);
-        self.request.timeout_ms = u64::try_from(milliseconds).unwrap_or(u64::MAX);
+        self.request.timeout_ms = milliseconds(timeout);
         self
     }
 
@@ -195,6 +194,11 @@ impl Begin {
         let now = inner.options.seams.clock.now();
         Ok(Transaction::begun(self.votum.clone(), &self.request, reply, now))
     }
+}
+
+/// A timeout as it is asked for: rounded up, and never 0, which would ask for the default.
+pub(crate) fn milliseconds(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_micros().div_ceil(1000).max(1)).unwrap_or(u64::MAX)
 }
 
 impl IntoFuture for Begin {

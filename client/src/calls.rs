@@ -121,6 +121,14 @@ impl Calls {
         if let Kind::Commit(reply) = reply { Ok(reply) } else { Err(unfitting()) }
     }
 
+    pub(crate) async fn transact(
+        &self,
+        request: v1::TransactRequest,
+    ) -> Result<v1::TransactResponse, Status> {
+        let reply = self.ask(Request::Transact(request)).await.last?;
+        if let Kind::Transact(reply) = reply { Ok(reply) } else { Err(unfitting()) }
+    }
+
     pub(crate) async fn rollback(
         &self,
         request: v1::RollbackRequest,

@@ -186,7 +186,7 @@ impl Error {
 }
 
 impl SqlError {
-    fn new(sql: v1::SqlError, participant: String, retryable: bool) -> Self {
+    pub(crate) fn new(sql: v1::SqlError, participant: String, retryable: bool) -> Self {
         Self {
             participant,
             retryable: retryable || RUN_AGAIN.contains(&sql.sqlstate.as_str()),

@@ -30,7 +30,7 @@ pub enum Outcome {
     /// It could not be learnt in time. It may have committed: do not run it again, ask with
     /// [`Votum::transaction`](crate::Votum::transaction).
     Unknown {
-        /// Which transaction to ask about.
+        /// Which transaction to ask about; empty where a request without an idempotency key was answered by nobody.
         gtid: String,
         /// Why it is not known.
         detail: String,
@@ -53,6 +53,9 @@ impl fmt::Display for Outcome {
             Self::Committed(committed) => committed.fmt(f),
             Self::ReadOnly => f.write_str("committed; nothing was written"),
             Self::Aborted(abort) => abort.fmt(f),
+            Self::Unknown { gtid, detail } if gtid.is_empty() => {
+                write!(f, "the outcome is not known: {detail}; look before you run it again")
+            }
             Self::Unknown { gtid, detail } => {
                 write!(f, "the outcome of {gtid} is not known: {detail}; ask again before running it again")
             }

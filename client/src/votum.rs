@@ -8,6 +8,7 @@ use tonic::transport::Channel;
 use votum_proto::calls::MAX_REQUEST;
 use votum_proto::runtime::{Elapsed, Seams};
 use votum_proto::v1;
+use votum_proto::v1::commit_request;
 use votum_proto::v1::get_transaction_request::By;
 
 use crate::begin::{Begin, Ran};
@@ -17,7 +18,7 @@ use crate::error::with_causes;
 use crate::outcome::{Found, Status};
 use crate::retry::{Patience, ask};
 use crate::spares::Spares;
-use crate::{Error, Export, Transaction};
+use crate::{Error, Export, OneShot, Transaction};
 
 /// When [`Transaction::commit`] answers.
 ///
@@ -34,6 +35,15 @@ pub enum Wait {
     /// When every branch has acknowledged, so that the writes can be read everywhere; or when the
     /// coordinator's patience has passed, and then the outcome names who is still owed.
     Completed,
+}
+
+impl From<Wait> for commit_request::Wait {
+    fn from(wait: Wait) -> Self {
+        match wait {
+            Wait::Decided => Self::Decided,
+            Wait::Completed => Self::Completed,
+        }
+    }
 }
 
 /// How to connect, and how patient to be.
@@ -195,6 +205,11 @@ impl Votum {
     /// ```
     pub fn begin(&self) -> Begin {
         Begin::new(self.clone())
+    }
+
+    /// A whole transaction in one request: add its statements, then `.await` it. See [`OneShot`].
+    pub fn transact(&self) -> OneShot {
+        OneShot::new(self.clone())
     }
 
     /// Runs `work` in a transaction and commits it, and all of that again after a serialization failure, a

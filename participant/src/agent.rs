@@ -357,7 +357,10 @@ fn deliver(branch: &Branch, execute: Box<Execute>) -> Result<(), ExecuteError> {
     }
 }
 
-fn begin_options(agent: &Inner, options: Option<&v1::BranchOptions>) -> Result<BeginOptions, ExecuteError> {
+pub(crate) fn begin_options(
+    agent: &Inner,
+    options: Option<&v1::BranchOptions>,
+) -> Result<BeginOptions, ExecuteError> {
     let longest = agent.config.max_branch_timeout();
     let (isolation, read_only, timeout_ms) =
         options.map_or((0, false, 0), |options| (options.isolation, options.read_only, options.timeout_ms));

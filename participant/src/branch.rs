@@ -1,5 +1,7 @@
 //! One branch as everything but its own task sees it: how it stands, and how it is told to end.
 
+use std::sync::Arc;
+
 use tokio::sync::{mpsc, watch};
 use votum_proto::names::{Gid, Gtid, ParticipantName, SessionName};
 use votum_proto::v1;
@@ -37,6 +39,15 @@ pub(crate) struct Standing {
     pub(crate) perhaps_prepared: bool,
     /// How its commit in one phase ended, where this process knows.
     pub(crate) one_phase: Option<OnePhaseEnd>,
+    /// What goes with its vote.
+    pub(crate) beside: Option<Arc<Beside>>,
+}
+
+/// What goes with the vote of a branch whose work was known before it began.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    pub(crate) results: Vec<v1::StatementResult>,
+    pub(crate) failed: Option<v1::FailedStatement>,
 }
 
 /// How a commit in one phase ended.
@@ -92,6 +103,7 @@ impl Branch {
             prepared: None,
             perhaps_prepared: false,
             one_phase: None,
+            beside: None,
         };
         let branch = Self {
             gtid,
@@ -110,12 +122,12 @@ impl Branch {
         participant: ParticipantName,
         session: SessionName,
         gid: Gid,
-        reason: v1::AbortReason,
+        vote: v1::vote::Kind,
     ) -> Self {
         let (branch, _) = Self::new(gtid, participant, session);
         branch.settle(|standing| {
             standing.gid = Some(gid);
-            standing.vote = Some(no(reason));
+            standing.vote = Some(vote);
             standing.perhaps_prepared = true;
         });
         branch
@@ -129,6 +141,29 @@ impl Branch {
     /// Hands a command to the branch's task.
     pub(crate) fn command(&self, command: Command) -> Result<(), mpsc::error::TrySendError<Command>> {
         self.commands.try_send(command)
+    }
+
+    /// Notes what goes with its vote, before that is given.
+    pub(crate) fn put_beside(&self, beside: Beside) {
+        self.standing.send_modify(|standing| standing.beside = Some(Arc::new(beside)));
+    }
+
+    /// Its vote on `gid`, as the coordinator is told.
+    pub(crate) fn vote_on(&self, gid: &Gid, vote: v1::vote::Kind) -> v1::Vote {
+        let beside = self.standing.borrow().beside.clone();
+        let (results, failed) = match (&beside, &vote) {
+            (None, _) => (Vec::new(), None),
+            (Some(beside), v1::vote::Kind::No(_)) => (Vec::new(), beside.failed.clone()),
+            (Some(beside), _) => (beside.results.clone(), None),
+        };
+        v1::Vote {
+            gtid: self.gtid.to_string(),
+            participant: self.participant.to_string(),
+            gid: gid.to_string(),
+            kind: Some(vote),
+            results,
+            failed,
+        }
     }
 
     /// Turns an open branch into a preparing one; false when it was not open.

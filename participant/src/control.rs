@@ -25,6 +25,15 @@ pub(crate) fn refuse(statement: &str) -> Option<Refused> {
     is(first, "copy").then_some(Refused::Copy)
 }
 
+/// Whether a statement reads or writes rows and does nothing else: by its first word it can be no command that
+/// acts on the session or its transaction, and it names no function that changes the session's settings.
+pub(crate) fn is_plain(statement: &str) -> bool {
+    const PLAIN: [&str; 7] = ["select", "insert", "update", "delete", "merge", "with", "values"];
+    let first = Words(statement).next().unwrap_or_default();
+    PLAIN.iter().any(|word| first.eq_ignore_ascii_case(word))
+        && !statement.to_ascii_lowercase().contains("set_config")
+}
+
 /// The leading words of a statement, without what PostgreSQL's scanner skips.
 struct Words<'a>(&'a str);
 
@@ -139,6 +148,29 @@ mod tests {
         }
         for statement in ["copy t from stdin", " COPY (select 1) TO STDOUT"] {
             assert_eq!(refuse(statement), Some(Refused::Copy), "{statement:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_reads_and_writes_rows_is_plain() {
+        for plain in
+            ["select 1", " /* a */ UPDATE t SET a = 1", "With a as (select 1) select * from a", ";insert"]
+        {
+            assert!(is_plain(plain), "{plain:?}");
+        }
+        for other in [
+            "",
+            "set role app",
+            "do $$ begin end $$",
+            "call p()",
+            "execute p",
+            "discard all",
+            "savepoint a",
+            "(select 1)",
+            "selected",
+            "select pg_catalog.SET_CONFIG('role', 'app', false)",
+        ] {
+            assert!(!is_plain(other), "{other:?}");
         }
     }
 

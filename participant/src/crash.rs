@@ -21,6 +21,9 @@ votum_proto::crash_points! {
         BeforePrepare = "before-prepare",
         /// PREPARE TRANSACTION was sent; what the database answers is not heard.
         DuringPrepare = "during-prepare",
+        /// All the work of a branch, from BEGIN to PREPARE TRANSACTION, was sent; what the database answers is not
+        /// heard.
+        DuringWork = "during-work",
         /// The database has prepared; no vote was given.
         AfterPrepare = "after-prepare",
         /// The vote has been handed to the exchange.

@@ -9,6 +9,8 @@ use votum_proto::names::{CoordinatorId, Epoch, Gid, Life, ParticipantName};
 use votum_proto::runtime::BoxFuture;
 use votum_proto::v1;
 
+use crate::work::{self, Results, Work, Worked};
+
 /// What was being done when a database answered with an error: half of the key of the policy table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Command {
@@ -207,6 +209,12 @@ pub trait Session: Send + Sync {
     /// `one_phase`, it is left open, with its commit marker. Dropping the future leaves the session in
     /// an unknown state.
     async fn prepare(&mut self, gid: &Gid, one_phase: bool) -> Preparation;
+    /// Begins a transaction, runs all its statements, and prepares it as [`Session::prepare`] does, in as few
+    /// round trips as it can. The statements have been judged: none controls transactions. Dropping the future
+    /// leaves the session in an unknown state.
+    async fn work(&mut self, work: &Work, gid: &Gid, one_phase: bool, results: &mut Results) -> Worked {
+        work::step_by_step(self, work, gid, one_phase, results).await
+    }
     /// Commits what [`Session::prepare`] has found ready. Durable where it says so, whatever the role's settings.
     /// Dropping the future leaves the session in an unknown state.
     async fn commit_one_phase(&mut self) -> OnePhase;

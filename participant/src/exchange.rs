@@ -20,13 +20,14 @@ use votum_proto::v1::refusal::Kind as Refused;
 use self::hello::{Accepted, Hello, greet, read_hello, refusal};
 use crate::agent::{Inner, NOT_SERVED, Participant};
 use crate::branch::{Branch, Ending, Phase, no, reason};
-use crate::host::{Command, PrepareOrder};
+use crate::host::{Command, Host, PrepareOrder};
 use crate::listing;
 use crate::outbox::Frames;
 use crate::phase2::{self, hold::Hold};
-use crate::registry::{Coordinator, Registry};
+use crate::registry::{Coordinator, Key, Registry};
 use crate::verification;
 use crate::witness;
+use crate::work::Work;
 
 /// The longest that a coordinator may have a hold wait.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
@@ -179,7 +180,7 @@ fn obey(
 ) -> Result<(), String> {
     match message.kind.ok_or("a message of a kind that this agent does not know")? {
         Order::Hello(_) => Err("a second hello on one stream".into()),
-        Order::Prepare(order) => prepare(agent, registry, hello, &order),
+        Order::Prepare(order) => prepare(agent, registry, hello, order),
         Order::Commit(order) => {
             let Target { participant, gtid, gid } =
                 target(agent, hello, &order.gtid, &order.participant, &order.gid)?;
@@ -254,7 +255,7 @@ fn prepare(
     agent: &Arc<Inner>,
     registry: &mut Registry,
     hello: &Hello,
-    order: &v1::Prepare,
+    order: v1::Prepare,
 ) -> Result<(), String> {
     let Target { participant, gtid, gid } =
         target(agent, hello, &order.gtid, &order.participant, &order.gid)?;
@@ -266,10 +267,22 @@ fn prepare(
     let key = (gtid.clone(), participant.name().clone());
     let session = order.session.map(SessionName::from);
     let Some(branch) = registry.branch(&key) else {
-        let why = reason(Cause::BranchLost, &key.1, "the branch's session is not open at this agent");
         let unnamed = SessionName { agent_instance: agent.instance, counter: 0 };
-        let branch = Arc::new(Branch::absent(gtid, key.1.clone(), unnamed, gid.clone(), why));
-        report_vote(registry.coordinators.get(&hello.id), &branch, &gid, branch.standing().vote);
+        let absent = match order.work {
+            // Of an earlier life of this agent it is not known what has become (I9).
+            Some(work) if session == Some(unnamed) && !registry.stopping => match Work::read(agent, work) {
+                Ok(work) => {
+                    begin_work(agent, registry, &participant, key, gid, work, order.one_phase);
+                    return Ok(());
+                }
+                Err(why) => why,
+            },
+            Some(_) if registry.stopping => "the agent is stopping".to_owned(),
+            Some(_) | None => "the branch's session is not open at this agent".to_owned(),
+        };
+        let vote = no(reason(Cause::BranchLost, &key.1, absent));
+        let branch = Arc::new(Branch::absent(gtid, key.1.clone(), unnamed, gid.clone(), vote.clone()));
+        report_vote(registry.coordinators.get(&hello.id), &branch, &gid, vote);
         registry.branches.insert(key, Arc::clone(&branch));
         registry.retire(&branch);
         return Ok(());
@@ -282,7 +295,7 @@ fn prepare(
         } else {
             vote
         };
-        report_vote(registry.coordinators.get(&hello.id), &branch, &gid, Some(vote));
+        report_vote(registry.coordinators.get(&hello.id), &branch, &gid, vote);
         return Ok(());
     }
     match standing.phase {
@@ -312,13 +325,29 @@ fn prepare(
     }
 }
 
-fn report_vote(coordinator: Option<&Coordinator>, branch: &Branch, gid: &Gid, vote: Option<v1::vote::Kind>) {
+/// Opens a branch whose work came with the order to prepare it.
+fn begin_work(
+    agent: &Arc<Inner>,
+    registry: &mut Registry,
+    participant: &Arc<Participant>,
+    key: Key,
+    gid: Gid,
+    work: Work,
+    one_phase: bool,
+) {
+    let session = SessionName { agent_instance: agent.instance, counter: 0 };
+    let (branch, commands) = Branch::new(key.0.clone(), key.1.clone(), session);
+    let branch = Arc::new(branch);
+    branch.start_preparing(&gid);
+    registry.busy(&key.1, &gid);
+    registry.branches.insert(key, Arc::clone(&branch));
+    let options = work.options.clone();
+    Host::new(Arc::clone(agent), Arc::clone(participant), branch, commands, options)
+        .spawn_work(work, gid, one_phase);
+}
+
+fn report_vote(coordinator: Option<&Coordinator>, branch: &Branch, gid: &Gid, vote: v1::vote::Kind) {
     if let Some(coordinator) = coordinator {
-        coordinator.report(Report::Vote(v1::Vote {
-            gtid: branch.gtid.to_string(),
-            participant: branch.participant.to_string(),
-            gid: gid.to_string(),
-            kind: vote,
-        }));
+        coordinator.report(Report::Vote(branch.vote_on(gid, vote)));
     }
 }

@@ -5,6 +5,7 @@
 mod end;
 mod one_phase;
 mod prepare;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,7 +112,7 @@ impl Host {
 
     async fn live(&mut self, first: Box<Execute>) {
         if let Err(error) = self.open().await {
-            self.never_opened(&first.client, &error);
+            self.never_opened(Some(&first.client), &error);
             return;
         }
         let mut command = Command::Execute(first);
@@ -133,7 +134,8 @@ impl Host {
         }
     }
 
-    async fn open(&mut self) -> Result<(), ExecuteError> {
+    /// A session for the branch.
+    async fn lease(&self) -> Result<Leased, ExecuteError> {
         let name = self.participant.name();
         let limit = self.agent.config.session_queue();
         let leased = tokio::select! {
@@ -143,12 +145,16 @@ impl Host {
                 return Err(ExecuteError::BranchLost { reason: ending.reason.message, retryable: true });
             }
         };
-        let mut leased = leased.map_err(|error| match error {
+        leased.map_err(|error| match error {
             NoSession::AllInUse => ExecuteError::NoSession(name.clone()),
             NoSession::Unreachable(error) => {
                 ExecuteError::Unreachable { participant: name.clone(), error: Box::new(error) }
             }
-        })?;
+        })
+    }
+
+    async fn open(&mut self) -> Result<(), ExecuteError> {
+        let mut leased = self.lease().await?;
         self.agent.lock().report_by_the_way(
             &self.branch.gtid,
             Message::Enlisted(v1::Enlisted {
@@ -164,7 +170,7 @@ impl Host {
     }
 
     /// Turns everybody away: nothing of this branch has happened, and its first statement may be sent again.
-    fn never_opened(&mut self, first: &Client, error: &ExecuteError) {
+    fn never_opened(&mut self, first: Option<&Client>, error: &ExecuteError) {
         tracing::warn!(%error, "the branch could not be opened");
         self.commands.close();
         let lost = reason(Cause::BranchLost, &self.branch.participant, error.to_string());
@@ -179,7 +185,9 @@ impl Host {
             self.participant.counts.voted(vote);
             self.agent.send_vote(&self.branch);
         }
-        self.refuse(first, error);
+        if let Some(first) = first {
+            self.refuse(first, error);
+        }
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Execute(execute) => self.refuse(&execute.client, error),

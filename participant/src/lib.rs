@@ -34,6 +34,7 @@ pub mod server;
 mod sessions;
 mod verification;
 mod witness;
+pub mod work;
 
 pub use agent::Agent;
 pub use config::{AgentConfig, ConfigProblem, ParticipantConfig, Tls};

@@ -163,15 +163,7 @@ impl Registry {
         if self.speaking(&branch.gtid.coordinator_id) != Some(branch.gtid.life) {
             return;
         }
-        self.report(
-            &branch.gtid,
-            Message::Vote(v1::Vote {
-                gtid: branch.gtid.to_string(),
-                participant: branch.participant.to_string(),
-                gid: gid.to_string(),
-                kind: Some(vote),
-            }),
-        );
+        self.report(&branch.gtid, Message::Vote(branch.vote_on(&gid, vote)));
     }
 
     /// The life of a coordinator whose words have an effect here.

@@ -114,6 +114,7 @@ impl Handler for Service {
             call::Request::Begin(_)
             | call::Request::Commit(_)
             | call::Request::Rollback(_)
+            | call::Request::Transact(_)
             | call::Request::GetTransaction(_) => Answer::not_served("by the coordinator"),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use votum_client::{Error, Outcome, Transaction, Votum};
+use votum_client::{Error, OneShot, Outcome, Transacted, Transaction, Votum};
 
 use crate::ledger::{Ledger, Told};
 use crate::world::World;
@@ -58,6 +58,22 @@ impl Teller {
         self.commit(tx, name).await
     }
 
+    /// A transfer in one request, which `shot` is to become.
+    ///
+    /// # Errors
+    /// As the request's; the ledger then says unknown.
+    pub async fn at_once(&self, shot: OneShot, name: &str, legs: &[Leg<'_>]) -> Result<Transacted, Error> {
+        self.ledger.intend(name, legs.iter().map(|leg| leg.bank));
+        let answer = all_of(shot.label(name), name, legs).await;
+        if let Ok(done) = &answer
+            && !done.gtid.is_empty()
+        {
+            self.ledger.begun(name, &done.gtid);
+        }
+        self.ledger.told(name, answer.as_ref().map_or(Told::Unknown, |done| told(&done.outcome)));
+        answer
+    }
+
     /// Begins a transfer, for a test that does the rest in its own way.
     ///
     /// # Errors
@@ -107,6 +123,20 @@ pub async fn transfer_under_key(
     Ok((gtid, outcome))
 }
 
+const CHANGE: &str = "UPDATE accounts SET balance = balance + $1 WHERE id = $2";
+const NOTE: &str = "INSERT INTO journal (transfer, amount) VALUES ($1, $2)";
+
+/// Every leg's statements, in one request.
+pub fn all_of(shot: OneShot, name: &str, legs: &[Leg<'_>]) -> OneShot {
+    legs.iter().fold(shot, |shot, leg| {
+        shot.statement(leg.bank, CHANGE, &[leg.amount.into(), leg.account.into()]).statement(
+            leg.bank,
+            NOTE,
+            &[name.into(), leg.amount.into()],
+        )
+    })
+}
+
 /// Carries out every leg: changes the balance, and leaves one row in the journal.
 ///
 /// # Errors
@@ -124,8 +154,7 @@ pub async fn work(tx: &Transaction, name: &str, legs: &[Leg<'_>]) -> Result<(), 
 /// # Errors
 /// As the statement.
 pub async fn change(tx: &Transaction, leg: &Leg<'_>) -> Result<(), Error> {
-    let change = "UPDATE accounts SET balance = balance + $1 WHERE id = $2";
-    tx.execute(leg.bank, change, &[leg.amount.into(), leg.account.into()]).await.map(drop)
+    tx.execute(leg.bank, CHANGE, &[leg.amount.into(), leg.account.into()]).await.map(drop)
 }
 
 /// Leaves one leg's row in its bank's journal.
@@ -133,8 +162,7 @@ pub async fn change(tx: &Transaction, leg: &Leg<'_>) -> Result<(), Error> {
 /// # Errors
 /// As the statement.
 pub async fn note(tx: &Transaction, name: &str, leg: &Leg<'_>) -> Result<(), Error> {
-    let note = "INSERT INTO journal (transfer, amount) VALUES ($1, $2)";
-    tx.execute(leg.bank, note, &[name.into(), leg.amount.into()]).await.map(drop)
+    tx.execute(leg.bank, NOTE, &[name.into(), leg.amount.into()]).await.map(drop)
 }
 
 /// An outcome, as the ledger keeps it.

@@ -41,7 +41,7 @@ fn death(point: CrashPoint) -> Option<Death> {
         AcknowledgementSent, AfterBegin, AfterCommitOnePhase, AfterCommitPrepared, AfterPrepare,
         AfterRollbackPrepared, BeforeBegin, BeforeCommitPrepared, BeforePrepare, BeforeRollbackPrepared,
         BeforeStatement, BranchSettled, DuringBegin, DuringCommitOnePhase, DuringCommitPrepared,
-        DuringPrepare, DuringRollbackPrepared, DuringStatement, Listed, StatementRun, VoteSent,
+        DuringPrepare, DuringRollbackPrepared, DuringStatement, DuringWork, Listed, StatementRun, VoteSent,
     };
     let (time, ends) = match point {
         BeforeBegin | DuringBegin | AfterBegin | BeforeStatement => ("", Ends::Either),
@@ -54,6 +54,8 @@ fn death(point: CrashPoint) -> Option<Death> {
         }
         BeforeRollbackPrepared | DuringRollbackPrepared | AfterRollbackPrepared => ("", Ends::Refused),
         Listed => return None,
+        // `one_shot.rs` has that of a branch whose work comes in one request.
+        DuringWork => return None,
         // `one_phase.rs` has those of a commit in one phase.
         DuringCommitOnePhase | AfterCommitOnePhase | BranchSettled => return None,
     };

@@ -12,7 +12,7 @@ use crate::outcome::{Abort, Status};
 use crate::retry::{Patience, Verdict, commit_verdict};
 use crate::spares::{self, Asked};
 use crate::votum::{Options, roll_back};
-use crate::{Error, Outcome, Wait};
+use crate::{Error, Outcome};
 
 impl Transaction {
     /// As [`commit`](Transaction::commit), where others may hold the transaction too.
@@ -21,10 +21,7 @@ impl Transaction {
             Ok(branches) => branches,
             Err(lost) => return Ok(self.end_without(lost).await),
         };
-        let wait = match self.options().wait {
-            Wait::Decided => commit_request::Wait::Decided,
-            Wait::Completed => commit_request::Wait::Completed,
-        };
+        let wait = commit_request::Wait::from(self.options().wait);
         let request = v1::CommitRequest {
             gtid: self.context.gtid.clone(),
             secret: self.context.secret.clone(),

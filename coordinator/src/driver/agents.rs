@@ -44,6 +44,7 @@ impl Driver {
                 judged: false,
                 can_hold: false,
                 can_commit_one_phase: false,
+                can_work: false,
             });
         }
     }
@@ -76,6 +77,7 @@ impl Driver {
         link.instance = hello.instance;
         link.can_hold = hello.can_hold;
         link.can_commit_one_phase = hello.can_commit_one_phase;
+        link.can_work = hello.can_work;
         link.down.clear();
         let participants = link.participants.clone();
         let address = link.address.clone();
@@ -246,14 +248,18 @@ impl Driver {
     }
 
     fn on_vote(&mut self, agent: AgentIndex, vote: v1::Vote) {
-        let (Ok(gid), Some(kind)) = (vote.gid.parse::<Gid>(), vote.kind) else {
-            tracing::warn!(agent, gid = %vote.gid, "a vote that cannot be read; ignored");
+        let v1::Vote { gid, participant, kind, results, failed, gtid: _ } = vote;
+        let (Ok(gid), Some(kind)) = (gid.parse::<Gid>(), kind) else {
+            tracing::warn!(agent, %gid, "a vote that cannot be read; ignored");
             return;
         };
-        let Ok(participant) = vote.participant.parse::<ParticipantName>() else { return };
+        let Ok(participant) = participant.parse::<ParticipantName>() else { return };
         let id = LocalId::from(&gid.gtid);
         let vote = wire::vote(kind);
-        if self.live.contains_key(&id) {
+        if let Some(live) = self.live.get_mut(&id) {
+            if let Some(whole) = live.whole.as_mut().filter(|_| live.transaction.is_undecided()) {
+                whole.note(gid.branch, results, failed);
+            }
             self.step(id, Event::Voted { participant, branch: gid.branch, vote });
         } else if let Vote::Ready(_) = vote {
             // R0: unknown or ended, and its session is open.

@@ -10,7 +10,7 @@ use votum_proto::runtime::Backoff;
 use super::request::{Answer, Begin, Begun, BranchClaim, Commit, Outcome, RequestError, Wait};
 use super::timers::Timer;
 use super::{
-    DatabaseIdentity, Drain, Driver, Live, LocalId, LogState, Participant, Pending, Unnoted, Waiter,
+    DatabaseIdentity, Drain, Driver, Live, LocalId, LogState, Participant, Pending, Teller, Unnoted, Waiter,
 };
 use crate::crash::{self, CrashPoint};
 use crate::protocol::event::{Effect, Event};
@@ -34,6 +34,14 @@ impl Driver {
         if let Some(key) = &begin.key {
             self.refuse_known_key(key)?;
         }
+        let id = self.open(begin)?;
+        let gtid = self.gtid(id);
+        let secret = self.epoch_key.secret(&gtid);
+        Ok(Begun { gtid, secret })
+    }
+
+    /// Opens a transaction, where nothing keeps this coordinator from it.
+    pub(super) fn open(&mut self, begin: Begin) -> Result<LocalId, RequestError> {
         let id = self.next_id()?;
         let now = self.seams.clock.now();
         let gtid = self.gtid(id);
@@ -53,8 +61,7 @@ impl Driver {
         self.settings.counted.transactions.begun();
         tracing::debug!(%gtid, "begun");
         crash::here(CrashPoint::Begun);
-        let secret = self.epoch_key.secret(&gtid);
-        Ok(Begun { gtid, secret })
+        Ok(id)
     }
 
     /// For people: most transactions are decided at once, and of those the decision tells enough.
@@ -83,6 +90,7 @@ impl Driver {
             ask_again: Backoff::new(ASK_AGAIN_FIRST, ASK_AGAIN_CAP),
             asking_again: BTreeSet::new(),
             orders_sent: 0,
+            whole: None,
         }
     }
 
@@ -112,7 +120,7 @@ impl Driver {
         Ok(())
     }
 
-    fn refuse_known_key(&self, key: &record::KeyRecord) -> Result<(), RequestError> {
+    pub(super) fn refuse_known_key(&self, key: &record::KeyRecord) -> Result<(), RequestError> {
         if let Some((id, known, standing)) = self.live_key(key) {
             let gtid = self.gtid(id);
             match standing {
@@ -191,18 +199,23 @@ impl Driver {
             let _ = answer.send(Err(error));
             return;
         }
+        self.decide(id, commit.branches, commit.wait, Teller::Outcome(answer));
+    }
+
+    /// Asks a live transaction for the decision.
+    pub(super) fn decide(&mut self, id: LocalId, claims: Vec<BranchClaim>, wait: Wait, teller: Teller) {
+        let Some(live) = self.live.get_mut(&id) else { return };
         let (was_undecided, was_in) = (live.transaction.is_undecided(), live.transaction.state());
-        let effects = live.transaction.step(Event::CommitRequested { claims: commit.branches });
+        let effects = live.transaction.step(Event::CommitRequested { claims });
         if let Some(Effect::Refuse(mistake)) = effects.first() {
-            let _ = answer.send(Err(RequestError::Invalid(mistake.clone())));
-            return;
+            return teller.refuse(RequestError::Invalid(mistake.clone()));
         }
         // Ended without a vote: no branch was named.
         if was_undecided && !live.transaction.is_undecided() {
             self.undecided = self.undecided.saturating_sub(1);
         }
         self.note_state(id, was_in);
-        self.wait_for(id, commit.wait, answer);
+        self.wait_for(id, wait, teller);
         self.carry_out(id, effects);
     }
 
@@ -217,7 +230,7 @@ impl Driver {
     }
 
     /// I11: whoever waited for a log that failed would wait for ever.
-    fn refuse_after_doubt(&self) -> Result<(), RequestError> {
+    pub(super) fn refuse_after_doubt(&self) -> Result<(), RequestError> {
         match &self.log_state {
             LogState::Doubtful(why) => Err(RequestError::LogFailed(why.clone())),
             LogState::Counting | LogState::Ready(_) | LogState::Unreadable(_) => Ok(()),
@@ -225,7 +238,7 @@ impl Driver {
     }
 
     /// Answers when the outcome that `wait` asks for stands, which may be now.
-    fn wait_for(&mut self, id: LocalId, wait: Wait, answer: Answer<Outcome>) {
+    pub(super) fn wait_for(&mut self, id: LocalId, wait: Wait, teller: Teller) {
         let Some(live) = self.live.get(&id) else { return };
         let outcome = self.outcome_of(live);
         let stands = match &outcome {
@@ -234,15 +247,14 @@ impl Driver {
             Outcome::InProgress(_) | Outcome::Unknown(_) | Outcome::Expired => false,
         };
         if stands {
-            let _ = answer.send(Ok(outcome));
-            return;
+            return teller.tell(live, outcome);
         }
         if matches!(outcome, Outcome::Committed { .. }) || live.transaction.is_one_phase() {
             let at = self.seams.clock.now().after(self.settings.completed_wait);
             self.timers.set(at, Timer::CompletedWait(id));
         }
         if let Some(live) = self.live.get_mut(&id) {
-            live.waiters.push(Waiter { wait, answer });
+            live.waiters.push(Waiter { wait, teller });
         }
     }
 
@@ -257,7 +269,7 @@ impl Driver {
             return;
         }
         let message = if reason.is_empty() { "the client rolled back" } else { reason };
-        self.wait_for(id, Wait::Decided, answer);
+        self.wait_for(id, Wait::Decided, Teller::Outcome(answer));
         self.step(
             id,
             Event::RollbackRequested(AbortReason {
@@ -349,7 +361,7 @@ fn may_be_named(
 
 /// Two participants that are the same database are two names for one branch: the second PREPARE would wait
 /// for the first one's locks.
-fn one_name_each(
+pub(super) fn one_name_each(
     participants: &BTreeMap<ParticipantName, Participant>,
     claims: &[BranchClaim],
 ) -> Result<(), RequestError> {

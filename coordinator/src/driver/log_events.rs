@@ -99,10 +99,9 @@ impl Driver {
     fn on_doubtful(&mut self, why: String) {
         self.alarms.raise(LOG_DOUBTFUL, "", "", &why);
         for live in self.live.values_mut() {
-            for waiter in live.waiters.drain(..) {
-                let _ = waiter.answer.send(Ok(Outcome::Unknown(format!(
-                    "the coordinator's log failed ({why}); ask again after its restart"
-                ))));
+            for waiter in std::mem::take(&mut live.waiters) {
+                let unknown = format!("the coordinator's log failed ({why}); ask again after its restart");
+                waiter.teller.tell(live, Outcome::Unknown(unknown));
             }
         }
         self.out = super::Output::default();

@@ -64,6 +64,7 @@ mod tests;
 #[cfg(all(fuzzing, not(test)))]
 mod tests;
 mod timers;
+mod transact;
 mod turn;
 mod unproven;
 mod verification;
@@ -76,8 +77,8 @@ use inbox::{Inbox, Input};
 use request::{DriverHandle, Request};
 use settlement::Settlement;
 use state::{
-    DatabaseIdentity, Drain, Link, Live, LocalId, LogState, Output, Participant, Pending, Recent, Unnoted,
-    Waiter,
+    DatabaseIdentity, Drain, Link, Live, LocalId, LogState, Output, Participant, Pending, Recent, Teller,
+    Unnoted, Waiter,
 };
 #[cfg(fuzzing)]
 pub use tests::frames as fuzzing;
@@ -302,6 +303,7 @@ impl Driver {
         match request {
             Request::Begin(begin, answer) => self.begin(begin, answer),
             Request::Commit(commit, answer) => self.commit(commit, answer),
+            Request::Transact(transact, answer) => self.transact(transact, answer),
             Request::Rollback { gtid, secret, reason, answer } => {
                 self.rollback(&gtid, &secret, &reason, answer);
             }

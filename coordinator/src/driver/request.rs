@@ -19,6 +19,8 @@ pub enum Request {
     Begin(Begin, Answer<Begun>),
     /// Ask for the decision.
     Commit(Commit, Answer<Outcome>),
+    /// Run a whole transaction.
+    Transact(Transact, Answer<Transacted>),
     /// End the transaction, unless a commit has been decided.
     Rollback {
         /// Which.
@@ -107,6 +109,35 @@ pub struct Commit {
     pub branches: Vec<BranchClaim>,
     /// When to answer.
     pub wait: Wait,
+}
+
+/// A whole transaction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transact {
+    /// How it is opened.
+    pub begin: Begin,
+    /// The isolation level of every branch.
+    pub isolation: v1::Isolation,
+    /// Every branch is begun READ ONLY.
+    pub read_only: bool,
+    /// What is done where: each participant once, each with a statement.
+    pub branches: Vec<(ParticipantName, v1::BranchWork)>,
+    /// When to answer.
+    pub wait: Wait,
+}
+
+/// How a whole transaction ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transacted {
+    /// Its name.
+    pub gtid: Gtid,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What its statements returned, in the request's order of branches; empty where it did not commit, or this
+    /// life knows nothing of it.
+    pub results: Vec<v1::BranchResult>,
+    /// The statement that it failed at.
+    pub failed: Option<v1::FailedStatement>,
 }
 
 /// When a Commit is answered.
@@ -237,6 +268,9 @@ pub enum RequestError {
     /// Not now: the log is being counted, is stale or unreadable, or the coordinator is stopping.
     #[error("{0}")]
     Unavailable(String),
+    /// As [`Self::Unavailable`], and nothing was begun.
+    #[error("{0}; nothing was begun")]
+    NotBegun(String),
     /// The log failed: this coordinator answers nothing more.
     #[error("the decision log failed ({0}); the coordinator must be restarted")]
     LogFailed(String),

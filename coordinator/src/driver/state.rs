@@ -9,7 +9,8 @@ use votum_proto::names::{BranchNumber, Gtid, Life, ParticipantName};
 use votum_proto::runtime::{Backoff, Monotonic};
 use votum_proto::v1;
 
-use super::request::{Answer, Outcome, Wait};
+use super::request::{Answer, Outcome, RequestError, Transacted, Wait};
+use super::transact::Whole;
 use super::{acknowledge, resolve, unproven, write_off};
 use crate::log::{Entry, History};
 use crate::protocol::record::{Heuristic, Record};
@@ -51,6 +52,8 @@ pub(super) struct Live {
     pub(super) asking_again: BTreeSet<BranchNumber>,
     /// How many SendPrepare or SendCommit orders went out: for crash points.
     pub(super) orders_sent: usize,
+    /// All that it does, where that came in one request.
+    pub(super) whole: Option<Box<Whole>>,
 }
 
 /// What is not part of a transaction, and is written when its beginning is noted.
@@ -62,7 +65,31 @@ pub(super) struct Unnoted {
 /// A client that waits for the outcome.
 pub(super) struct Waiter {
     pub(super) wait: Wait,
-    pub(super) answer: Answer<Outcome>,
+    pub(super) teller: Teller,
+}
+
+/// How a client is told.
+pub(super) enum Teller {
+    Outcome(Answer<Outcome>),
+    Transacted(Answer<Transacted>),
+}
+
+impl Teller {
+    /// Tells how a transaction ended. A client that hung up has dropped its end.
+    pub(super) fn tell(self, live: &Live, outcome: Outcome) {
+        match self {
+            Self::Outcome(answer) => drop(answer.send(Ok(outcome))),
+            Self::Transacted(answer) => drop(answer.send(Ok(Transacted::of(live, outcome)))),
+        }
+    }
+
+    /// Tells why it is not told.
+    pub(super) fn refuse(self, error: RequestError) {
+        match self {
+            Self::Outcome(answer) => drop(answer.send(Err(error))),
+            Self::Transacted(answer) => drop(answer.send(Err(error))),
+        }
+    }
 }
 
 /// What is known of one agent's link.
@@ -86,6 +113,8 @@ pub(super) struct Link {
     pub(super) can_hold: bool,
     /// The agent knows one-phase commit.
     pub(super) can_commit_one_phase: bool,
+    /// The agent takes work along with the order to prepare.
+    pub(super) can_work: bool,
 }
 
 /// What is known of one participant.

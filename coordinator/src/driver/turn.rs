@@ -74,7 +74,11 @@ impl Driver {
                 }
                 let link = self.participants.get(&participant).and_then(|known| self.links.get(known.agent));
                 let one_phase = one_phase && link.is_some_and(|link| link.can_commit_one_phase);
-                let order = wire::prepare(&participant, &gid, session, last_ordinal, one_phase);
+                let now = self.seams.clock.now();
+                let work = self.live.get(&id).and_then(|live| {
+                    live.whole.as_ref().and_then(|whole| whole.work(gid.branch, now, live.deadline))
+                });
+                let order = wire::prepare(&participant, &gid, session, last_ordinal, one_phase, work);
                 self.send(&participant, order);
                 self.order_sent(id);
                 self.crash_at_order(id, CrashPoint::BetweenPrepares, 1);
@@ -243,9 +247,9 @@ impl Driver {
 
     fn tell(&mut self, id: LocalId, outcome: &Outcome, whom: impl Fn(Wait) -> bool) {
         let Some(live) = self.live.get_mut(&id) else { return };
-        for waiter in live.waiters.extract_if(.., |waiter| whom(waiter.wait)) {
-            // A client that hung up has dropped its end.
-            let _ = waiter.answer.send(Ok(outcome.clone()));
+        let told: Vec<_> = live.waiters.extract_if(.., |waiter| whom(waiter.wait)).collect();
+        for waiter in told {
+            waiter.teller.tell(live, outcome.clone());
         }
     }
 
@@ -268,10 +272,10 @@ impl Driver {
     }
 
     fn retire(&mut self, id: LocalId) {
-        let Some(live) = self.live.remove(&id) else { return };
+        let Some(mut live) = self.live.remove(&id) else { return };
         let outcome = self.outcome_of(&live);
-        for waiter in live.waiters {
-            let _ = waiter.answer.send(Ok(outcome.clone()));
+        for waiter in std::mem::take(&mut live.waiters) {
+            waiter.teller.tell(&live, outcome.clone());
         }
         if let Some(key) = live.transaction.key() {
             let key = (key.client.clone(), key.key.clone());

@@ -22,6 +22,7 @@ pub(super) fn prepare(
     session: SessionName,
     last_ordinal: u64,
     one_phase: bool,
+    work: Option<v1::Work>,
 ) -> v1::CoordinatorMessage {
     message(Kind::Prepare(v1::Prepare {
         gtid: gid.gtid.to_string(),
@@ -30,6 +31,7 @@ pub(super) fn prepare(
         session: Some(session.into()),
         last_ordinal,
         one_phase,
+        work,
     }))
 }
 

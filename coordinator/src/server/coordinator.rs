@@ -79,6 +79,14 @@ impl CoordinatorService {
         Ok(v1::CommitResponse { outcome: Some(outcome(decided)), next })
     }
 
+    async fn transact_whole(&self, request: v1::TransactRequest) -> Result<v1::TransactResponse, Status> {
+        let refused = |error| errors::status(&error, "");
+        let transact = translate::transact(request, &self.limits).map_err(refused)?;
+        let done = self.driver.ask(|answer| driver::Request::Transact(transact, answer)).await;
+        let driver::Transacted { gtid, outcome: ended, results, failed } = done.map_err(refused)?;
+        Ok(v1::TransactResponse { gtid: gtid.to_string(), outcome: Some(outcome(ended)), results, failed })
+    }
+
     async fn end(&self, request: v1::RollbackRequest) -> Result<v1::RollbackResponse, Status> {
         let v1::RollbackRequest { gtid: text, secret, reason } = request;
         let refused = |error| errors::status(&error, &text);
@@ -120,6 +128,13 @@ impl Coordinator for CoordinatorService {
         self.end(request.into_inner()).await.map(Response::new)
     }
 
+    async fn transact(
+        &self,
+        request: Request<v1::TransactRequest>,
+    ) -> Result<Response<v1::TransactResponse>, Status> {
+        self.transact_whole(request.into_inner()).await.map(Response::new)
+    }
+
     async fn get_transaction(
         &self,
         request: Request<v1::GetTransactionRequest>,
@@ -143,6 +158,9 @@ impl Handler for CoordinatorService {
             }
             call::Request::GetTransaction(request) => {
                 Box::pin(async move { service.find(request).await.map(reply::Kind::GetTransaction) })
+            }
+            call::Request::Transact(request) => {
+                Box::pin(async move { service.transact_whole(request).await.map(reply::Kind::Transact) })
             }
             call::Request::Execute(_) => return Answer::not_served("by the participant's agent"),
         })

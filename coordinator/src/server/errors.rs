@@ -35,6 +35,7 @@ fn answer(error: &RequestError) -> Answer {
         RequestError::KeyCommitted(_) => (Code::AlreadyExists, "VOTUM-1206", false),
         RequestError::KeyMismatch(_) => (Code::InvalidArgument, "VOTUM-1207", false),
         RequestError::Overloaded { .. } => (Code::ResourceExhausted, "VOTUM-1208", true),
+        RequestError::NotBegun(_) => (Code::Unavailable, "VOTUM-1210", true),
         // Whoever watches over the process restarts it; the repeated request is then answered from the log.
         RequestError::LogFailed(_) => (Code::Unavailable, "VOTUM-1209", true),
     };
@@ -52,6 +53,7 @@ fn subject(error: &RequestError) -> Option<String> {
         RequestError::Invalid(_)
         | RequestError::Overloaded { .. }
         | RequestError::Unavailable(_)
+        | RequestError::NotBegun(_)
         | RequestError::LogFailed(_) => None,
     }
 }
@@ -75,6 +77,7 @@ mod tests {
             RequestError::KeyCommitted(gtid()),
             RequestError::KeyMismatch(gtid()),
             RequestError::Overloaded { live: 5 },
+            RequestError::NotBegun("not connected".into()),
             RequestError::LogFailed("EIO".into()),
         ]
     }

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::time::Duration;
 
+use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use votum_proto::names::{Gtid, NameError, ParticipantName};
 use votum_proto::v1;
 
 use crate::config::Limits;
 use crate::driver::request::{
-    Acknowledge, AcknowledgeUnproven, Begin, BranchClaim, Commit, RequestError, Resolve, Wait, WriteOff,
+    Acknowledge, AcknowledgeUnproven, Begin, BranchClaim, Commit, RequestError, Resolve, Transact, Wait,
+    WriteOff,
 };
 use crate::protocol::record::{KeyRecord, MAX_BRANCHES, MAX_KEY, MAX_LABEL, MAX_TEXT, cut};
 
@@ -78,19 +80,10 @@ fn request_hash(isolation: v1::Isolation, request: &v1::BeginRequest) -> [u8; 32
 /// [`RequestError::Invalid`], naming the branch.
 pub fn commit(request: v1::CommitRequest) -> Result<Commit, RequestError> {
     bounded("the number of branches", request.branches.len(), MAX_BRANCHES)?;
-    let wait = match request.wait() {
-        v1::commit_request::Wait::Unspecified | v1::commit_request::Wait::Completed => Wait::Completed,
-        v1::commit_request::Wait::Decided => Wait::Decided,
-    };
+    let wait = wait(request.wait());
     let gtid: Gtid = name(&request.gtid)?;
     let branches = request.branches.iter().map(claim).collect::<Result<Vec<_>, _>>()?;
-    let mut seen = BTreeSet::new();
-    if let Some(twice) = branches.iter().find(|branch| !seen.insert(&branch.participant)) {
-        return Err(RequestError::Invalid(format!(
-            "participant {} is named twice: a transaction has one branch at each participant",
-            twice.participant
-        )));
-    }
+    one_each(branches.iter().map(|branch| &branch.participant))?;
     Ok(Commit { gtid, secret: request.secret, branches, wait })
 }
 
@@ -103,6 +96,79 @@ fn claim(claim: &v1::BranchClaim) -> Result<BranchClaim, RequestError> {
         ))
     })?;
     Ok(BranchClaim { participant, session: session.into(), last_ordinal: claim.last_ordinal })
+}
+
+/// A whole transaction.
+///
+/// # Errors
+/// [`RequestError::Invalid`], naming the field and its bound, or the branch.
+pub fn transact(mut request: v1::TransactRequest, limits: &Limits) -> Result<Transact, RequestError> {
+    let isolation = v1::Isolation::try_from(request.isolation).map_err(|_| {
+        RequestError::Invalid(format!("isolation {} is not one of enum Isolation", request.isolation))
+    })?;
+    bounded("idempotency_key", request.idempotency_key.len(), MAX_KEY)?;
+    bounded("client_name", request.client_name.len(), MAX_LABEL)?;
+    bounded("label", request.label.len(), MAX_LABEL)?;
+    bounded("the number of branches", request.branches.len(), MAX_BRANCHES)?;
+    let wait = wait(request.wait());
+    let key = std::mem::take(&mut request.idempotency_key);
+    let client = std::mem::take(&mut request.client_name);
+    let timeout = limits.timeout(std::mem::take(&mut request.timeout_ms));
+    request.wait = 0;
+    let key = (!key.is_empty()).then(|| KeyRecord {
+        client: client.clone(),
+        key,
+        request_hash: work_hash(&request),
+    });
+    let branches = request.branches.into_iter().map(work).collect::<Result<Vec<_>, _>>()?;
+    one_each(branches.iter().map(|(participant, _)| participant))?;
+    if branches.is_empty() {
+        return Err(RequestError::Invalid("name at least one branch".into()));
+    }
+    let begin = Begin { timeout, key, client, label: request.label };
+    Ok(Transact { begin, isolation, read_only: request.read_only, branches, wait })
+}
+
+/// What an idempotency key of a whole transaction stands for: all but the key and its client, the timeout, and what
+/// the answer waits for. Kept in the log: this may never change.
+fn work_hash(request: &v1::TransactRequest) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"votum.v1.Transact\0");
+    hash.update(request.encode_to_vec());
+    hash.finalize().into()
+}
+
+fn work(work: v1::BranchWork) -> Result<(ParticipantName, v1::BranchWork), RequestError> {
+    let participant: ParticipantName = name(&work.participant)?;
+    if work.statements.is_empty() {
+        return Err(RequestError::Invalid(format!(
+            "the branch at participant {participant} has no statement"
+        )));
+    }
+    let mut parameters = work.statements.iter().flat_map(|statement| &statement.parameters);
+    if parameters.any(|parameter| parameter.kind.is_none()) {
+        return Err(RequestError::Invalid(format!(
+            "a parameter at participant {participant} holds no value: NULL is written null: true"
+        )));
+    }
+    Ok((participant, work))
+}
+
+fn wait(wait: v1::commit_request::Wait) -> Wait {
+    match wait {
+        v1::commit_request::Wait::Unspecified | v1::commit_request::Wait::Completed => Wait::Completed,
+        v1::commit_request::Wait::Decided => Wait::Decided,
+    }
+}
+
+fn one_each<'a>(mut participants: impl Iterator<Item = &'a ParticipantName>) -> Result<(), RequestError> {
+    let mut seen = BTreeSet::new();
+    match participants.find(|participant| !seen.insert(*participant)) {
+        None => Ok(()),
+        Some(twice) => Err(RequestError::Invalid(format!(
+            "participant {twice} is named twice: a transaction has one branch at each participant"
+        ))),
+    }
 }
 
 /// What a rollback gives as its reason: cut rather than refused, for a rollback should not fail over words.

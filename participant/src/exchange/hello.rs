@@ -81,6 +81,7 @@ fn answer(agent: &Inner, remembered: Option<Remembered>, listings: Vec<v1::Listi
         listings,
         can_hold: true,
         can_commit_one_phase: true,
+        can_work: true,
     }
 }
 

@@ -218,6 +218,24 @@ fn prepare() -> Order {
         session: Some(v1::SessionName { agent_instance: 1, counter: 1 }),
         last_ordinal: 1,
         one_phase: false,
+        work: None,
+    })
+}
+
+/// The order to do all the work of a branch.
+fn work() -> Order {
+    let statement = |text: &str| v1::WorkStatement { statement: text.into(), ..Default::default() };
+    Order::Prepare(v1::Prepare {
+        gtid: gtid(1042).to_string(),
+        participant: "bank".into(),
+        gid: gid(),
+        session: Some(v1::SessionName { agent_instance: 1, counter: 0 }),
+        last_ordinal: 2,
+        one_phase: true,
+        work: Some(v1::Work {
+            statements: vec![statement("update accounts set balance = 0"), statement("/**/;commit")],
+            options: Some(v1::BranchOptions { isolation: 3, read_only: false, timeout_ms: 5_000 }),
+        }),
     })
 }
 
@@ -279,6 +297,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         Order::Hold(hold),
         Order::VerifyAttached(verify),
         commit_one_phase(),
+        work(),
     ];
     let mut frames: Vec<_> = orders.iter().map(|order| frame_of([order.clone()])).collect();
     let Order::Prepare(offered) = prepare() else { unreachable!("it makes one") };

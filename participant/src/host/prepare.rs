@@ -1,6 +1,6 @@
 //! The last step of a branch: it is prepared, or committed as read-only, and votes.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use votum_proto::canary::{Canary, sings};
@@ -12,7 +12,7 @@ use votum_proto::v1::vote::Kind as Vote;
 use super::{Host, PATIENCE, PrepareOrder};
 use crate::branch::{Ending, no, reason};
 use crate::crash::{self, CrashPoint};
-use crate::database::{DatabaseError, Preparation};
+use crate::database::{Canceller, DatabaseError, Preparation};
 use crate::sessions::Leased;
 
 /// How often a cancel request is repeated while PREPARE does not end: one may come too early or get lost.
@@ -20,8 +20,7 @@ const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 
 impl Host {
     pub(super) async fn prepare(&mut self, order: PrepareOrder) {
-        let participant = self.branch.participant.clone();
-        let participant = &participant;
+        let participant = &self.branch.participant;
         let other_count = order.last_ordinal != self.last && !sings(Canary::IgnoreLastOrdinal);
         if order.session != Some(self.branch.session) || other_count {
             let found = order.session.map_or_else(|| "none".to_owned(), |session| session.to_string());
@@ -42,6 +41,13 @@ impl Host {
         let preparation = self.prepare_session(&mut leased, &order.gid, order.one_phase).await;
         self.participant.counts.prepared(self.agent.seams.clock.now().since(begun));
         crash::here(CrashPoint::AfterPrepare);
+        self.conclude(leased, preparation).await;
+    }
+
+    /// Gives the vote that a preparation comes to, and leaves its session as it must be left.
+    pub(super) async fn conclude(&mut self, leased: Leased, preparation: Preparation) {
+        let participant = self.branch.participant.clone();
+        let participant = &participant;
         match preparation {
             Preparation::Prepared { xid8, facts, marker } => match self.participant.identify(&facts) {
                 Ok(()) => {
@@ -110,6 +116,15 @@ impl Host {
             _ = self.branch.asked_to_end() => {}
         }
         self.cancelled = true;
+        self.cancel_until(preparing, &*canceller).await
+    }
+
+    /// Cancels until what runs in a session has ended one way or the other.
+    pub(super) async fn cancel_until<T>(
+        &self,
+        mut preparing: Pin<&mut impl Future<Output = T>>,
+        canceller: &dyn Canceller,
+    ) -> T {
         let clock = &self.agent.seams.clock;
         loop {
             let cancelling = async {

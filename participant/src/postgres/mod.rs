@@ -27,6 +27,7 @@ mod types;
 mod values;
 mod wire;
 pub mod witness;
+mod work;
 
 use std::sync::Arc;
 

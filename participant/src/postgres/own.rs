@@ -112,6 +112,19 @@ pub(super) static DURABLE: Own = own(
     Form::Text,
 );
 
+/// Gives the transaction an id, and says it. Refused (22012) where the role is not the agent's, its parameter, or text
+/// is in another encoding: what follows in the trip is then not run. Says by which settings literals are read.
+pub(super) static GUARD: Own = own(
+    23,
+    "votum_guard",
+    "SELECT pg_catalog.pg_current_xact_id(), 1 OPERATOR(pg_catalog./) \
+     CASE WHEN current_user OPERATOR(pg_catalog.=) $1 \
+     AND pg_catalog.current_setting('client_encoding') OPERATOR(pg_catalog.=) 'UTF8' THEN 1 ELSE 0 END, \
+     pg_catalog.current_setting('DateStyle'), pg_catalog.current_setting('IntervalStyle'), \
+     pg_catalog.current_setting('TimeZone'), pg_catalog.current_setting('standard_conforming_strings')",
+    Form::Text,
+);
+
 static RESET_ALL: Own = own(15, "votum_reset_all", "RESET ALL", Form::Text);
 static DISCARD_SEQUENCES: Own = own(16, "votum_discard_sequences", "DISCARD SEQUENCES", Form::Text);
 pub(super) static CLOSE_ALL: Own = own(17, "votum_close_all", "CLOSE ALL", Form::Text);
@@ -293,7 +306,7 @@ mod tests {
     fn no_two_own_statements_share_a_place_or_a_name() {
         let begins = BEGIN.iter().flatten();
         let resets = RESET_BUT_STATEMENTS.iter().copied();
-        let others = [&SETTINGS, &IDENTITY, &TYPES, &LEFTOVERS, &MARK];
+        let others = [&SETTINGS, &IDENTITY, &TYPES, &LEFTOVERS, &MARK, &GUARD];
         let all: Vec<_> = begins.chain(resets).chain(others).collect();
         let bits: std::collections::BTreeSet<_> = all.iter().map(|own| own.bit).collect();
         let names: std::collections::BTreeSet<_> = all.iter().map(|own| own.name).collect();

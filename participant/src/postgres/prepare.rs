@@ -120,6 +120,19 @@ impl PostgresSession {
             Err(NotPrepared::Unmarked(error)) => return self.unmarked(failed(Command::Prepare, error)),
             Err(NotPrepared::Failed(error)) => return not_prepared(failed(Command::Prepare, error)),
         };
+        let xid8 = self.branch.xid8.or(asked);
+        self.was_prepared(&tag, waits_cancelled, xid8, marker || self.branch.marked).await
+    }
+
+    /// What the end of a trip that prepares says, with what it did and how often a wait for a standby had been
+    /// cancelled before it.
+    pub(super) async fn was_prepared(
+        &mut self,
+        tag: &Tag,
+        waits_cancelled: u64,
+        xid8: Option<u64>,
+        marker: bool,
+    ) -> Preparation {
         if tag.is("ROLLBACK") {
             return Preparation::Refused(transaction_failed());
         }
@@ -131,11 +144,9 @@ impl PostgresSession {
         if self.link.unreplicated() != waits_cancelled {
             return Preparation::Unsound(standby_wait_cancelled("PREPARE TRANSACTION"));
         }
-        match self.branch.xid8.or(asked) {
+        match xid8 {
             None => Preparation::Unsound(unexpected(Command::Prepare, "its transaction id")),
-            Some(xid8) => {
-                Preparation::Prepared { xid8, facts: self.facts, marker: marker || self.branch.marked }
-            }
+            Some(xid8) => Preparation::Prepared { xid8, facts: self.facts, marker },
         }
     }
 
@@ -338,7 +349,7 @@ pub(super) fn standby_wait_cancelled(command: &str) -> DatabaseError {
     }
 }
 
-fn not_prepared(error: DatabaseError) -> Preparation {
+pub(super) fn not_prepared(error: DatabaseError) -> Preparation {
     match (error.policy, error.aftermath) {
         (Policy::Verify, _) | (_, Aftermath::Broken) => Preparation::Unknown(error),
         (_, Aftermath::Answered | Aftermath::Replaced) => Preparation::Refused(error),

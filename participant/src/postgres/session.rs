@@ -23,6 +23,7 @@ use crate::database::{
     Aftermath, BackendId, BeginOptions, Canceller, Command, DatabaseError, OnePhase, Policy, Preparation,
     RowSink, ServerFacts, Session, Statement,
 };
+use crate::work::{Results, Work, Worked};
 
 pub(super) struct PostgresSession {
     pub(super) link: Link,
@@ -159,12 +160,21 @@ impl PostgresSession {
 
     /// Sends a trip that `trip` began; reads what it says of the opening. True when it opened the transaction.
     pub(super) async fn send(&mut self, trip: Trip) -> Result<bool, DatabaseError> {
-        let opening = self.pending_begin.take();
-        self.link.send(trip).await.map_err(|lost| failed(Command::Statement, lost.into()))?;
-        let Some(opening) = opening else { return Ok(false) };
+        let begins = self.pending_begin.is_some();
+        if let Err(lost) = self.link.send(trip).await {
+            self.pending_begin = None;
+            return Err(failed(Command::Statement, lost.into()));
+        }
+        self.begun().await?;
+        Ok(begins)
+    }
+
+    /// Reads what a trip that was sent says of the opening, if it opened the transaction.
+    pub(super) async fn begun(&mut self) -> Result<(), DatabaseError> {
+        let Some(opening) = self.pending_begin.take() else { return Ok(()) };
         self.branch.began = self.opened(&opening).await.map_err(not_begun)?;
         self.branch.opened = true;
-        Ok(true)
+        Ok(())
     }
 
     /// When it began, if it was asked.
@@ -238,6 +248,10 @@ impl Session for PostgresSession {
 
     async fn prepare(&mut self, gid: &Gid, one_phase: bool) -> Preparation {
         self.prepare_branch(gid, one_phase).await
+    }
+
+    async fn work(&mut self, work: &Work, gid: &Gid, one_phase: bool, results: &mut Results) -> Worked {
+        self.run_work(work, gid, one_phase, results).await
     }
 
     async fn commit_one_phase(&mut self) -> OnePhase {

@@ -10,7 +10,7 @@ use super::own::{IDENTITY, Identity};
 use super::session::{PostgresSession, another_transaction, branch_ends};
 use super::types;
 use super::values::{self, Column, Parameter};
-use super::wire::{ENCODING, Failed, Form, Lost, Refusal, Reply, Tag, Transaction};
+use super::wire::{ENCODING, Failed, Form, Lost, Refusal, Reply, Tag, Transaction, Trip, Unsendable};
 use super::{failed, unexpected, unsendable};
 use crate::database::{Aftermath, Command, DatabaseError, RowSink, Statement};
 
@@ -26,7 +26,7 @@ const TAMPERING: [&str; 4] = ["PREPARE", "DEALLOCATE", "DEALLOCATE ALL", "DISCAR
 const CODE: [&str; 2] = ["DO", "CALL"];
 
 /// How a statement is run.
-enum Way {
+pub(super) enum Way {
     /// It was parsed under a name.
     Named { name: Arc<str>, columns: Vec<Column>, keep: bool },
     /// It is parsed in the same trip, and its columns are expected to be of built-in types.
@@ -34,11 +34,36 @@ enum Way {
 }
 
 /// A statement on its way.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     text: &'a str,
     parameters: Vec<Parameter<'a>>,
     types: Vec<u32>,
     raw_binary: bool,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(statement: &'a Statement) -> Self {
+        let parameters: Vec<_> = statement.parameters.iter().map(Parameter).collect();
+        let types = parameters.iter().map(Parameter::declared_type).collect();
+        Self { text: &statement.text, parameters, types, raw_binary: statement.raw_binary }
+    }
+
+    /// Puts the statement into a trip.
+    pub(super) fn put(&self, trip: &mut Trip, way: &Way) -> Result<(), Unsendable> {
+        match way {
+            Way::Named { name, keep, .. } => {
+                trip.bind(name, &self.parameters, Form::Binary)?;
+                trip.execute()?;
+                if *keep { Ok(()) } else { trip.close_statement(name) }
+            }
+            Way::AtOnce => {
+                trip.parse("", self.text, &self.types)?;
+                trip.bind("", &self.parameters, Form::Binary)?;
+                trip.describe_bound()?;
+                trip.execute()
+            }
+        }
+    }
 }
 
 impl PostgresSession {
@@ -47,20 +72,30 @@ impl PostgresSession {
         statement: &Statement,
         sink: &mut dyn RowSink,
     ) -> Result<u64, DatabaseError> {
-        let parameters: Vec<_> = statement.parameters.iter().map(Parameter).collect();
-        let types = parameters.iter().map(Parameter::declared_type).collect();
-        let run = Run { text: &statement.text, parameters, types, raw_binary: statement.raw_binary };
-        let way = match self.known.find(run.text, &run.types) {
-            Some(Met::Kept(name)) => Way::Named { name, columns: Vec::new(), keep: true },
-            Some(Met::BuiltIn) => Way::AtOnce,
+        let run = Run::new(statement);
+        let way = match self.known_way(&run) {
+            Some(way) => way,
             None => self.describe(&run).await?,
         };
         let ran = self.execute(&run, &way, sink).await;
         if ran.is_err() {
-            self.may_have_prepared = true;
-            self.unclosed.extend(self.known.forget(run.text, &run.types));
+            self.has_failed(&run);
         }
         ran
+    }
+
+    /// How a statement is run that was met before.
+    pub(super) fn known_way(&self, run: &Run<'_>) -> Option<Way> {
+        Some(match self.known.find(run.text, &run.types)? {
+            Met::Kept(name) => Way::Named { name, columns: Vec::new(), keep: true },
+            Met::BuiltIn => Way::AtOnce,
+        })
+    }
+
+    /// What is known of a statement that failed is not trusted any more.
+    pub(super) fn has_failed(&mut self, run: &Run<'_>) {
+        self.may_have_prepared = true;
+        self.unclosed.extend(self.known.forget(run.text, &run.types));
     }
 
     /// Has a statement parsed that was never met, and asks for its columns.
@@ -128,21 +163,7 @@ impl PostgresSession {
     ) -> Result<u64, DatabaseError> {
         let put = |session: &mut Self| {
             let mut trip = session.trip()?;
-            match way {
-                Way::Named { name, keep, .. } => {
-                    trip.bind(name, &run.parameters, Form::Binary)?;
-                    trip.execute()?;
-                    if !keep {
-                        trip.close_statement(name)?;
-                    }
-                }
-                Way::AtOnce => {
-                    trip.parse("", run.text, &run.types)?;
-                    trip.bind("", &run.parameters, Form::Binary)?;
-                    trip.describe_bound()?;
-                    trip.execute()?;
-                }
-            }
+            run.put(&mut trip, way)?;
             session.own.run(&mut trip, &IDENTITY, None)?;
             Ok(trip)
         };
@@ -174,7 +195,7 @@ impl PostgresSession {
     }
 
     /// Reads a statement's own reply. True when it copied data, too, which went nowhere.
-    async fn reply(
+    pub(super) async fn reply(
         &mut self,
         run: &Run<'_>,
         way: &Way,
@@ -262,7 +283,7 @@ fn other_columns() -> DatabaseError {
 }
 
 /// As above.
-fn copied_out() -> DatabaseError {
+pub(super) fn copied_out() -> DatabaseError {
     branch_ends(
         "a statement copied data to the client, which a branch cannot do; the branch cannot go on".into(),
     )

@@ -103,6 +103,7 @@ impl Coordinator {
             session,
             last_ordinal,
             one_phase: false,
+            work: None,
         }
     }
 

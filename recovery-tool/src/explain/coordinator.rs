@@ -93,4 +93,13 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Repair the disk, restart the coordinator, and ask again: the answer is then read from the \
             log.",
     },
+    Page {
+        code: "VOTUM-1210",
+        title: "a whole transaction was not begun",
+        meaning: "A transaction that came in one request could not be begun, and nothing of it was done.",
+        cause: "As VOTUM-1203; or the agent of one of its participants is not connected, or is of a version that \
+            takes no whole transactions.",
+        safe: "Nothing was begun: the same request may be sent again, with or without an idempotency key.",
+        remedy: "Try again later; clients of ours do. `votumctl status` shows which agents are connected.",
+    },
 ];

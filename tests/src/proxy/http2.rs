@@ -36,6 +36,7 @@ pub(super) enum Method {
     Commit,
     Rollback,
     GetTransaction,
+    Transact,
     Execute,
     Calls,
     Exchange,
@@ -49,6 +50,7 @@ impl Method {
             b"/votum.v1.Coordinator/Commit" => Self::Commit,
             b"/votum.v1.Coordinator/Rollback" => Self::Rollback,
             b"/votum.v1.Coordinator/GetTransaction" => Self::GetTransaction,
+            b"/votum.v1.Coordinator/Transact" => Self::Transact,
             b"/votum.v1.Participant/Execute" => Self::Execute,
             b"/votum.v1.Calls/Open" => Self::Calls,
             b"/votum.v1.Agent/Exchange" => Self::Exchange,
@@ -152,6 +154,8 @@ fn names(method: Method, direction: Direction, message: &[u8]) -> Vec<Message> {
         (Method::Rollback, Back) => vec![Message::RollbackReply],
         (Method::GetTransaction, Onward) => vec![Message::GetTransaction],
         (Method::GetTransaction, Back) => vec![Message::GetTransactionReply],
+        (Method::Transact, Onward) => vec![Message::Transact],
+        (Method::Transact, Back) => vec![Message::TransactReply],
         (Method::Execute, Onward) => vec![Message::Execute],
         (Method::Execute, Back) => {
             let part = v1::ExecuteResponse::decode(message).ok().and_then(|response| response.part);
@@ -191,6 +195,7 @@ fn of_call(request: &Request) -> Message {
         Request::Commit(_) => Message::Commit,
         Request::Rollback(_) => Message::Rollback,
         Request::GetTransaction(_) => Message::GetTransaction,
+        Request::Transact(_) => Message::Transact,
         Request::Execute(_) => Message::Execute,
     }
 }
@@ -201,6 +206,7 @@ fn of_reply(reply: &Replied) -> Option<Message> {
         Replied::Commit(_) => Some(Message::CommitReply),
         Replied::Rollback(_) => Some(Message::RollbackReply),
         Replied::GetTransaction(_) => Some(Message::GetTransactionReply),
+        Replied::Transact(_) => Some(Message::TransactReply),
         Replied::Execute(response) => response.part.as_ref().map(of_part),
         Replied::Error(_) => Some(Message::CallError),
     }

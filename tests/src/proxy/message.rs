@@ -90,6 +90,8 @@ messages! {
         Rollback = "Rollback",
         /// Coordinator.GetTransaction.
         GetTransaction = "GetTransaction",
+        /// Coordinator.Transact.
+        Transact = "Transact",
     }
     ClientCoordinator Back {
         /// The answer to Begin.
@@ -100,6 +102,8 @@ messages! {
         RollbackReply = "Rollback's reply",
         /// The answer to GetTransaction.
         GetTransactionReply = "GetTransaction's reply",
+        /// The answer to Transact.
+        TransactReply = "Transact's reply",
     }
     ClientAgent Onward {
         /// Participant.Execute.

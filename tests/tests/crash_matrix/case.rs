@@ -93,6 +93,8 @@ pub(crate) enum Work {
     Transfer,
     /// One after another, until every fate is met.
     Transfers,
+    /// The same, each in one request.
+    AtOnce,
     /// The same; a statement and PREPARE take a tenth of a second at each bank.
     Slow,
     /// The same; the last bank refuses to prepare, once the others have.

@@ -25,6 +25,7 @@ pub(crate) mod kind {
     pub(crate) const LOAD: &str = "drawn, under load";
     pub(crate) const ROW: &str = "coordinator at a row of the recovery table";
     pub(crate) const ONE_PHASE: &str = "one phase: anybody at each point";
+    pub(crate) const AT_ONCE: &str = "in one request: anybody at each point";
 }
 
 /// How a point of the coordinator is met.
@@ -107,7 +108,7 @@ fn agent_meets(point: AtAgent) -> (&'static str, Work) {
         AcknowledgementSent, AfterBegin, AfterCommitOnePhase, AfterCommitPrepared, AfterPrepare,
         AfterRollbackPrepared, BeforeBegin, BeforeCommitPrepared, BeforePrepare, BeforeRollbackPrepared,
         BeforeStatement, BranchSettled, DuringBegin, DuringCommitOnePhase, DuringCommitPrepared,
-        DuringPrepare, DuringRollbackPrepared, DuringStatement, Listed, StatementRun, VoteSent,
+        DuringPrepare, DuringRollbackPrepared, DuringStatement, DuringWork, Listed, StatementRun, VoteSent,
     };
     match point {
         BeforeBegin
@@ -128,6 +129,7 @@ fn agent_meets(point: AtAgent) -> (&'static str, Work) {
         | BranchSettled
         | AcknowledgementSent => ("", Work::Transfer),
         StatementRun => ("@2", Work::Transfer),
+        DuringWork => ("", Work::AtOnce),
         // The server goes on with it when the agent is gone.
         DuringStatement | DuringPrepare => ("", Work::Slow),
         // Not in the hello, but while it works.
@@ -231,6 +233,38 @@ pub(crate) fn one_phase() -> Vec<Case> {
             .life(Who::Coordinator, Fate::dies(AtCoordinator::OnePhaseAnswered.name()))
             .life(Who::Coordinator, Fate::dies(AtCoordinator::JudgedR13.name())),
     ]);
+    cases
+}
+
+/// A whole transaction comes in one request, with and without commit markers, and somebody dies at each of its
+/// points; at those of its work also the second time, when that goes in one trip.
+pub(crate) fn at_once(banks: usize) -> Vec<Case> {
+    use AtAgent::{
+        AcknowledgementSent, AfterCommitPrepared, AfterPrepare, BeforeBegin, BeforeCommitPrepared,
+        DuringCommitPrepared, DuringWork, VoteSent,
+    };
+    let not_here = |point: &&AtCoordinator| banks > 1 || **point != AtCoordinator::BetweenPrepares;
+    let mut cases = Vec::new();
+    for markers in [false, true] {
+        let case = || {
+            let case = Case::new(kind::AT_ONCE, banks, Work::AtOnce);
+            // What is committed in one phase has cases of its own.
+            if markers && banks > 1 { case.with_markers() } else { case }
+        };
+        let coordinators = COMMIT.iter().filter(not_here);
+        cases.extend(coordinators.map(|point| case().life(Who::Coordinator, Fate::dies(point.name()))));
+        for point in [BeforeBegin, DuringWork, AfterPrepare, VoteSent] {
+            for blow in
+                [Blow::Dies, Blow::Meanwhile(vec![Who::Database(0)]), Blow::Together(vec![Who::Database(0)])]
+            {
+                cases.push(case().life(Who::Agent(0), Fate::with(point.name(), blow.clone())));
+                cases.push(case().life(Who::Agent(0), Fate::with(format!("{}@2", point.name()), blow)));
+            }
+        }
+        for point in [BeforeCommitPrepared, DuringCommitPrepared, AfterCommitPrepared, AcknowledgementSent] {
+            cases.push(case().life(Who::Agent(0), Fate::dies(point.name())));
+        }
+    }
     cases
 }
 

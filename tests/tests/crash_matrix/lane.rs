@@ -198,6 +198,16 @@ impl Lane {
                     }
                 }
             }
+            Work::AtOnce => {
+                for turn in 1.. {
+                    let name = format!("{name}-{turn}");
+                    let shot = teller.votum().transact().idempotency_key(&name);
+                    drop(teller.at_once(shot, &name, &legs).await);
+                    if stop.get() {
+                        break;
+                    }
+                }
+            }
             Work::Slow => drop(slow(teller, name, &legs).await),
             Work::Refused => drop(self.refused(teller, name, &legs).await?),
             Work::Client(point) => self.by_client(case, ledger, name, point).await?,

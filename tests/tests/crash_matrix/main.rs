@@ -19,7 +19,9 @@ mod supervisor;
 use std::cell::RefCell;
 
 use case::{Case, Frozen, Who, Work};
-use cases::{aged, frozen, frozen_syncs, one_phase, pair, power_cut, power_cuts, scenes, singles, twice};
+use cases::{
+    aged, at_once, frozen, frozen_syncs, one_phase, pair, power_cut, power_cuts, scenes, singles, twice,
+};
 use draw::Draw;
 use run::{Report, play, run};
 use scenes::Scene;
@@ -68,6 +70,7 @@ async fn crash_matrix() {
         cases.extend(aged(banks));
         cases.extend(frozen_syncs(banks));
         cases.extend(power_cuts(banks));
+        cases.extend(at_once(banks));
     }
     cases.extend(one_phase());
     let pairs = number("VOTUM_MATRIX_PAIRS", 300);

@@ -40,11 +40,13 @@ const KINDS: &[(&str, &str, Message)] = &[
     ("Call", "commit", Message::Commit),
     ("Call", "rollback", Message::Rollback),
     ("Call", "get_transaction", Message::GetTransaction),
+    ("Call", "transact", Message::Transact),
     ("Call", "execute", Message::Execute),
     ("Reply", "begin", Message::BeginReply),
     ("Reply", "commit", Message::CommitReply),
     ("Reply", "rollback", Message::RollbackReply),
     ("Reply", "get_transaction", Message::GetTransactionReply),
+    ("Reply", "transact", Message::TransactReply),
     // Its parts are those of ExecuteResponse.
     ("Reply", "execute", Message::Started),
     ("Reply", "error", Message::CallError),
@@ -78,6 +80,7 @@ fn every_method_that_clients_call_has_a_name_here() {
         "Coordinator/Commit",
         "Coordinator/GetTransaction",
         "Coordinator/Rollback",
+        "Coordinator/Transact",
         "Participant/Execute",
     ];
     assert_eq!(BTreeSet::from_iter(methods), BTreeSet::from(known.map(str::to_owned)));

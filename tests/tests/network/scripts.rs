@@ -23,6 +23,8 @@ pub enum Script {
     Commit,
     /// The same at the first bank alone, which keeps commit markers.
     OnePhase,
+    /// The same, in one request under a key.
+    OneShot,
     /// The same, where the first bank is only read.
     ReadFirst,
     /// A transfer that the second bank refuses when the first has prepared.
@@ -98,6 +100,7 @@ pub fn script(message: Message) -> Script {
         M::CoordinatorHello | M::AgentHello => Script::Redial,
         M::Connect | M::Connected => Script::Reconnect,
         M::CommitOnePhase => Script::OnePhase,
+        M::Transact | M::TransactReply => Script::OneShot,
         M::ListParticipant => Script::List,
         M::EndSession => Script::LateEnlistment,
         M::SessionLost => Script::LostSession,
@@ -120,6 +123,7 @@ impl Script {
         match self {
             Self::Commit
             | Self::OnePhase
+            | Self::OneShot
             | Self::ReadFirst
             | Self::Ask
             | Self::Reconnect
@@ -179,6 +183,12 @@ impl Play<'_> {
                 Ok(Some(self.transfer().await))
             }
             Script::OnePhase => self.one_phase().await,
+            Script::OneShot => {
+                self.arm()?;
+                let legs = self.legs();
+                let shot = self.client.votum().transact().idempotency_key(self.name).timeout(self.timeout);
+                Ok(Some(self.client.at_once(shot, self.name, &legs).await.map(|done| done.outcome)))
+            }
             Script::ReadFirst => {
                 self.arm()?;
                 Ok(Some(self.read_first().await))

@@ -81,6 +81,7 @@ impl World {
             participant: participant.into(),
             gid: gid.to_string(),
             kind: Some(v1::vote::Kind::Yes(yes)),
+            ..Default::default()
         };
         self.agent_says(v1::agent_message::Kind::Vote(vote)).await;
     }

@@ -20,6 +20,7 @@ pub fn examples() -> Vec<Vec<u8>> {
             participant: participant.into(),
             gid: self::gid(7, 1, branch).to_string(),
             kind: Some(v1::vote::Kind::Yes(yes)),
+            ..Default::default()
         })
     };
     let kinds = [

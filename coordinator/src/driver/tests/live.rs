@@ -246,6 +246,7 @@ async fn i4_a_key_is_free_as_soon_as_its_transaction_is_aborted_and_never_called
             participant: "b".into(),
             gid: gid(&aborted, 1).to_string(),
             kind: Some(v1::vote::Kind::No(v1::VoteNo::default())),
+            ..Default::default()
         }))
         .await;
     assert!(matches!(heard(answered).await.unwrap(), Ok(Outcome::Aborted { .. })));

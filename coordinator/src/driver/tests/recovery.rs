@@ -72,6 +72,7 @@ async fn r15_other_work_that_a_listing_shows_under_an_aborted_branch_is_not_take
         participant: "b".into(),
         gid: gid(7, 1, 1).to_string(),
         kind: Some(v1::vote::Kind::No(v1::VoteNo::default())),
+        ..Default::default()
     };
     world.agent_says(v1::agent_message::Kind::Vote(no)).await;
     world.told().await;

@@ -155,6 +155,18 @@ impl Link {
         std::mem::take(&mut self.reread)
     }
 
+    /// Notes by which settings the server reads literals, as it says when it is asked: in the order in which it
+    /// reports them.
+    pub(in crate::postgres) fn note_reading(&mut self, found: &[Option<&str>]) {
+        let first = self.reading.iter().map(|(_, first)| Some(first.as_str()));
+        self.reread |= !first.eq(found.iter().copied());
+    }
+
+    /// Whether the server has answered all that was sent.
+    pub(in crate::postgres) fn is_settled(&self) -> bool {
+        self.owed == 0
+    }
+
     /// How often a wait for a synchronous standby was cancelled on this connection.
     pub(in crate::postgres) fn unreplicated(&self) -> u64 {
         self.unreplicated

@@ -1,0 +1,259 @@
+//! A whole transaction in one request.
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::Code;
+use votum_proto::error::detail;
+use votum_proto::runtime::{BoxFuture, Elapsed};
+use votum_proto::v1;
+
+use crate::begin::milliseconds;
+use crate::error::text;
+use crate::outcome::Status;
+use crate::retry::{Patience, Verdict, commit_verdict, says_nothing_of_the_request};
+use crate::votum::Options;
+use crate::{Column, Error, Isolation, Outcome, Row, SqlError, Value, Votum};
+
+/// With this code a coordinator says that it has not begun a transaction.
+const NOT_BEGUN: &str = "VOTUM-1210";
+
+/// A transaction whose statements are all known before it begins: add them, then `.await` it. It is the fastest way,
+/// because it takes one exchange from here to the coordinator, and one from there to each database.
+///
+/// ```no_run
+/// # async fn example(votum: votum_client::Votum) -> Result<(), votum_client::Error> {
+/// let sql = "UPDATE account SET balance = balance + $1 WHERE id = $2";
+/// let done = votum
+///     .transact()
+///     .idempotency_key("invoice-4711")
+///     .statement("bank_a", sql, &[(-5).into(), 1.into()])
+///     .statement("bank_b", sql, &[5.into(), 1.into()])
+///     .await?;
+/// println!("{}", done.outcome);
+/// # Ok(()) }
+/// ```
+///
+/// The statements of one participant run in the order in which they were added, those of several participants at the
+/// same time. If one fails, nothing is done anywhere, and [`Transacted::failed`] names it.
+#[must_use = "a transaction is run by .await"]
+#[derive(Clone)]
+pub struct OneShot {
+    votum: Votum,
+    request: v1::TransactRequest,
+}
+
+/// How a whole transaction ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transacted {
+    /// Its name; empty where nobody answered.
+    pub gtid: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The statement that it failed at, where it was one.
+    pub failed: Option<FailedStatement>,
+    results: Vec<(String, Vec<StatementResult>)>,
+}
+
+/// The statement that a whole transaction failed at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedStatement {
+    /// Where.
+    pub participant: String,
+    /// Its place among that participant's statements, from 0.
+    pub statement: usize,
+    /// What the database said, if it was the database.
+    pub error: Option<SqlError>,
+}
+
+/// What one statement returned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatementResult {
+    /// Its rows.
+    pub rows: Vec<Row>,
+    /// How many rows it touched or returned.
+    pub row_count: u64,
+}
+
+impl Transacted {
+    /// What the statements of a participant returned, in the order in which they were added. Empty unless the
+    /// transaction is committed; and where an earlier request with the same key committed it, whose results are not
+    /// kept.
+    pub fn results(&self, participant: &str) -> &[StatementResult] {
+        let found = self.results.iter().find(|(name, _)| name == participant);
+        found.map(|(_, results)| results.as_slice()).unwrap_or_default()
+    }
+}
+
+impl OneShot {
+    pub(crate) fn new(votum: Votum) -> Self {
+        let Options { client_name, wait, .. } = &votum.inner.options;
+        let mut request = v1::TransactRequest { client_name: client_name.clone(), ..Default::default() };
+        request.set_wait((*wait).into());
+        Self { votum, request }
+    }
+
+    /// Adds a statement at a participant. `parameters` are the values of `$1`, `$2`, and so on.
+    pub fn statement(mut self, participant: &str, statement: &str, parameters: &[Value]) -> Self {
+        let statement = v1::WorkStatement {
+            statement: statement.to_owned(),
+            parameters: parameters.iter().cloned().map(Into::into).collect(),
+            raw_binary: false,
+        };
+        self.branch(participant).statements.push(statement);
+        self
+    }
+
+    /// Opens the branch at one participant READ ONLY, which spares it the PREPARE.
+    pub fn only_reads(mut self, participant: &str) -> Self {
+        self.branch(participant).read_only = true;
+        self
+    }
+
+    fn branch(&mut self, participant: &str) -> &mut v1::BranchWork {
+        let branches = &mut self.request.branches;
+        let at = branches.iter().position(|branch| branch.participant == participant);
+        let at = at.unwrap_or_else(|| {
+            branches.push(v1::BranchWork { participant: participant.to_owned(), ..Default::default() });
+            branches.len() - 1
+        });
+        // One of the two has just made sure that it is there.
+        #[allow(clippy::indexing_slicing)]
+        &mut branches[at]
+    }
+
+    /// The isolation of every branch. The default is each database's own.
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.request.set_isolation(isolation.into());
+        self
+    }
+
+    /// Every branch is opened READ ONLY.
+    pub fn read_only(mut self) -> Self {
+        self.request.read_only = true;
+        self
+    }
+
+    /// How long the transaction may live before it is decided; bounded by the coordinator's configuration, whose
+    /// default applies otherwise. Rounded up to a millisecond.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.request.timeout_ms = milliseconds(timeout);
+        self
+    }
+
+    /// Names the work, so that it is done once, however often it is asked for: while it is under way, or once it is
+    /// committed, the same work under the same key has the same outcome. Without it nobody can say what became of a
+    /// request whose answer was lost. At most 128 bytes; scoped to the client's name.
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.request.idempotency_key = key.into();
+        self
+    }
+
+    /// For people: operators see it beside the gtid. At most 64 bytes.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.request.label = label.into();
+        self
+    }
+
+    async fn run(self) -> Result<Transacted, Error> {
+        let Self { votum, request } = self;
+        let Options { seams, outcome_budget, retry_budget, .. } = &votum.inner.options;
+        let may_be_repeated = !request.idempotency_key.is_empty();
+        let budget = if may_be_repeated { *outcome_budget } else { (*retry_budget).min(*outcome_budget) };
+        let mut patience = Patience::new(seams, budget);
+        // An attempt of which nothing is known may have been carried out, whatever a later one is told.
+        let mut open = false;
+        loop {
+            let asked = votum.inner.coordinator.transact(request.clone());
+            // Without a key it is asked once, and what it does may take as long as it may take.
+            let patient = if may_be_repeated { patience.left() } else { *outcome_budget };
+            let (heard, detail) = match seams.clock.timeout(patient, asked).await {
+                Ok(Ok(reply)) => return Transacted::read(reply),
+                Ok(Err(status)) => (heard(&status), status),
+                Err(Elapsed) => {
+                    (Heard::Nothing, tonic::Status::unavailable("the coordinator did not answer"))
+                }
+            };
+            open |= matches!(heard, Heard::Nothing);
+            let again = match heard {
+                Heard::Refusal => false,
+                Heard::Nothing => may_be_repeated,
+                Heard::NotBegun => true,
+            };
+            if !(again && patience.again().await) {
+                return match open {
+                    true => Ok(Transacted::unknown(text(&detail))),
+                    false => Err(Error::from_status(&detail, "")),
+                };
+            }
+        }
+    }
+}
+
+/// What an error status in answer to Transact says.
+#[derive(Clone, Copy)]
+enum Heard {
+    /// The request is refused.
+    Refusal,
+    /// Nothing was begun: it may be sent again.
+    NotBegun,
+    /// Nothing of what became of it.
+    Nothing,
+}
+
+fn heard(status: &tonic::Status) -> Heard {
+    match detail(status) {
+        Some(detail) if detail.code == NOT_BEGUN => Heard::NotBegun,
+        // Whoever is told of too much load has to send less.
+        Some(_) if status.code() == Code::ResourceExhausted => Heard::Refusal,
+        None if !says_nothing_of_the_request(status.code()) => Heard::Refusal,
+        Some(_) | None => match commit_verdict(status) {
+            Verdict::Again => Heard::Nothing,
+            Verdict::Final => Heard::Refusal,
+        },
+    }
+}
+
+impl Transacted {
+    fn unknown(detail: String) -> Self {
+        let outcome = Outcome::Unknown { gtid: String::new(), detail };
+        Self { gtid: String::new(), outcome, failed: None, results: Vec::new() }
+    }
+
+    fn read(reply: v1::TransactResponse) -> Result<Self, Error> {
+        let v1::TransactResponse { gtid, outcome, results, failed } = reply;
+        let status = Status::from(outcome.unwrap_or_default());
+        let outcome =
+            status.outcome().unwrap_or_else(|detail| Outcome::Unknown { gtid: gtid.clone(), detail });
+        let retryable = matches!(&outcome, Outcome::Aborted(abort) if abort.retryable);
+        let failed = failed.map(|failed| FailedStatement {
+            error: failed.sql.map(|sql| SqlError::new(sql, failed.participant.clone(), retryable)),
+            participant: failed.participant,
+            statement: usize::try_from(failed.statement.saturating_sub(1)).unwrap_or(usize::MAX),
+        });
+        let branch = |result: v1::BranchResult| {
+            let statements = result.statements.into_iter().map(StatementResult::read);
+            Ok((result.participant, statements.collect::<Result<Vec<_>, Error>>()?))
+        };
+        let results = results.into_iter().map(branch).collect::<Result<Vec<_>, Error>>()?;
+        Ok(Self { gtid, outcome, failed, results })
+    }
+}
+
+impl StatementResult {
+    fn read(result: v1::StatementResult) -> Result<Self, Error> {
+        let columns: Arc<[Column]> = result.columns.into_iter().map(Column::from).collect();
+        let rows = result.rows.into_iter().map(|row| Row::new(Arc::clone(&columns), row));
+        Ok(Self { rows: rows.collect::<Result<_, _>>()?, row_count: result.row_count })
+    }
+}
+
+impl IntoFuture for OneShot {
+    type Output = Result<Transacted, Error>;
+    type IntoFuture = BoxFuture<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}

@@ -1,0 +1,178 @@
+//! Transact: a whole transaction in one request. Its branches are opened by the orders to prepare them, in sessions
+//! that are named here: by the life of the agent that is to do the work, so that no other life of it ever does.
+
+use votum_proto::names::{BranchNumber, Gtid, ParticipantName, SessionName};
+use votum_proto::runtime::Monotonic;
+use votum_proto::v1;
+
+use super::request::{Answer, BranchClaim, Outcome, RequestError, Transact, Transacted, Wait};
+use super::{Driver, Live, LocalId, Teller};
+
+/// What a transaction does, as long as an agent may have to be told, and what came of it.
+pub(super) struct Whole {
+    branches: Vec<WholeBranch>,
+    options: v1::BranchOptions,
+    failed: Option<v1::FailedStatement>,
+}
+
+struct WholeBranch {
+    participant: ParticipantName,
+    /// Begun READ ONLY.
+    read_only: bool,
+    statements: Vec<v1::WorkStatement>,
+    results: Vec<v1::StatementResult>,
+}
+
+impl Whole {
+    fn new(transact: Transact) -> Self {
+        let Transact { isolation, read_only, branches, .. } = transact;
+        let branch = |(participant, work): (ParticipantName, v1::BranchWork)| WholeBranch {
+            participant,
+            read_only: read_only || work.read_only,
+            statements: work.statements,
+            results: Vec::new(),
+        };
+        let options = v1::BranchOptions { isolation: isolation.into(), ..Default::default() };
+        Self { branches: branches.into_iter().map(branch).collect(), options, failed: None }
+    }
+
+    /// The work at one participant, with what is left of the transaction's time.
+    pub(super) fn work(
+        &self,
+        branch: BranchNumber,
+        now: Monotonic,
+        deadline: Option<Monotonic>,
+    ) -> Option<v1::Work> {
+        let WholeBranch { read_only, statements, .. } = self.branches.get(usize::from(branch))?;
+        let left = deadline.map_or(0, |deadline| deadline.since(now).as_millis());
+        let options = v1::BranchOptions {
+            read_only: *read_only,
+            // 0 would be the agent's longest.
+            timeout_ms: u64::try_from(left).unwrap_or(u64::MAX).max(1),
+            ..self.options
+        };
+        Some(v1::Work { statements: statements.clone(), options: Some(options) })
+    }
+
+    /// Keeps what a branch's vote brought along.
+    pub(super) fn note(
+        &mut self,
+        branch: BranchNumber,
+        results: Vec<v1::StatementResult>,
+        failed: Option<v1::FailedStatement>,
+    ) {
+        if let Some(branch) = self.branches.get_mut(usize::from(branch)) {
+            branch.results = results;
+        }
+        if self.failed.is_none() {
+            self.failed = failed;
+        }
+    }
+
+    fn results(&self) -> Vec<v1::BranchResult> {
+        let result = |branch: &WholeBranch| v1::BranchResult {
+            participant: branch.participant.to_string(),
+            statements: branch.results.clone(),
+        };
+        self.branches.iter().map(result).collect()
+    }
+}
+
+impl Transacted {
+    /// What a client is told of a transaction in memory.
+    pub(super) fn of(live: &Live, outcome: Outcome) -> Self {
+        let gtid = live.transaction.gtid().clone();
+        let whole = live.whole.as_deref();
+        let (results, failed) = match &outcome {
+            Outcome::Committed { .. } | Outcome::ReadOnly => {
+                (whole.map(Whole::results).unwrap_or_default(), None)
+            }
+            Outcome::Aborted { .. } => (Vec::new(), whole.and_then(|whole| whole.failed.clone())),
+            Outcome::InProgress(_) | Outcome::Unknown(_) | Outcome::Expired => (Vec::new(), None),
+        };
+        Self { gtid, outcome, results, failed }
+    }
+}
+
+impl Driver {
+    pub(super) fn transact(&mut self, transact: Transact, answer: Answer<Transacted>) {
+        let (wait, teller) = (transact.wait, Teller::Transacted(answer));
+        let known = match &transact.begin.key {
+            Some(key) => self.refuse_known_key(key),
+            None => Ok(()),
+        };
+        match self.refuse_after_doubt().and(known) {
+            Ok(()) => {}
+            // The same request: there is one outcome for all of them.
+            Err(RequestError::KeyInUse(gtid) | RequestError::KeyCommitted(gtid)) => {
+                return self.join_whole(&gtid, wait, teller);
+            }
+            Err(other) => return teller.refuse(other),
+        }
+        match self.open_whole(transact) {
+            Ok((id, claims)) => self.decide(id, claims, wait, teller),
+            Err(error) => teller.refuse(error),
+        }
+    }
+
+    fn join_whole(&mut self, gtid: &Gtid, wait: Wait, teller: Teller) {
+        let id = LocalId::from(gtid);
+        if self.live.contains_key(&id) {
+            return self.wait_for(id, wait, teller);
+        }
+        match (teller, self.lookup(gtid)) {
+            (Teller::Transacted(answer), Ok(outcome)) => {
+                let known = Transacted { gtid: gtid.clone(), outcome, results: Vec::new(), failed: None };
+                let _ = answer.send(Ok(known));
+            }
+            (Teller::Outcome(answer), Ok(outcome)) => drop(answer.send(Ok(outcome))),
+            (teller, Err(error)) => teller.refuse(error),
+        }
+    }
+
+    /// What cannot be begun everywhere is not begun anywhere.
+    fn open_whole(&mut self, transact: Transact) -> Result<(LocalId, Vec<BranchClaim>), RequestError> {
+        let not_begun = |error| match error {
+            RequestError::Unavailable(why) => RequestError::NotBegun(why),
+            other => other,
+        };
+        self.refuse_unless_beginning().map_err(not_begun)?;
+        let claims = self.sessions_of(&transact)?;
+        let id = self.open(transact.begin.clone()).map_err(not_begun)?;
+        if let Some(live) = self.live.get_mut(&id) {
+            live.whole = Some(Box::new(Whole::new(transact)));
+        }
+        Ok((id, claims))
+    }
+
+    /// The session of each branch.
+    fn sessions_of(&self, transact: &Transact) -> Result<Vec<BranchClaim>, RequestError> {
+        let claims = transact.branches.iter().map(|(participant, work)| {
+            let known = self.participants.get(participant).ok_or_else(|| {
+                RequestError::Invalid(format!(
+                    "participant {participant} is not configured at this coordinator"
+                ))
+            })?;
+            let link = self.links.get(known.agent).filter(|link| link.generation.is_some());
+            let Some(link) = link else {
+                return Err(RequestError::NotBegun(format!(
+                    "the agent of participant {participant} is not connected"
+                )));
+            };
+            if !link.can_work {
+                return Err(RequestError::NotBegun(format!(
+                    "the agent of participant {participant} is of an older version, which takes no whole \
+                     transactions: start the present one, or begin and commit by calls of their own"
+                )));
+            }
+            Ok(BranchClaim {
+                participant: participant.clone(),
+                session: SessionName { agent_instance: link.instance, counter: 0 },
+                last_ordinal: u64::try_from(work.statements.len()).unwrap_or(u64::MAX),
+            })
+        });
+        let claims: Vec<_> = claims.collect::<Result<_, _>>()?;
+        super::clients::one_name_each(&self.participants, &claims)?;
+        Ok(claims)
+    }
+}

@@ -1,0 +1,205 @@
+//! A whole branch in one trip: BEGIN, its statements, PREPARE TRANSACTION and the reset, under one Sync.
+//!
+//! What stands behind a statement in the trip runs only if that succeeded, so that nothing is prepared that is not
+//! whole. But all of it may have run before anything of it is heard, and so two things are otherwise than where one
+//! statement comes after another:
+//!
+//! * What is looked at between two statements there (that the transaction, the role and the encoding are still
+//!   ours) the server looks at here, in the trip, and refuses to go on; and only statements that can do nothing but
+//!   read and write rows are run in this way.
+//! * A connection that breaks at any answer may have prepared the branch.
+//!
+//! Statements that the session has not met go step by step, and so do branches that may need no PREPARE.
+
+use votum_proto::names::Gid;
+
+use super::own::{GUARD, RESET_PREPARED, texts};
+use super::prepare::{not_prepared, put, server_of_the_past};
+use super::session::PostgresSession;
+use super::statements::{Run, Way, copied_out};
+use super::wire::{Failed, Tag, Transaction, Trip, Unsendable};
+use super::{failed, marker, unexpected, unsendable};
+use crate::control;
+use crate::database::{Aftermath, Command, DatabaseError, Policy, Preparation, Session as _};
+use crate::work::{Results, Work, Worked, step_by_step};
+
+/// How [`GUARD`] refuses.
+const DIVISION_BY_ZERO: &str = "22012";
+
+/// The statements of a branch, and how each is run.
+type Plan<'a> = Vec<(Run<'a>, Way)>;
+
+impl PostgresSession {
+    pub(super) async fn run_work(
+        &mut self,
+        work: &Work,
+        gid: &Gid,
+        one_phase: bool,
+        results: &mut Results,
+    ) -> Worked {
+        match self.plan(work, one_phase) {
+            Some(plan) => self.in_one_trip(work, &plan, gid, results).await,
+            None => step_by_step(self, work, gid, one_phase, results).await,
+        }
+    }
+
+    /// How the work is done in one trip, if that can be.
+    fn plan<'a>(&self, work: &'a Work, one_phase: bool) -> Option<Plan<'a>> {
+        if work.options.read_only || (one_phase && self.marks) {
+            return None;
+        }
+        let known = |statement| {
+            let run = Run::new(statement);
+            let way = self.known_way(&run)?;
+            Some((run, way))
+        };
+        let plain = work.statements.iter().all(|statement| control::is_plain(&statement.text));
+        if plain { work.statements.iter().map(known).collect() } else { None }
+    }
+
+    async fn in_one_trip(
+        &mut self,
+        work: &Work,
+        plan: &Plan<'_>,
+        gid: &Gid,
+        results: &mut Results,
+    ) -> Worked {
+        let first = |error| Worked::Failed { statement: 0, error };
+        if let Err(error) = self.begin(&work.options).await {
+            return first(error);
+        }
+        if self.leads_to_the_past() {
+            return first(server_of_the_past());
+        }
+        let waits_cancelled = self.link.unreplicated();
+        let trip = match self.whole(plan, gid) {
+            Ok(trip) => trip,
+            Err(error) => {
+                self.pending_begin = None;
+                return first(unsendable(Command::Statement, &error));
+            }
+        };
+        if let Err(lost) = self.link.send(trip).await {
+            self.pending_begin = None;
+            return first(failed(Command::Statement, lost.into()));
+        }
+        match self.begun().await {
+            Ok(()) => {}
+            Err(error) if error.broken() => return Worked::Ended(Preparation::Unknown(error)),
+            Err(error) => return first(error),
+        }
+        for (number, (run, way)) in plan.iter().enumerate() {
+            results.begin();
+            let done = self
+                .reply(run, way, results)
+                .await
+                .and_then(|(tag, copied)| if copied { Err(copied_out()) } else { results.end(tag.rows()) });
+            if let Err(error) = done {
+                return self.stopped(number, run, error).await;
+            }
+        }
+        self.end_of_trip(plan.len().saturating_sub(1), waits_cancelled).await
+    }
+
+    /// The whole trip.
+    fn whole(&mut self, plan: &Plan<'_>, gid: &Gid) -> Result<Trip, Unsendable> {
+        let mut trip = self.trip()?;
+        for (run, way) in plan {
+            run.put(&mut trip, way)?;
+        }
+        self.own.run(&mut trip, &GUARD, Some(&self.roles.current))?;
+        if self.marks {
+            self.put_marker(&mut trip, &marker::key(gid))?;
+        }
+        put(&mut trip, &format!("PREPARE TRANSACTION '{gid}'"))?;
+        self.put_reset(&mut trip, &RESET_PREPARED)?;
+        Ok(trip)
+    }
+
+    /// A statement was refused, or what it answered is not to be taken, though it ran and what follows it, too.
+    async fn stopped(&mut self, statement: usize, run: &Run<'_>, error: DatabaseError) -> Worked {
+        self.has_failed(run);
+        if error.broken() {
+            return Worked::Ended(Preparation::Unknown(error));
+        }
+        if self.link.is_settled() {
+            return Worked::Failed { statement, error };
+        }
+        match self.link.finish().await {
+            Ok(()) => Worked::Ended(Preparation::Unsound(error)),
+            // Something behind it was refused.
+            Err(Failed::Refused(_)) => Worked::Failed { statement, error },
+            Err(lost @ Failed::Lost(_)) => {
+                Worked::Ended(Preparation::Unknown(failed(Command::Prepare, lost)))
+            }
+        }
+    }
+
+    /// All statements have run: reads what comes behind them.
+    async fn end_of_trip(&mut self, last: usize, waits_cancelled: u64) -> Worked {
+        let guarded = match self.link.done().await {
+            Ok((_, row)) => row,
+            Err(error) => return not_guarded(last, failed(Command::Prepare, error)),
+        };
+        let Some([Some(xid8), _, reading @ ..]) = guarded.as_ref().and_then(texts::<6>) else {
+            let lost = self.link.give_up("the transaction's id");
+            return Worked::Ended(not_prepared(failed(Command::Prepare, lost.into())));
+        };
+        let xid8 = xid8.parse().ok();
+        self.link.note_reading(&reading);
+        let marked = if self.marks {
+            match self.link.done().await {
+                // A rule or a trigger of an administrator's may keep the row out.
+                Ok((tag, _)) => tag.rows() == 1,
+                Err(error @ Failed::Refused(_)) => {
+                    return Worked::Ended(self.unmarked(failed(Command::Prepare, error)));
+                }
+                Err(lost) => return Worked::Ended(not_prepared(failed(Command::Prepare, lost))),
+            }
+        } else {
+            false
+        };
+        Worked::Ended(match self.link.done().await {
+            Ok((tag, _)) => self.whole_was_prepared(&tag, waits_cancelled, xid8, marked).await,
+            Err(error) => not_prepared(failed(Command::Prepare, error)),
+        })
+    }
+
+    async fn whole_was_prepared(
+        &mut self,
+        tag: &Tag,
+        waits_cancelled: u64,
+        xid8: Option<u64>,
+        marked: bool,
+    ) -> Preparation {
+        let preparation = self.was_prepared(tag, waits_cancelled, xid8, marked).await;
+        if matches!(preparation, Preparation::Prepared { .. }) && self.link.transaction() != Transaction::None
+        {
+            return Preparation::Unsound(unexpected(Command::Prepare, "that it is over"));
+        }
+        preparation
+    }
+}
+
+/// The look before PREPARE was refused, or nobody knows whether it was.
+fn not_guarded(last: usize, error: DatabaseError) -> Worked {
+    match (error.broken(), error.sqlstate.as_str()) {
+        (true, _) => Worked::Ended(Preparation::Unknown(error)),
+        (false, DIVISION_BY_ZERO) => Worked::Failed { statement: last, error: changed_session() },
+        (false, _) => Worked::Failed { statement: last, error },
+    }
+}
+
+fn changed_session() -> DatabaseError {
+    DatabaseError {
+        policy: Policy::VoteNo,
+        aftermath: Aftermath::Answered,
+        sqlstate: String::new(),
+        message: "a function that a statement called has left the session in another role, or with another \
+                  client_encoding: have a statement of its own change the role, or run the statements in a \
+                  transaction that is begun and committed by calls of its own"
+            .into(),
+        retryable: false,
+        sql: None,
+    }
+}
