@@ -47,6 +47,11 @@ impl Results {
         Self { statements: Vec::new(), bound, left: bound, too_large: false }
     }
 
+    /// Forgets what came: the work begins anew.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.bound);
+    }
+
     /// What comes from here on is the next statement's.
     pub fn begin(&mut self) {
         self.statements.push(v1::StatementResult::default());

@@ -20,7 +20,7 @@ use super::statements::{Run, Way, copied_out};
 use super::wire::{Failed, Tag, Transaction, Trip, Unsendable};
 use super::{failed, marker, unexpected, unsendable};
 use crate::control;
-use crate::database::{Aftermath, Command, DatabaseError, Policy, Preparation, Session as _};
+use crate::database::{Command, DatabaseError, Preparation, Session as _};
 use crate::work::{Results, Work, Worked, step_by_step};
 
 /// How [`GUARD`] refuses.
@@ -37,10 +37,18 @@ impl PostgresSession {
         one_phase: bool,
         results: &mut Results,
     ) -> Worked {
-        match self.plan(work, one_phase) {
-            Some(plan) => self.in_one_trip(work, &plan, gid, results).await,
-            None => step_by_step(self, work, gid, one_phase, results).await,
+        if let Some(plan) = self.plan(work, one_phase) {
+            match self.in_one_trip(work, &plan, gid, results).await {
+                Worked::Failed { error, .. } if is_guards(&error) => {
+                    if let Err(error) = self.roll_back().await {
+                        return Worked::Failed { statement: 0, error };
+                    }
+                    results.clear();
+                }
+                worked => return worked,
+            }
         }
+        step_by_step(self, work, gid, one_phase, results).await
     }
 
     /// How the work is done in one trip, if that can be.
@@ -183,23 +191,16 @@ impl PostgresSession {
 
 /// The look before PREPARE was refused, or nobody knows whether it was.
 fn not_guarded(last: usize, error: DatabaseError) -> Worked {
-    match (error.broken(), error.sqlstate.as_str()) {
-        (true, _) => Worked::Ended(Preparation::Unknown(error)),
-        (false, DIVISION_BY_ZERO) => Worked::Failed { statement: last, error: changed_session() },
-        (false, _) => Worked::Failed { statement: last, error },
+    if error.broken() {
+        return Worked::Ended(Preparation::Unknown(error));
     }
+    // No statement of a client's was refused: those have answered.
+    let sql = error.sql.filter(|_| error.sqlstate != DIVISION_BY_ZERO);
+    Worked::Failed { statement: last, error: DatabaseError { sql, ..error } }
 }
 
-fn changed_session() -> DatabaseError {
-    DatabaseError {
-        policy: Policy::VoteNo,
-        aftermath: Aftermath::Answered,
-        sqlstate: String::new(),
-        message: "a function that a statement called has left the session in another role, or with another \
-                  client_encoding: have a statement of its own change the role, or run the statements in a \
-                  transaction that is begun and committed by calls of its own"
-            .into(),
-        retryable: false,
-        sql: None,
-    }
+/// A function has left the session in another role, or in another encoding. Step by step that can be served, or is
+/// refused for what it is.
+fn is_guards(error: &DatabaseError) -> bool {
+    error.sqlstate == DIVISION_BY_ZERO && error.sql.is_none()
 }

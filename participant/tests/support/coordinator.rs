@@ -107,6 +107,48 @@ impl Coordinator {
         }
     }
 
+    /// Has the agent do all the work of a branch, for `timeout_ms`.
+    pub async fn work_for(&mut self, timeout_ms: u64, seq: u64, statements: &[(&str, &[i64])]) {
+        let statement = |(text, numbers): &(&str, &[i64])| v1::WorkStatement {
+            statement: (*text).into(),
+            parameters: numbers
+                .iter()
+                .map(|number| v1::Value { kind: Some(v1::value::Kind::Int64(*number)) })
+                .collect(),
+            raw_binary: false,
+        };
+        let options = v1::BranchOptions { timeout_ms, ..Default::default() };
+        self.send(Order::Prepare(v1::Prepare {
+            gtid: self.gtid(seq).to_string(),
+            participant: BANK.into(),
+            gid: self.gid(seq).to_string(),
+            session: Some(v1::SessionName { agent_instance: self.hello.instance, counter: 0 }),
+            last_ordinal: statements.len() as u64,
+            one_phase: false,
+            work: Some(v1::Work {
+                statements: statements.iter().map(statement).collect(),
+                options: Some(options),
+            }),
+        }))
+        .await;
+    }
+
+    /// The same, with time enough; the vote, whole.
+    pub async fn worked(&mut self, seq: u64, statements: &[(&str, &[i64])]) -> v1::Vote {
+        self.work_for(60_000, seq, statements).await;
+        self.whole_vote(seq).await
+    }
+
+    /// A vote, with what goes with it.
+    pub async fn whole_vote(&mut self, seq: u64) -> v1::Vote {
+        let gid = self.gid(seq).to_string();
+        self.expect("vote", |report| match report {
+            Report::Vote(vote) if vote.gid == gid => Some(vote.clone()),
+            _ => None,
+        })
+        .await
+    }
+
     /// Has the only branch of a transaction prepared, or offered to be committed in one phase.
     pub async fn prepare_alone(&mut self, branch: &ClientBranch) {
         let order = self.prepare_order(branch, branch.session, branch.ordinal);

@@ -27,6 +27,8 @@ mod resolve;
 #[cfg(test)]
 mod settlement;
 #[cfg(test)]
+mod transact;
+#[cfg(test)]
 mod unproven;
 #[cfg(test)]
 mod verification;
