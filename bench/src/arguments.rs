@@ -6,25 +6,55 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use crate::load::Contender;
+use crate::contender::Contender;
+use crate::point::Point;
+use crate::shape::Shape;
+use crate::work::Mix;
 
-/// Each worker has this many accounts at each bank for itself, so that no two workers meet.
-pub(crate) const ACCOUNTS_PER_WORKER: u32 = 1_000;
+/// The closed loops that are measured when nothing else is asked for.
+const WORKERS: [u32; 3] = [1, 8, 32];
+
+const EXAMPLES: &str = "\
+Examples:
+  votum-bench
+      Closed loops of 1, 8 and 32 workers.
+  votum-bench --rate 200,400,800 --in-flight 64
+      Open loops: transactions arrive at these rates, whether or not the last ones have ended.
+  votum-bench --workers 8 --rate 400 --json report.json
+      One of each in the same run, with a file.
+  votum-bench --workers 8 --hot-rows 16 --read-percent 50
+      Half of the transactions only read; the others contend for 16 rows.
+  votum-bench --workers 8 --wait decided --rounds 9 --seconds 3 --warmup 1
+      Many short rounds of one kind, which shows how far they spread.
+  votum-bench --workers 2 --seconds 1 --warmup 0 --rounds 1
+      Whether everything works. The figures mean nothing.
+
+Without --coordinator it starts PostgreSQL servers, agents and a coordinator of its own, and removes them
+afterwards. It ends with 0 only if no money was lost or made, and nothing was left prepared.";
 
 #[derive(Debug, Parser)]
 #[command(
     name = "votum-bench",
-    about = "Measures transfers between databases through Votum, and by a client without a coordinator",
-    after_help = "Without --coordinator it starts PostgreSQL servers, agents and a coordinator of its own, \
-                  and removes them afterwards."
+    about = "Measures transactions over several databases through Votum, and by clients without a coordinator",
+    after_help = EXAMPLES
 )]
 pub(crate) struct Arguments {
-    /// How many transfers are under way at once; several numbers are measured one after another.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32],
-          value_parser = clap::value_parser!(u32).range(1..=200))]
-    pub(crate) workers: Vec<u32>,
+    /// Closed loops: how many workers each begin their next transaction when the last one has ended. Several
+    /// numbers are measured one after another. 1, 8 and 32, if there is no --rate either.
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=200))]
+    workers: Vec<u32>,
+    /// Open loops: how many transactions arrive each second, evenly. Latency counts from the moment at which
+    /// a transaction should have begun, so that none is left out because others were slow. Several rates are
+    /// measured one after another.
+    #[arg(long, value_name = "PER_SECOND", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: Vec<u32>,
+    /// Open loops: how many transactions may be under way at once. Those that arrive beyond it wait, and
+    /// their latency runs.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=200))]
+    in_flight: u32,
     /// How long each measurement lasts.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
     /// How long the load runs before each measurement begins.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=600))]
@@ -32,13 +62,24 @@ pub(crate) struct Arguments {
     /// How often each measurement is repeated. The contenders take turns.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: u32,
-    /// How many banks take part in each transfer.
+    /// How many banks take part in each transaction.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=8))]
     pub(crate) participants: u32,
+    /// How many of a hundred transactions only read, one row at each bank.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0,
+          value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) read_percent: u8,
+    /// All transactions share this many rows at each bank, and wait for each other, instead of rows of each
+    /// worker's own. They take their row at the first bank before the others, which rules out deadlocks.
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) hot_rows: Option<u32>,
+    /// How an application has Votum carry out a transaction.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Shape::Hosted])]
+    shape: Vec<Shape>,
     /// What a commit through Votum waits for: the forced decision, or every bank's acknowledgement. Both are
     /// measured unless one is named.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Wait::Decided, Wait::Completed])]
-    pub(crate) wait: Vec<Wait>,
+    wait: Vec<Wait>,
     /// How the client reaches the databases and Votum, and the coordinator its agents. An agent lives beside
     /// its database and always uses the Unix socket.
     #[arg(long, value_enum, default_value = "tcp", conflicts_with = "coordinator")]
@@ -71,6 +112,15 @@ pub(crate) enum Wait {
     Completed,
 }
 
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Decided => "decided",
+            Self::Completed => "completed",
+        })
+    }
+}
+
 /// Between which kinds of sockets messages go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Over {
@@ -100,20 +150,28 @@ impl Arguments {
         Duration::from_secs(self.warmup)
     }
 
-    /// Who is measured: the floor first.
-    pub(crate) fn contenders(&self) -> Vec<Contender> {
-        let mut contenders = vec![Contender::Direct];
-        for &wait in &self.wait {
-            if !contenders.contains(&Contender::Votum(wait)) {
-                contenders.push(Contender::Votum(wait));
-            }
-        }
-        contenders
+    /// What is measured one after another: closed loops, then open ones.
+    pub(crate) fn points(&self) -> Vec<Point> {
+        let unasked = self.workers.is_empty() && self.rate.is_empty();
+        let workers: &[u32] = if unasked { &WORKERS } else { &self.workers };
+        let closed = workers.iter().map(|&workers| Point::Closed { workers });
+        let open = self.rate.iter().map(|&rate| Point::Open { rate, in_flight: self.in_flight });
+        closed.chain(open).collect()
     }
 
-    /// The most workers of any measurement.
-    pub(crate) fn most_workers(&self) -> u32 {
-        self.workers.iter().copied().max().unwrap_or(1)
+    /// Who is measured: the floors first.
+    pub(crate) fn contenders(&self) -> Vec<Contender> {
+        Contender::all(&self.shape, &self.wait)
+    }
+
+    /// From what the work is drawn.
+    pub(crate) fn mix(&self) -> anyhow::Result<Mix> {
+        Ok(Mix {
+            banks: usize::try_from(self.participants)?,
+            workers: self.points().iter().map(|point| point.workers()).max().unwrap_or(1),
+            read_percent: self.read_percent,
+            hot_rows: self.hot_rows,
+        })
     }
 }
 
@@ -123,18 +181,33 @@ mod tests {
 
     use super::*;
 
+    fn parse(line: &str) -> Arguments {
+        Arguments::parse_from(line.split(' '))
+    }
+
     #[test]
-    fn the_command_line_is_sound_and_measures_the_floor_without_being_asked() {
+    fn the_command_line_is_sound_and_measures_the_floors_without_being_asked() {
         Arguments::command().debug_assert();
-        let arguments = Arguments::parse_from(["votum-bench", "--wait", "decided", "--workers", "1,4"]);
-        assert_eq!(arguments.contenders(), [Contender::Direct, Contender::Votum(Wait::Decided)]);
-        assert_eq!((arguments.workers.as_slice(), arguments.most_workers()), ([1, 4].as_slice(), 4));
+        let arguments = parse("votum-bench --wait decided --workers 1,4");
+        let votum = Contender::Votum(Shape::Hosted, Wait::Decided);
+        assert_eq!(arguments.contenders(), [Contender::Direct, Contender::DirectPiped, votum]);
+        assert_eq!(arguments.points(), [1, 4].map(|workers| Point::Closed { workers }));
+        assert_eq!(arguments.mix().unwrap().workers, 4);
+    }
+
+    #[test]
+    fn closed_loops_are_measured_unless_only_open_ones_are_asked_for() {
+        assert_eq!(parse("votum-bench").points(), WORKERS.map(|workers| Point::Closed { workers }));
+        let open = Point::Open { rate: 50, in_flight: 32 };
+        assert_eq!(parse("votum-bench --rate 50").points(), [open]);
+        assert_eq!(parse("votum-bench --rate 50 --workers 2").points(), [Point::Closed { workers: 2 }, open]);
+        assert_eq!(parse("votum-bench --rate 50 --workers 2").mix().unwrap().workers, 32);
     }
 
     #[test]
     fn a_coordinator_that_runs_already_needs_to_be_told_its_banks() {
         assert!(Arguments::try_parse_from(["votum-bench", "--coordinator", "127.0.0.1:7400"]).is_err());
-        let line = ["votum-bench", "--coordinator", "127.0.0.1:7400", "--direct", "bank_a", "host=/run"];
-        assert_eq!(Arguments::parse_from(line).direct, ["bank_a", "host=/run"]);
+        let line = "votum-bench --coordinator 127.0.0.1:7400 --direct bank_a host=/run";
+        assert_eq!(parse(line).direct, ["bank_a", "host=/run"]);
     }
 }

@@ -1,65 +1,46 @@
-//! The closed loop: each worker begins its next transfer when the last one has ended.
+//! One measurement: workers that carry out transactions, as fast as they can or as they arrive.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::future::join_all;
-use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 use tokio::sync::oneshot;
-use votum_client::Votum;
 use votum_proto::runtime::{Monotonic, Seams};
 
-use crate::arguments::{Arguments, Wait};
+use crate::arguments::Arguments;
+use crate::arrivals::Arrivals;
+use crate::carrier::{Carrier, Setting, Way};
+use crate::contender::Contender;
 use crate::cpu::{self, Group, Used};
-use crate::direct::Direct;
-use crate::installation::{BankAddress, Installation};
-use crate::transfer::{Ended, legs};
-use crate::votum::Hosted;
+use crate::ended::Ended;
+use crate::installation::Installation;
+use crate::point::Point;
+use crate::schedule::Schedule;
+use crate::tally::{Tally, Times, Window};
+use crate::work::Mix;
 
-/// After a transfer that was not committed: a bank that is away is not asked as fast as the processor can.
+/// In a closed loop, after a transaction that was not committed: a bank that is away is not asked as fast as
+/// the processor can.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Latencies are counted in microseconds, up to a minute, with three digits.
-const LONGEST: u64 = 60_000_000;
-const DIGITS: u8 = 3;
+/// Between the last arrival of an open loop and its end: who is free takes what has just arrived.
+const LAST_CALL: Duration = Duration::from_millis(3);
 
-/// Who carries out the transfers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Contender {
-    /// A client without a coordinator: the floor.
-    Direct,
-    /// Votum.
-    Votum(Wait),
-}
-
-impl fmt::Display for Contender {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Direct => "direct",
-            Self::Votum(Wait::Decided) => "Votum, decided",
-            Self::Votum(Wait::Completed) => "Votum, completed",
-        })
-    }
-}
-
-/// What one measurement found. Only transfers that ended inside the window count.
+/// What one measurement found.
 pub(crate) struct Measured {
     pub(crate) window: Duration,
-    /// The latencies of committed transfers, in microseconds.
-    pub(crate) latencies: Histogram<u64>,
-    /// Transfers that were not committed, or whose outcome is unknown.
-    pub(crate) errors: u64,
-    /// What was said of the first of them.
-    pub(crate) complaint: Option<String>,
+    pub(crate) tally: Tally,
+    /// What should have begun in the window of an open loop, and could not until its end.
+    pub(crate) never_begun: u64,
     /// Processor time that was used inside the window.
     pub(crate) used: Used,
 }
 
-/// What the workers of all measurements were told, warm-up included.
+/// What the workers of all measurements were told of their transfers, warm-up included.
 pub(crate) struct Promised {
     pub(crate) committed: i64,
     pub(crate) unknown: i64,
@@ -68,8 +49,8 @@ pub(crate) struct Promised {
 /// Runs measurements on one installation.
 pub(crate) struct Load {
     seams: Seams,
-    banks: Vec<BankAddress>,
-    votum: BTreeMap<Wait, Votum>,
+    ways: BTreeMap<Contender, Box<dyn Way>>,
+    mix: Mix,
     processes: Vec<(Group, u32)>,
     warmup: Duration,
     window: Duration,
@@ -78,28 +59,28 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Connects to the coordinator.
+    /// Opens every contender's way.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// When the coordinator does not answer.
     pub(crate) async fn new(
         seams: &Seams,
         installation: &Installation,
         arguments: &Arguments,
     ) -> anyhow::Result<Self> {
-        let mut votum = BTreeMap::new();
-        for &wait in &arguments.wait {
-            let waits_for = match wait {
-                Wait::Decided => votum_client::Wait::Decided,
-                Wait::Completed => votum_client::Wait::Completed,
-            };
-            let options = Votum::options().client_name("votum-bench").wait(waits_for);
-            votum.insert(wait, options.connect(installation.coordinator()).await?);
+        let setting = Setting {
+            seams: seams.clone(),
+            coordinator: installation.coordinator().to_owned(),
+            banks: installation.banks().to_vec(),
+        };
+        let mut ways = BTreeMap::new();
+        for contender in arguments.contenders() {
+            ways.insert(contender, contender.open(&setting).await?);
         }
         Ok(Self {
             seams: seams.clone(),
-            banks: installation.banks().to_vec(),
-            votum,
+            ways,
+            mix: arguments.mix()?,
             processes: installation.processes(),
             warmup: arguments.warmup(),
             window: arguments.window(),
@@ -122,44 +103,44 @@ impl Load {
     pub(crate) async fn run(
         &self,
         contender: Contender,
-        workers: u32,
+        point: Point,
         bar: &ProgressBar,
     ) -> anyhow::Result<Measured> {
-        let mut clients = Vec::new();
-        for worker in 0..workers {
-            clients.push(self.client(contender, worker).await?);
+        let way = self.ways.get(&contender).context("this contender was not asked for")?;
+        let mut carriers = Vec::new();
+        for worker in 0..point.workers() {
+            carriers.push(way.carrier(worker).await?);
         }
-        let from = self.seams.clock.now().after(self.warmup);
-        let window = Window { from, until: from.after(self.window) };
-        let mut results = Vec::new();
-        for (worker, client) in (0..workers).zip(clients) {
+        let begin = self.seams.clock.now();
+        let from = begin.after(self.warmup);
+        let window = Window { from, until: from.after(self.window), open: point.is_open() };
+        let pace = match point {
+            Point::Closed { .. } => Pace::Closed,
+            Point::Open { rate, .. } => {
+                let schedule = Schedule::new(begin, window.until, rate);
+                Pace::Open(Arrivals::begin(schedule, &self.seams.clock)?)
+            }
+        };
+        let mut tallies = Vec::new();
+        for (worker, carrier) in (0..).zip(carriers) {
             let (result, received) = oneshot::channel();
-            let (seams, banks) = (self.seams.clone(), self.banks.len());
+            let worker =
+                Worker { seams: self.seams.clone(), mix: self.mix, pace: pace.clone(), window, worker };
             self.seams.spawn(async move {
                 // The receiver is gone only when the measurement was given up.
-                let _ = result.send(work(&seams, client, worker, banks, window).await);
+                let _ = result.send(worker.work(carrier).await);
             });
-            results.push(received);
+            tallies.push(received);
         }
         let used = self.watch(window, bar).await;
+        let never_begun = pace.end(&self.seams, window.from).await;
         let mut sum = Tally::new()?;
-        for tally in join_all(results).await {
-            sum.add(&tally.context("a worker ended without a result")??)?;
+        for tally in join_all(tallies).await {
+            sum.add(tally.context("a worker ended without a result")??)?;
         }
         self.committed.fetch_add(sum.all_committed, Ordering::Relaxed);
         self.unknown.fetch_add(sum.all_unknown, Ordering::Relaxed);
-        let Tally { latencies, errors, complaint, .. } = sum;
-        Ok(Measured { window: self.window, latencies, errors, complaint, used })
-    }
-
-    async fn client(&self, contender: Contender, worker: u32) -> anyhow::Result<Client> {
-        Ok(match contender {
-            Contender::Direct => Client::Direct(Direct::open(&self.seams, &self.banks, worker).await?),
-            Contender::Votum(wait) => {
-                let votum = self.votum.get(&wait).context("this wait was not asked for")?;
-                Client::Votum(Hosted::new(votum.clone(), &self.banks))
-            }
-        })
+        Ok(Measured { window: self.window, tally: sum, never_begun, used })
     }
 
     /// Moves the bar on until the window closes, and counts the processor time used in it.
@@ -183,115 +164,67 @@ impl Load {
     }
 }
 
-/// When transfers count.
-#[derive(Clone, Copy)]
-struct Window {
-    from: Monotonic,
-    until: Monotonic,
+/// When a worker begins its next transaction.
+#[derive(Clone)]
+enum Pace {
+    /// At once.
+    Closed,
+    /// When one arrives.
+    Open(Arc<Arrivals>),
 }
 
-/// A worker's connection to what it measures.
-enum Client {
-    Direct(Direct),
-    Votum(Hosted),
-}
-
-impl Client {
-    async fn transfer(&mut self, legs: &[crate::transfer::Leg]) -> Ended {
+impl Pace {
+    /// Waits; when the next transaction should have begun. `None` when the measurement is over.
+    async fn next(&self, seams: &Seams, window: &Window) -> Option<Monotonic> {
         match self {
-            Self::Direct(direct) => direct.transfer(legs).await,
-            Self::Votum(hosted) => hosted.transfer(legs).await,
+            Self::Closed => Some(seams.clock.now()).filter(|now| *now < window.until),
+            Self::Open(arrivals) => arrivals.next().await,
+        }
+    }
+
+    /// No worker begins any more; how many transactions since `from` never began.
+    async fn end(&self, seams: &Seams, from: Monotonic) -> u64 {
+        match self {
+            Self::Closed => 0,
+            Self::Open(arrivals) => {
+                seams.clock.sleep(LAST_CALL).await;
+                arrivals.end(from)
+            }
+        }
+    }
+
+    /// After a transaction that was not committed.
+    async fn pause(&self, seams: &Seams) {
+        match self {
+            Self::Closed => seams.clock.sleep(PAUSE).await,
+            // Transactions come no faster than they arrive.
+            Self::Open(_) => {}
         }
     }
 }
 
-async fn work(
-    seams: &Seams,
-    mut client: Client,
-    worker: u32,
-    banks: usize,
+struct Worker {
+    seams: Seams,
+    mix: Mix,
+    pace: Pace,
     window: Window,
-) -> anyhow::Result<Tally> {
-    let mut tally = Tally::new()?;
-    loop {
-        let begun = seams.clock.now();
-        if begun >= window.until {
-            return Ok(tally);
-        }
-        let ended = client.transfer(&legs(worker, banks, &*seams.entropy)).await;
-        let now = seams.clock.now();
-        let counts = (window.from..=window.until).contains(&now);
-        let committed = matches!(ended, Ended::Committed);
-        tally.note(ended, now.since(begun), counts);
-        if !committed {
-            seams.clock.sleep(PAUSE).await;
-        }
-    }
+    worker: u32,
 }
 
-/// What one worker saw.
-struct Tally {
-    latencies: Histogram<u64>,
-    errors: u64,
-    complaint: Option<String>,
-    all_committed: i64,
-    all_unknown: i64,
-}
-
-impl Tally {
-    fn new() -> anyhow::Result<Self> {
-        let latencies = Histogram::new_with_bounds(1, LONGEST, DIGITS)?;
-        Ok(Self { latencies, errors: 0, complaint: None, all_committed: 0, all_unknown: 0 })
-    }
-
-    fn note(&mut self, ended: Ended, latency: Duration, counts: bool) {
-        let complaint = match ended {
-            Ended::Committed => {
-                self.all_committed += 1;
-                if counts {
-                    self.latencies.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(LONGEST));
-                }
-                return;
+impl Worker {
+    async fn work(self, mut carrier: Box<dyn Carrier>) -> anyhow::Result<Tally> {
+        let mut tally = Tally::new()?;
+        while let Some(meant) = self.pace.next(&self.seams, &self.window).await {
+            let begun = self.seams.clock.now();
+            let work = self.mix.next(self.worker, &*self.seams.entropy);
+            let ended = carrier.carry_out(&work).await;
+            let times = Times { meant, begun, ended: self.seams.clock.now() };
+            let committed = matches!(ended, Ended::Committed);
+            tally.note(&work, ended, &times, &self.window);
+            if !committed {
+                self.pace.pause(&self.seams).await;
             }
-            Ended::NotCommitted(complaint) => complaint,
-            Ended::Unknown(complaint) => {
-                self.all_unknown += 1;
-                complaint
-            }
-        };
-        self.errors += u64::from(counts);
-        self.complaint.get_or_insert(complaint);
-    }
-
-    fn add(&mut self, other: &Self) -> anyhow::Result<()> {
-        self.latencies.add(&other.latencies)?;
-        self.errors += other.errors;
-        self.all_committed += other.all_committed;
-        self.all_unknown += other.all_unknown;
-        if self.complaint.is_none() {
-            self.complaint.clone_from(&other.complaint);
         }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_ended_inside_the_window_is_measured_and_all_of_it_is_accounted_for() {
-        let mut tally = Tally::new().unwrap();
-        tally.note(Ended::Committed, Duration::from_millis(5), true);
-        tally.note(Ended::Committed, Duration::from_millis(900), false);
-        tally.note(Ended::NotCommitted("no".into()), Duration::from_millis(1), true);
-        tally.note(Ended::Unknown("who knows".into()), Duration::from_millis(1), false);
-        let mut sum = Tally::new().unwrap();
-        sum.add(&tally).unwrap();
-        sum.add(&tally).unwrap();
-        assert_eq!((sum.latencies.len(), sum.errors), (2, 2));
-        assert_eq!((sum.all_committed, sum.all_unknown), (4, 2));
-        assert!((4_990..=5_010).contains(&sum.latencies.max()), "{}", sum.latencies.max());
-        assert_eq!(sum.complaint.as_deref(), Some("no"));
+        Ok(tally)
     }
 }

@@ -1,32 +1,40 @@
-//! Closed-loop transfers through Votum, and the floor beneath them: the same transfers by a client that
-//! prepares and commits by itself, without a coordinator.
+//! Transactions over several databases through Votum, and the floors beneath them: the same transactions by
+//! clients that prepare and commit by themselves, without a coordinator.
 //!
-//! Both take turns on the same servers, so that whatever else the machine does falls on both. Ends with 0
-//! only if no money was lost or made and no prepared transaction was left.
+//! All take turns on the same servers, so that whatever else the machine does falls on all. Ends with 0 only if
+//! no money was lost or made and no prepared transaction was left.
 
 mod arguments;
+mod arrivals;
 mod bank;
+mod carrier;
+mod contender;
 mod cpu;
-mod direct;
+mod ended;
+mod floor;
 mod installation;
+mod latency;
 mod load;
+mod point;
 mod report;
+mod schedule;
+mod shape;
+mod tally;
 #[cfg(test)]
 mod tests;
-mod transfer;
-mod votum;
+mod work;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use arguments::Arguments;
 use bank::Banks;
 use clap::Parser as _;
+use contender::in_turn;
 use indicatif::{ProgressBar, ProgressStyle};
 use installation::Installation;
-use load::{Contender, Load};
-use report::{Report, Round};
+use load::Load;
+use report::{Machine, Report, Round};
 use votum_proto::runtime::Seams;
 
 fn main() -> ExitCode {
@@ -51,50 +59,63 @@ fn main() -> ExitCode {
 async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     let seams = Seams::production();
     let installation = Installation::open(arguments).await?;
-    let banks = Banks::open(&seams, installation.banks(), arguments.most_workers()).await?;
-    let machine = report::Machine::look(&banks).await?;
+    let banks = Banks::open(&seams, installation.banks(), arguments.mix()?.accounts()).await?;
+    let machine = Machine::look(&banks).await?;
     println!("{machine}\n");
 
-    let contenders = arguments.contenders();
     let load = Load::new(&seams, &installation, arguments).await?;
-    let bar = progress_bar(arguments, contenders.len());
-    let mut rounds: Vec<Round> = Vec::new();
-    for &workers in &arguments.workers {
+    let rounds = measure(&seams, arguments, &load, &banks).await?;
+    let judged = banks.judge(&load.promised()).await;
+    let report = Report::new(arguments, machine, rounds)?;
+    println!("\n{report}");
+    keep(arguments, &report)?;
+    println!("{}", judged?);
+    banks.close().await
+}
+
+/// Everything that was asked for, one measurement after another.
+async fn measure(
+    seams: &Seams,
+    arguments: &Arguments,
+    load: &Load,
+    banks: &Banks,
+) -> anyhow::Result<Vec<Round>> {
+    let (points, contenders) = (arguments.points(), arguments.contenders());
+    let bar = progress_bar(arguments, points.len() * contenders.len());
+    let mut rounds = Vec::new();
+    for &point in &points {
         for number in 1..=arguments.rounds {
             for contender in in_turn(&contenders, number) {
-                bar.set_message(format!("{workers} workers, {contender}, round {number}"));
-                let measured = load.run(contender, workers, &bar).await?;
-                let settled = banks.settle(&seams).await?;
-                let round = Round::new(contender, workers, number, &measured, settled);
+                bar.set_message(format!("{point}, {contender}, round {number}"));
+                let measured = load.run(contender, point, &bar).await?;
+                let settled = banks.settle(seams).await?;
+                let round = Round::new(contender, point, number, measured, settled);
                 bar.suspend(|| println!("{round}"));
                 rounds.push(round);
             }
         }
     }
     bar.finish_and_clear();
+    Ok(rounds)
+}
 
-    let judged = banks.judge(&load.promised()).await;
-    let report = Report::new(arguments, machine, rounds);
-    println!("\n{report}");
+/// Writes the files that were asked for.
+fn keep(arguments: &Arguments, report: &Report) -> anyhow::Result<()> {
     if let Some(file) = &arguments.json {
-        let json = serde_json::to_string_pretty(&report)?;
-        std::fs::write(file, json).with_context(|| format!("writing {}", file.display()))?;
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        }
+        std::fs::write(file, serde_json::to_string(report)?)
+            .with_context(|| format!("writing {}", file.display()))?;
     }
-    println!("{}", judged?);
-    banks.close().await
+    Ok(())
 }
 
-/// The contenders in an order that differs from round to round, so that none of them always follows the same
-/// other.
-fn in_turn(contenders: &[Contender], round: u32) -> impl Iterator<Item = Contender> {
-    let first = usize::try_from(round).unwrap_or(0);
-    contenders.iter().copied().cycle().skip(first % contenders.len().max(1)).take(contenders.len())
-}
-
-fn progress_bar(arguments: &Arguments, contenders: usize) -> ProgressBar {
-    let runs = arguments.workers.len() * contenders * usize::try_from(arguments.rounds).unwrap_or(1);
-    let each: Duration = arguments.warmup() + arguments.window();
-    let bar = ProgressBar::new(u64::try_from(runs).unwrap_or(0) * each.as_secs());
+fn progress_bar(arguments: &Arguments, each_round: usize) -> ProgressBar {
+    let runs = u64::try_from(each_round).unwrap_or(0) * u64::from(arguments.rounds);
+    let seconds = runs * (arguments.warmup() + arguments.window()).as_secs();
+    println!("{runs} measurements, {seconds} s, and some moments for each to begin and to settle:\n");
+    let bar = ProgressBar::new(seconds);
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} s  {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━━╌"));
     bar
