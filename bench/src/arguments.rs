@@ -20,8 +20,8 @@ Examples:
       Closed loops of 1, 8 and 32 workers.
   votum-bench --rate 200,400,800 --in-flight 64
       Open loops: transactions arrive at these rates, whether or not the last ones have ended.
-  votum-bench --workers 8 --rate 400 --json report.json
-      One of each in the same run, with a file.
+  votum-bench --workers 8 --rate 400 --json report.json --plots plots
+      One of each in the same run, with files.
   votum-bench --workers 8 --hot-rows 16 --read-percent 50
       Half of the transactions only read; the others contend for 16 rows.
   votum-bench --workers 8 --wait decided --rounds 9 --seconds 3 --warmup 1
@@ -94,6 +94,9 @@ pub(crate) struct Arguments {
     /// Also writes every round and the summary to this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Also draws throughput, latencies and processor time, as SVG files in this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) plots: Option<PathBuf>,
     /// Measures a coordinator that runs already, with the banks of --direct.
     #[arg(long, value_name = "ADDRESS", requires = "direct")]
     pub(crate) coordinator: Option<String>,

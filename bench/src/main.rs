@@ -15,6 +15,7 @@ mod floor;
 mod installation;
 mod latency;
 mod load;
+mod plots;
 mod point;
 mod report;
 mod schedule;
@@ -108,7 +109,10 @@ fn keep(arguments: &Arguments, report: &Report) -> anyhow::Result<()> {
         std::fs::write(file, serde_json::to_string(report)?)
             .with_context(|| format!("writing {}", file.display()))?;
     }
-    Ok(())
+    match &arguments.plots {
+        Some(folder) => plots::write(folder, report),
+        None => Ok(()),
+    }
 }
 
 fn progress_bar(arguments: &Arguments, each_round: usize) -> ProgressBar {

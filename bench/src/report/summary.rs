@@ -35,6 +35,9 @@ pub(crate) struct Summary {
     pub(crate) p50_of_direct: Option<Spread>,
     /// Processor time for each committed transaction, in microseconds: medians of the rounds.
     pub(crate) cpu_us: BTreeMap<Group, f64>,
+    /// All latencies of transfers.
+    #[serde(skip)]
+    pub(crate) latencies: Latencies,
 }
 
 impl Summary {
@@ -80,6 +83,7 @@ impl Summary {
             throughput_of_direct: of_direct(throughput).filter(|_| !point.is_open()),
             p50_of_direct: of_direct(|one| Some(one.latency_ms?.p50)),
             cpu_us: processor_time(&mine),
+            latencies,
         }))
     }
 
@@ -151,7 +155,7 @@ mod tests {
         assert_eq!(summary.throughput_of_direct, Some(Spread { median: 0.8, least: 0.6, most: 0.9 }));
         assert_eq!(summary.p50_of_direct, Some(Spread { median: 1.0, least: 1.0, most: 1.0 }));
         assert_eq!((summary.failed(), summary.unfinished, summary.never_begun), (3, 3, 6));
-        assert_eq!((summary.cpu_us[&Group::Client], summary.latency_ms.unwrap().max), (40.0, 3.001));
+        assert_eq!((summary.cpu_us[&Group::Client], summary.latencies.len()), (40.0, 3));
         assert!(Summary::of(VOTUM, OPEN, &rounds(CLOSED)).unwrap().is_none());
     }
 
