@@ -53,7 +53,7 @@ pub(crate) fn used(processes: &[(Group, u32)]) -> Used {
             || processes.iter().find(|(group, known)| *known == stat.parent && *group != Group::Client);
         let (group, time) = match (named, parent()) {
             (Some((group, _)), _) => (*group, stat.with_ended),
-            (None, Some((group, _))) => (*group, stat.own),
+            (None, Some((group, _))) => (*group, exactly(pid).unwrap_or(stat.own)),
             (None, None) => continue,
         };
         *used.entry(group).or_default() += time;
@@ -65,6 +65,15 @@ pub(crate) fn used(processes: &[(Group, u32)]) -> Used {
 pub(crate) fn between(before: &Used, after: &Used) -> Used {
     let since = |group: &Group| before.get(group).copied().unwrap_or_default();
     after.iter().map(|(group, used)| (*group, used.saturating_sub(since(group)))).collect()
+}
+
+/// What a process of one thread has used, to the nanosecond. Sessions are many and each does little: ticks
+/// would round most of it away. `None` where the kernel does not keep this.
+fn exactly(pid: u32) -> Option<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+    let nanoseconds = text.split_ascii_whitespace().next()?.parse().ok()?;
+    // Kernels that do not keep it show nothing but zeros.
+    (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))
 }
 
 struct Stat {
