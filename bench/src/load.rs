@@ -228,3 +228,73 @@ impl Worker {
         Ok(tally)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::work::Work;
+
+    /// Quick, but for its first transaction of all.
+    struct Stalls {
+        seams: Seams,
+        stalled: Arc<AtomicBool>,
+    }
+
+    const STALL: Duration = Duration::from_millis(300);
+
+    #[async_trait]
+    impl Way for Stalls {
+        async fn carrier(&self, _worker: u32) -> anyhow::Result<Box<dyn Carrier>> {
+            Ok(Box::new(Self { seams: self.seams.clone(), stalled: self.stalled.clone() }))
+        }
+    }
+
+    #[async_trait]
+    impl Carrier for Stalls {
+        async fn carry_out(&mut self, _work: &Work) -> Ended {
+            let stalled = self.stalled.swap(true, Ordering::Relaxed);
+            self.seams.clock.sleep(if stalled { Duration::from_millis(1) } else { STALL }).await;
+            Ended::Committed
+        }
+    }
+
+    async fn measure(point: Point, window: Duration) -> Measured {
+        let seams = Seams::production();
+        let stalls = Stalls { seams: seams.clone(), stalled: Arc::default() };
+        let load = Load {
+            seams,
+            ways: [(Contender::Direct, Box::new(stalls) as Box<dyn Way>)].into(),
+            mix: Mix { banks: 2, workers: 1, read_percent: 0, hot_rows: None },
+            processes: Vec::new(),
+            warmup: Duration::ZERO,
+            window,
+            committed: AtomicI64::new(0),
+            unknown: AtomicI64::new(0),
+        };
+        let measured = load.run(Contender::Direct, point, &ProgressBar::hidden()).await.unwrap();
+        assert!(load.promised().committed >= i64::try_from(measured.tally.done).unwrap());
+        measured
+    }
+
+    #[tokio::test]
+    async fn an_open_loop_feels_a_stall_in_all_that_arrived_meanwhile_and_a_closed_one_only_once() {
+        let window = 2 * STALL;
+        let open = measure(Point::Open { rate: 100, in_flight: 1 }, window).await;
+        assert_eq!(open.tally.transfers.len() + open.never_begun, 60);
+        assert!(open.tally.transfers.at(0.75) > 100.0, "{}", open.tally.transfers.at(0.75));
+        let closed = measure(Point::Closed { workers: 1 }, window).await;
+        assert!(closed.tally.transfers.at(0.75) < 100.0, "{}", closed.tally.transfers.at(0.75));
+        assert!(closed.tally.transfers.at(1.0) > 290.0);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_begin_before_the_end_is_counted() {
+        let open = measure(Point::Open { rate: 100, in_flight: 1 }, STALL / 2).await;
+        assert_eq!((open.tally.transfers.len(), open.tally.unfinished, open.never_begun), (1, 1, 14));
+        assert_eq!(open.tally.done, 0, "it ended after the window");
+    }
+}

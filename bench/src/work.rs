@@ -27,7 +27,8 @@ pub(crate) enum Order {
     AtOnce,
     /// To the first bank, and to the others when it has the row there. Rows that transfers share are the
     /// same row at every bank, so whoever waits at a later bank waits for one that holds everything it needs:
-    /// no deadlock across banks, which no bank could see.
+    /// no deadlock across banks, which no bank could see. A way that must send all at once has its deadlocks
+    /// counted among the errors, when a timeout has ended them.
     FirstBankFirst,
 }
 
