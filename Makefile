@@ -15,6 +15,9 @@ CRASH_POINTS := --features votum-coordinator/crash-points,votum-participant/cras
 # The tests of which `make test` runs a part, and `make matrix` all: what is ignored in them.
 MATRICES := crash_matrix network
 
+# What `make bench` measures.
+BENCH ?= --workers 1,8,32 --rate 400
+
 step = @printf '\n\033[1m== %s\033[0m\n' '$(1)'
 
 .PHONY: help
@@ -40,11 +43,14 @@ demo: setup ## Watch money move between two PostgreSQL servers while the coordin
 	@$(if $(KEEP),,tests/scripts/to-the-end) $(TARGET)/debug/demo $(if $(KEEP),--keep)
 
 .PHONY: bench
-bench: setup ## Measure Votum against a client without a coordinator (about six minutes)
+bench: setup ## Measure Votum against clients without a coordinator (about eight minutes; BENCH="--help" for more)
 	$(call step,building the programs as they are released)
 	cargo build --release -p votum-coordinator -p votum-participant -p votum-bench
 	$(call step,measuring)
-	@tests/scripts/to-the-end $(TARGET)/release/votum-bench --json $(TARGET)/bench.json $(BENCH)
+	@mkdir -p $(TARGET)/bench
+	@rm -f $(TARGET)/bench/report.json $(TARGET)/bench/*.svg # of another run, which may have had other loads
+	@tests/scripts/to-the-end $(TARGET)/release/votum-bench --json $(TARGET)/bench/report.json --plots $(TARGET)/bench \
+	    $(BENCH)
 
 .PHONY: test
 test: setup python format lint docs binaries run-tests simulation canaries model-in-bounds ## Everything that must hold before a change is accepted
