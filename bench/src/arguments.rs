@@ -29,7 +29,7 @@ Examples:
   votum-bench --workers 2 --seconds 1 --warmup 0 --rounds 1
       Whether everything works. The figures mean nothing.
 
-Without --coordinator it starts PostgreSQL servers, agents and a coordinator of its own, and removes them
+Without --coordinator it starts PostgreSQL servers, agents and a coordinator of its own, and removes them \
 afterwards. It ends with 0 only if no money was lost or made, and nothing was left prepared.";
 
 #[derive(Debug, Parser)]

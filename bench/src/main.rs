@@ -65,39 +65,44 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     println!("{machine}\n");
 
     let load = Load::new(&seams, &installation, arguments).await?;
-    let rounds = measure(&seams, arguments, &load, &banks).await?;
+    let mut rounds = Vec::new();
+    let measured = measure(&seams, arguments, &load, &banks, &mut rounds).await;
     let judged = banks.judge(&load.promised()).await;
+    // Whatever failed, what was measured until then is not lost.
     let report = Report::new(arguments, machine, rounds)?;
     println!("\n{report}");
     keep(arguments, &report)?;
+    measured?;
     println!("{}", judged?);
     banks.close().await
 }
 
-/// Everything that was asked for, one measurement after another.
+/// Everything that was asked for, one measurement after another, each added to `rounds`.
 async fn measure(
     seams: &Seams,
     arguments: &Arguments,
     load: &Load,
     banks: &Banks,
-) -> anyhow::Result<Vec<Round>> {
+    rounds: &mut Vec<Round>,
+) -> anyhow::Result<()> {
     let (points, contenders) = (arguments.points(), arguments.contenders());
     let bar = progress_bar(arguments, points.len() * contenders.len());
-    let mut rounds = Vec::new();
     for &point in &points {
         for number in 1..=arguments.rounds {
             for contender in in_turn(&contenders, number) {
                 bar.set_message(format!("{point}, {contender}, round {number}"));
                 let measured = load.run(contender, point, &bar).await?;
-                let settled = banks.settle(seams).await?;
-                let round = Round::new(contender, point, number, measured, settled);
+                let settled = banks.settle(seams).await;
+                let took = settled.as_ref().ok().copied();
+                let round = Round::new(contender, point, number, measured, took);
                 bar.suspend(|| println!("{round}"));
                 rounds.push(round);
+                settled?;
             }
         }
     }
     bar.finish_and_clear();
-    Ok(rounds)
+    Ok(())
 }
 
 /// Writes the files that were asked for.

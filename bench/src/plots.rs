@@ -89,7 +89,7 @@ mod tests {
         }
         let used = [(Group::Client, Duration::from_millis(5))].into();
         let measured = Measured { window: Duration::from_secs(1), tally, never_begun: 0, used };
-        let round = Round::new(contender, point, 1, measured, Duration::ZERO);
+        let round = Round::new(contender, point, 1, measured, None);
         Summary::of(contender, point, &[round]).unwrap().unwrap()
     }
 

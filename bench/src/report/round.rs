@@ -36,8 +36,8 @@ pub(crate) struct Round {
     pub(crate) errors: BTreeMap<String, u64>,
     /// What was said of the first of them.
     pub(crate) complaint: Option<String>,
-    /// From the end of the load until nothing was prepared any more.
-    pub(crate) settled_ms: f64,
+    /// From the end of the load until nothing was prepared any more; `None` if something stayed.
+    pub(crate) settled_ms: Option<f64>,
     /// Processor time for each committed transaction, in microseconds.
     pub(crate) cpu_us: BTreeMap<Group, f64>,
     /// All latencies of transfers, as pairs of microseconds and how often.
@@ -53,7 +53,7 @@ impl Round {
         point: Point,
         round: u32,
         measured: Measured,
-        settled: Duration,
+        settled: Option<Duration>,
     ) -> Self {
         let Measured { window, tally, never_begun, used } = measured;
         let each = |used: &Duration| used.as_secs_f64() * 1e6 / tally.done.max(1) as f64;
@@ -71,7 +71,7 @@ impl Round {
             cpu_us: used.iter().map(|(group, used)| (*group, each(used))).collect(),
             errors: tally.errors,
             complaint: tally.complaint,
-            settled_ms: settled.as_secs_f64() * 1e3,
+            settled_ms: settled.map(|took| took.as_secs_f64() * 1e3),
             histogram_us: tally.transfers,
             read_histogram_us: tally.reads,
         }

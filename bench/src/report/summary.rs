@@ -134,7 +134,7 @@ mod tests {
             never_begun: 2,
             errors: [("SQLSTATE 40P01".to_owned(), 1)].into(),
             complaint: None,
-            settled_ms: 0.0,
+            settled_ms: None,
             cpu_us: [(Group::Client, 40.0)].into(),
             histogram_us,
             read_histogram_us: Latencies::new().unwrap(),

@@ -94,11 +94,8 @@ fn overloaded(f: &mut fmt::Formatter<'_>, rows: &[&Summary]) -> fmt::Result {
 
 fn errors(f: &mut fmt::Formatter<'_>, rows: &[Summary]) -> fmt::Result {
     for one in rows.iter().filter(|one| !one.errors.is_empty()) {
-        write!(f, "\n{}, {}:", one.point, one.contender)?;
-        for (kind, times) in &one.errors {
-            write!(f, " {times} × {kind};")?;
-        }
-        writeln!(f)?;
+        let kinds: Vec<String> = one.errors.iter().map(|(kind, times)| format!("{times} × {kind}")).collect();
+        writeln!(f, "Errors at {}, {}: {}", one.point, one.contender, kinds.join("; "))?;
     }
     Ok(())
 }
