@@ -35,21 +35,20 @@ fn draw(summary: &[Summary]) -> anyhow::Result<Vec<(String, String)>> {
     let mut points: Vec<Point> = summary.iter().map(|one| one.point).collect();
     points.dedup();
     for point in points {
-        let here = || summary.iter().filter(|one| one.point == point);
-        if here().any(|one| one.latency_ms.is_some()) {
-            files.push((latency_file(point), latency::draw(&here().collect::<Vec<_>>(), point)?));
+        let here: Vec<&Summary> = summary.iter().filter(|one| one.point == point).collect();
+        if here.iter().any(|one| one.latency_ms.is_some()) {
+            let transfers: Vec<_> = here.iter().map(|one| (one.contender, &one.latencies)).collect();
+            let svg = latency::draw(&transfers, &format!("Latency of transfers in ms, {point}"))?;
+            files.push((format!("latency-{}.svg", slug(point)), svg));
         }
-        files.push((processor_file(point), processor::draw(&here().collect::<Vec<_>>(), point)?));
+        if here.iter().any(|one| one.read_latency_ms.is_some()) {
+            let reads: Vec<_> = here.iter().map(|one| (one.contender, &one.read_latencies)).collect();
+            let svg = latency::draw(&reads, &format!("Latency of reads in ms, {point}"))?;
+            files.push((format!("latency-of-reads-{}.svg", slug(point)), svg));
+        }
+        files.push((format!("cpu-{}.svg", slug(point)), processor::draw(&here, point)?));
     }
     Ok(files)
-}
-
-fn latency_file(point: Point) -> String {
-    format!("latency-{}.svg", slug(point))
-}
-
-fn processor_file(point: Point) -> String {
-    format!("cpu-{}.svg", slug(point))
 }
 
 fn slug(point: Point) -> String {
@@ -77,13 +76,17 @@ mod tests {
     const CLOSED: Point = Point::Closed { workers: 1 };
     const OPEN: Point = Point::Open { rate: 400, in_flight: 8 };
 
-    /// A contender whose transfers all took `milliseconds`.
+    /// What is a read, and not a transfer, in the runs below.
+    const READ: u64 = 4;
+
+    /// A contender whose transactions took `milliseconds`.
     fn summary(contender: Contender, point: Point, milliseconds: &[u64]) -> Summary {
         let moment = |ms| Monotonic(Duration::from_millis(ms));
         let window = Window { from: moment(0), until: moment(1_000_000), open: point.is_open() };
         let mut tally = Tally::new().unwrap();
         for ms in milliseconds {
-            let work = Work::Transfer { legs: Vec::new(), order: Order::AtOnce };
+            let transfer = Work::Transfer { legs: Vec::new(), order: Order::AtOnce };
+            let work = if *ms == READ { Work::Read { accounts: Vec::new() } } else { transfer };
             let times = Times { meant: moment(0), begun: moment(0), ended: moment(*ms) };
             tally.note(&work, Ended::Committed, &times, &window);
         }
@@ -122,6 +125,8 @@ mod tests {
     fn a_run_in_which_little_or_nothing_happened_is_drawn_too() {
         assert_eq!(names(&[summary(Contender::Direct, OPEN, &[])]), ["cpu-400-per-second.svg"]);
         assert_eq!(names(&[summary(Contender::Direct, CLOSED, &[7])]).len(), 3);
+        let reads = ["latency-of-reads-400-per-second.svg", "cpu-400-per-second.svg"];
+        assert_eq!(names(&[summary(Contender::Direct, OPEN, &[READ])]), reads);
         let (idle, busy) = (summary(Contender::Direct, CLOSED, &[]), [3; 5]);
         assert_eq!(names(&[idle, summary(Contender::DirectPiped, CLOSED, &busy)]).len(), 3);
         assert!(names(&[]).is_empty());

@@ -1,11 +1,10 @@
-//! Latencies under one load: what part of the transfers took how long, to the last few.
+//! Latencies under one load: what part of the transactions took how long, to the last few.
 
 use plotters::prelude::*;
 
 use super::canvas::{SIZE, contenders, font, legend, on_canvas};
+use crate::contender::Contender;
 use crate::latency::Latencies;
-use crate::point::Point;
-use crate::report::Summary;
 
 /// How many nines a picture goes to at most: 4 are 99.99 %.
 const MOST_NINES: f64 = 4.0;
@@ -13,18 +12,18 @@ const MOST_NINES: f64 = 4.0;
 /// In how many steps a line is drawn for each nine.
 const STEPS: u32 = 40;
 
-/// Draws the latencies of the contenders under `point`.
+/// Draws latencies of contenders, `what` they are above it.
 ///
 /// # Errors
 /// As the canvas answers.
-pub(super) fn draw(rows: &[&Summary], point: Point) -> anyhow::Result<String> {
-    let all = contenders(rows.iter().map(|one| one.contender));
-    let lines: Vec<Vec<(f64, f64)>> = rows.iter().map(|one| line(&one.latencies)).collect();
+pub(super) fn draw(rows: &[(Contender, &Latencies)], what: &str) -> anyhow::Result<String> {
+    let all = contenders(rows.iter().map(|(contender, _)| *contender));
+    let lines: Vec<Vec<(f64, f64)>> = rows.iter().map(|(_, latencies)| line(latencies)).collect();
     let heights = || lines.iter().flatten().map(|(_, milliseconds)| *milliseconds);
     let (least, most) = (heights().fold(f64::MAX, f64::min), heights().fold(0.01, f64::max));
     // A scale of powers needs some room, also where all are the same.
     let range = (least.min(most) * 0.8)..(most * 1.25);
-    let caption = format!("Latency of transfers in ms, {point}: what part of them took no longer");
+    let caption = format!("{what}: what part of them took no longer");
     on_canvas(SIZE, &caption, &legend(&all), |area| {
         let marks = marks(&range);
         let mut chart = ChartBuilder::on(area)
@@ -50,7 +49,7 @@ fn marks(range: &std::ops::Range<f64>) -> Vec<f64> {
     powers.flat_map(|power| [power, 2.0 * power, 5.0 * power]).filter(|mark| range.contains(mark)).collect()
 }
 
-/// Nines and milliseconds, as far as there are enough transfers to speak of: of a thousand, three nines.
+/// Nines and milliseconds, as far as there are enough of them to speak of: of a thousand, three nines.
 fn line(latencies: &Latencies) -> Vec<(f64, f64)> {
     if latencies.len() == 0 {
         return Vec::new();

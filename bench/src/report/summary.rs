@@ -38,6 +38,9 @@ pub(crate) struct Summary {
     /// All latencies of transfers.
     #[serde(skip)]
     pub(crate) latencies: Latencies,
+    /// All latencies of transactions that only read.
+    #[serde(skip)]
+    pub(crate) read_latencies: Latencies,
 }
 
 impl Summary {
@@ -84,6 +87,7 @@ impl Summary {
             p50_of_direct: of_direct(|one| Some(one.latency_ms?.p50)),
             cpu_us: processor_time(&mine),
             latencies,
+            read_latencies: reads,
         }))
     }
 
