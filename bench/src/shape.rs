@@ -4,10 +4,12 @@
 //! [`Carrier`](crate::carrier::Carrier), and below a variant, its name and its arm in [`Shape::open`].
 
 mod hosted;
+mod one_shot;
 
 use std::fmt;
 
 use clap::ValueEnum;
+use votum_client::Votum;
 
 use crate::arguments::Wait;
 use crate::carrier::{Setting, Way};
@@ -17,12 +19,15 @@ use crate::carrier::{Setting, Way};
 pub(crate) enum Shape {
     /// The agents run the statements: Begin, a statement at every bank at once, Commit.
     Hosted,
+    /// The whole transaction goes to the coordinator in one request.
+    OneShot,
 }
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Hosted => "hosted",
+            Self::OneShot => "one-shot",
         })
     }
 }
@@ -35,6 +40,17 @@ impl Shape {
     pub(crate) async fn open(self, setting: &Setting, wait: Wait) -> anyhow::Result<Box<dyn Way>> {
         Ok(match self {
             Self::Hosted => Box::new(hosted::Hosted::connect(setting, wait).await?),
+            Self::OneShot => Box::new(one_shot::InOneRequest::connect(setting, wait).await?),
         })
     }
+}
+
+/// A client of the coordinator, whose commits wait for `wait`.
+async fn connect(setting: &Setting, wait: Wait) -> Result<Votum, votum_client::Error> {
+    let waits_for = match wait {
+        Wait::Decided => votum_client::Wait::Decided,
+        Wait::Completed => votum_client::Wait::Completed,
+    };
+    let options = Votum::options().client_name("votum-bench").wait(waits_for);
+    options.connect(&setting.coordinator).await
 }

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use votum_client::{Error, Outcome, Transaction, Votum};
 
+use super::connect;
 use crate::arguments::Wait;
 use crate::carrier::{Carrier, Setting, Way};
 use crate::ended::{Ended, Failure};
@@ -21,13 +22,8 @@ impl Hosted {
     /// # Errors
     /// When it does not answer.
     pub(crate) async fn connect(setting: &Setting, wait: Wait) -> anyhow::Result<Self> {
-        let waits_for = match wait {
-            Wait::Decided => votum_client::Wait::Decided,
-            Wait::Completed => votum_client::Wait::Completed,
-        };
-        let options = Votum::options().client_name("votum-bench").wait(waits_for);
         let participants = setting.banks.iter().map(|bank| bank.participant.clone()).collect();
-        Ok(Self { votum: options.connect(&setting.coordinator).await?, participants })
+        Ok(Self { votum: connect(setting, wait).await?, participants })
     }
 }
 

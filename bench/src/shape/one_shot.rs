@@ -1,0 +1,83 @@
+//! Whole transactions, each in one request.
+
+use async_trait::async_trait;
+use votum_client::{OneShot, Outcome, Transacted, Votum};
+
+use super::connect;
+use crate::arguments::Wait;
+use crate::carrier::{Carrier, Setting, Way};
+use crate::ended::{Ended, Failure};
+use crate::work::{LOOK, MOVE, Work};
+
+/// All workers share the connections of one client, as those of an application do.
+pub(crate) struct InOneRequest {
+    votum: Votum,
+    participants: Vec<String>,
+}
+
+impl InOneRequest {
+    /// Connects to the coordinator.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) async fn connect(setting: &Setting, wait: Wait) -> anyhow::Result<Self> {
+        let participants = setting.banks.iter().map(|bank| bank.participant.clone()).collect();
+        Ok(Self { votum: connect(setting, wait).await?, participants })
+    }
+}
+
+#[async_trait]
+impl Way for InOneRequest {
+    async fn carrier(&self, _worker: u32) -> anyhow::Result<Box<dyn Carrier>> {
+        Ok(Box::new(Worker { votum: self.votum.clone(), participants: self.participants.clone() }))
+    }
+}
+
+struct Worker {
+    votum: Votum,
+    participants: Vec<String>,
+}
+
+#[async_trait]
+impl Carrier for Worker {
+    async fn carry_out(&mut self, work: &Work) -> Ended {
+        let done = match self.whole(work).await {
+            Ok(done) => done,
+            Err(error) => return Ended::NotCommitted(error.into()),
+        };
+        match &done.outcome {
+            Outcome::Committed(_) | Outcome::ReadOnly => self.judge(&done),
+            Outcome::Aborted(abort) => Ended::NotCommitted(abort.clone().into()),
+            Outcome::Unknown { detail, .. } => {
+                Ended::Unknown(Failure::new("unknown outcome", detail.clone()))
+            }
+        }
+    }
+}
+
+impl Worker {
+    fn whole(&self, work: &Work) -> OneShot {
+        let shot = self.votum.transact();
+        match work {
+            Work::Transfer { legs, .. } => {
+                self.participants.iter().zip(legs).fold(shot, |shot, (participant, leg)| {
+                    shot.statement(participant, MOVE, &[leg.amount.into(), leg.account.into()])
+                })
+            }
+            Work::Read { accounts } => {
+                let branches = self.participants.iter().zip(accounts);
+                branches.fold(shot.read_only(), |shot, (participant, account)| {
+                    shot.statement(participant, LOOK, &[(*account).into()])
+                })
+            }
+        }
+    }
+
+    fn judge(&self, done: &Transacted) -> Ended {
+        let results = self.participants.iter().flat_map(|participant| done.results(participant));
+        let rows: Vec<u64> = results.map(|result| result.row_count).collect();
+        let all = rows.len() == self.participants.len() && rows.iter().all(|&rows| rows == 1);
+        // Committed it is, and whether it did what it should have done nobody knows.
+        if all { Ended::Committed } else { Ended::Unknown(Failure::rows(&rows)) }
+    }
+}
