@@ -18,6 +18,8 @@ use crate::{Column, Error, Isolation, Outcome, Row, SqlError, Value, Votum};
 
 /// With this code a coordinator says that it has not begun a transaction.
 const NOT_BEGUN: &str = "VOTUM-1210";
+/// With this one that the request was meant for another life of it.
+const OTHER_LIFE: &str = "VOTUM-1211";
 
 /// A transaction whose statements are all known before it begins: add them, then `.await` it. It is the fastest way,
 /// because it takes one exchange from here to the coordinator, and one from there to each database.
@@ -144,7 +146,7 @@ impl OneShot {
 
     /// Names the work, so that it is done once, however often it is asked for: while it is under way, or once it is
     /// committed, the same work under the same key has the same outcome. Without it nobody can say what became of a
-    /// request whose answer was lost. At most 128 bytes; scoped to the client's name.
+    /// request whose answer was lost when the coordinator died. At most 128 bytes; scoped to the client's name.
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.request.idempotency_key = key.into();
         self
@@ -157,38 +159,60 @@ impl OneShot {
     }
 
     async fn run(self) -> Result<Transacted, Error> {
-        let Self { votum, request } = self;
-        let Options { seams, outcome_budget, retry_budget, .. } = &votum.inner.options;
-        let may_be_repeated = !request.idempotency_key.is_empty();
-        let budget = if may_be_repeated { *outcome_budget } else { (*retry_budget).min(*outcome_budget) };
-        let mut patience = Patience::new(seams, budget);
-        // An attempt of which nothing is known may have been carried out, whatever a later one is told.
-        let mut open = false;
+        let Self { votum, mut request } = self;
+        let Options { seams, outcome_budget, .. } = &votum.inner.options;
+        request.attempt = seams.entropy.bits().max(1);
+        let named = !request.idempotency_key.is_empty();
+        let mut patience = Patience::new(seams, *outcome_budget);
+        // An attempt of which nothing is known may have been carried out, whatever a later one is told; and only the
+        // life that it was meant for can still do that, and knows it again.
+        let (mut open, mut pinned) = (false, false);
         loop {
+            if !pinned {
+                request.life = votum.inner.known_life();
+            }
             let asked = votum.inner.coordinator.transact(request.clone());
-            // Without a key it is asked once, and what it does may take as long as it may take.
-            let patient = if may_be_repeated { patience.left() } else { *outcome_budget };
-            let (heard, detail) = match seams.clock.timeout(patient, asked).await {
-                Ok(Ok(reply)) => return Transacted::read(reply),
+            let (heard, status) = match seams.clock.timeout(patience.left(), asked).await {
+                Ok(Ok(reply)) => {
+                    votum.inner.note_life(life_of(&reply.gtid));
+                    return Transacted::read(reply);
+                }
                 Ok(Err(status)) => (heard(&status), status),
                 Err(Elapsed) => {
                     (Heard::Nothing, tonic::Status::unavailable("the coordinator did not answer"))
                 }
             };
-            open |= matches!(heard, Heard::Nothing);
             let again = match heard {
                 Heard::Refusal => false,
-                Heard::Nothing => may_be_repeated,
                 Heard::NotBegun => true,
+                // What is open is not carried out any more. Where it was, the key knows of it.
+                Heard::OtherLife => {
+                    let present = detail(&status).unwrap_or_default().gtid;
+                    votum.inner.note_life(life_of(&present));
+                    pinned = false;
+                    named || !open
+                }
+                Heard::Nothing => {
+                    (open, pinned) = (true, true);
+                    true
+                }
             };
-            if !(again && patience.again().await) {
+            // To be sent to another life it need not wait.
+            let again = again && (matches!(heard, Heard::OtherLife) || patience.again().await);
+            if !again || patience.left().is_zero() {
                 return match open {
-                    true => Ok(Transacted::unknown(text(&detail))),
-                    false => Err(Error::from_status(&detail, "")),
+                    true => Ok(Transacted::unknown(text(&status))),
+                    false => Err(Error::from_status(&status, "")),
                 };
             }
         }
     }
+}
+
+/// The life in which a transaction was begun, as its gtid shows it.
+fn life_of(gtid: &str) -> &str {
+    let life = gtid.split_once('-').and_then(|(_, rest)| rest.rsplit_once('-'));
+    life.map(|(life, _)| life).unwrap_or_default()
 }
 
 /// What an error status in answer to Transact says.
@@ -198,6 +222,8 @@ enum Heard {
     Refusal,
     /// Nothing was begun: it may be sent again.
     NotBegun,
+    /// The life of the coordinator that it was meant for is over.
+    OtherLife,
     /// Nothing of what became of it.
     Nothing,
 }
@@ -205,6 +231,7 @@ enum Heard {
 fn heard(status: &tonic::Status) -> Heard {
     match detail(status) {
         Some(detail) if detail.code == NOT_BEGUN => Heard::NotBegun,
+        Some(detail) if detail.code == OTHER_LIFE => Heard::OtherLife,
         // Whoever is told of too much load has to send less.
         Some(_) if status.code() == Code::ResourceExhausted => Heard::Refusal,
         None if !says_nothing_of_the_request(status.code()) => Heard::Refusal,
@@ -255,5 +282,17 @@ impl IntoFuture for OneShot {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.run())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gtid_shows_the_life_in_which_it_was_begun() {
+        assert_eq!(life_of("acme-7-3f9ac2-1042"), "7-3f9ac2");
+        assert_eq!(life_of(""), "");
+        assert_eq!(life_of("acme-7"), "");
     }
 }

@@ -1,6 +1,6 @@
 //! The connection to a coordinator and its agents.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -130,6 +130,7 @@ impl Options {
             coordinator,
             agents: Agents::default(),
             spares: Spares::default(),
+            life: Mutex::default(),
             forgotten,
         };
         Ok(Votum { inner: Arc::new(inner) })
@@ -171,8 +172,25 @@ pub(crate) struct Inner {
     pub(crate) coordinator: Calls,
     pub(crate) agents: Agents,
     pub(crate) spares: Spares,
+    /// The coordinator's life, as the last answer to a whole transaction showed it; empty before the first.
+    pub(crate) life: Mutex<String>,
     /// Takes the transactions that were dropped without an end.
     pub(crate) forgotten: mpsc::UnboundedSender<v1::RollbackRequest>,
+}
+
+impl Inner {
+    /// The coordinator's life, as far as is known.
+    pub(crate) fn known_life(&self) -> String {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes the life that answers now.
+    pub(crate) fn note_life(&self, life: &str) {
+        let mut known = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != life {
+            life.clone_into(&mut known);
+        }
+    }
 }
 
 impl Votum {

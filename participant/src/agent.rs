@@ -162,7 +162,12 @@ impl Agent {
             .into_iter()
             .map(|(name, database)| {
                 let participant = Participant {
-                    sessions: Sessions::new(Arc::clone(&database), config.sessions, seams.clone()),
+                    sessions: Sessions::new(
+                        Arc::clone(&database),
+                        config.sessions,
+                        config.work_sessions,
+                        seams.clone(),
+                    ),
                     counts: metrics.of(name.as_str()),
                     prepared: AtomicU64::new(0),
                     faults: Mutex::default(),

@@ -33,6 +33,10 @@ pub struct AgentConfig {
     /// How many branches may be open at once at each participant. Each is a connection of its own.
     #[serde(default = "default_sessions")]
     pub sessions: usize,
+    /// How many of them whole transactions may use at once, each for one trip to the database. More would only wait for
+    /// each other there.
+    #[serde(default = "default_work_sessions")]
+    pub work_sessions: usize,
     /// How long a branch waits for a free session before it is turned away, in milliseconds.
     #[serde(default = "default_session_queue_ms")]
     pub session_queue_ms: u64,
@@ -106,6 +110,9 @@ pub enum Tls {
 fn default_sessions() -> usize {
     32
 }
+fn default_work_sessions() -> usize {
+    8
+}
 fn default_session_queue_ms() -> u64 {
     5_000
 }
@@ -145,6 +152,7 @@ impl AgentConfig {
             insecure: false,
             coordinators: Vec::new(),
             sessions: default_sessions(),
+            work_sessions: default_work_sessions(),
             session_queue_ms: default_session_queue_ms(),
             phase2_connections: default_phase2_connections(),
             sweep_ms: default_sweep_ms(),
@@ -198,6 +206,7 @@ impl Check for AgentConfig {
         }
         let numbers = [
             ("sessions", self.sessions as u64),
+            ("work_sessions", self.work_sessions as u64),
             ("phase2_connections", self.phase2_connections as u64),
             ("sweep_ms", self.sweep_ms),
             ("max_branch_timeout_ms", self.max_branch_timeout_ms),

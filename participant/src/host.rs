@@ -134,13 +134,20 @@ impl Host {
         }
     }
 
-    /// A session for the branch.
-    async fn lease(&self) -> Result<Leased, ExecuteError> {
-        let name = self.participant.name();
-        let limit = self.agent.config.session_queue();
+    /// A session for the branch; `shortly`: for one trip only.
+    async fn lease(&self, shortly: bool) -> Result<Leased, ExecuteError> {
+        let (name, sessions) = (self.participant.name(), &self.participant.sessions);
+        let (limit, timeout) = (self.agent.config.session_queue(), self.options.timeout);
+        let leasing = async {
+            if shortly {
+                sessions.lease_shortly(limit, timeout).await
+            } else {
+                sessions.lease(limit, timeout).await
+            }
+        };
         let leased = tokio::select! {
             biased;
-            leased = self.participant.sessions.lease(limit, self.options.timeout) => leased,
+            leased = leasing => leased,
             ending = interruption(&self.agent, &self.branch, self.deadline) => {
                 return Err(ExecuteError::BranchLost { reason: ending.reason.message, retryable: true });
             }
@@ -154,7 +161,7 @@ impl Host {
     }
 
     async fn open(&mut self) -> Result<(), ExecuteError> {
-        let mut leased = self.lease().await?;
+        let mut leased = self.lease(false).await?;
         self.agent.lock().report_by_the_way(
             &self.branch.gtid,
             Message::Enlisted(v1::Enlisted {

@@ -17,6 +17,8 @@ pub(crate) struct Sessions {
     database: Arc<dyn Database>,
     limit: usize,
     places: Arc<Semaphore>,
+    /// For those that hold a session for one trip only.
+    short: Arc<Semaphore>,
     waiting: AtomicUsize,
     idle: Mutex<Vec<Box<dyn Session>>>,
     seams: Seams,
@@ -32,11 +34,13 @@ pub(crate) enum NoSession {
 }
 
 impl Sessions {
-    pub(crate) fn new(database: Arc<dyn Database>, limit: usize, seams: Seams) -> Arc<Self> {
+    /// At most `limit` sessions, `short` of them for branches that hold one for one trip only.
+    pub(crate) fn new(database: Arc<dyn Database>, limit: usize, short: usize, seams: Seams) -> Arc<Self> {
         Arc::new(Self {
             database,
             limit,
             places: Arc::new(Semaphore::new(limit)),
+            short: Arc::new(Semaphore::new(short)),
             waiting: AtomicUsize::new(0),
             idle: Mutex::new(Vec::new()),
             seams,
@@ -49,19 +53,46 @@ impl Sessions {
         limit: Duration,
         timeout: Duration,
     ) -> Result<Leased, NoSession> {
-        let place = {
-            let _counted = Waiting::among(&self.waiting);
-            let waiting = Arc::clone(&self.places).acquire_owned();
-            match self.seams.clock.timeout(limit, waiting).await {
-                Ok(Ok(place)) => place,
-                Ok(Err(_)) | Err(_) => return Err(NoSession::AllInUse),
-            }
-        };
+        let _counted = Waiting::among(&self.waiting);
+        self.lease_within(limit, timeout, None).await
+    }
+
+    /// The same for a branch that holds it for one trip only.
+    pub(crate) async fn lease_shortly(
+        self: &Arc<Self>,
+        limit: Duration,
+        timeout: Duration,
+    ) -> Result<Leased, NoSession> {
+        let _counted = Waiting::among(&self.waiting);
+        let begun = self.seams.clock.now();
+        let turn = self.place_in(&self.short, limit).await?;
+        let left = limit.saturating_sub(self.seams.clock.now().since(begun));
+        self.lease_within(left, timeout, Some(turn)).await
+    }
+
+    async fn place_in(
+        &self,
+        places: &Arc<Semaphore>,
+        limit: Duration,
+    ) -> Result<OwnedSemaphorePermit, NoSession> {
+        match self.seams.clock.timeout(limit, Arc::clone(places).acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) | Err(_) => Err(NoSession::AllInUse),
+        }
+    }
+
+    async fn lease_within(
+        self: &Arc<Self>,
+        limit: Duration,
+        timeout: Duration,
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> Result<Leased, NoSession> {
+        let place = self.place_in(&self.places, limit).await?;
         let session = match self.idle_session() {
             Some(session) => session,
             None => self.database.open_session(Some(timeout)).await.map_err(NoSession::Unreachable)?,
         };
-        Ok(Leased { session, place, home: Arc::clone(self) })
+        Ok(Leased { session, place, turn, home: Arc::clone(self) })
     }
 
     /// How many are used and waited for.
@@ -111,20 +142,21 @@ impl Drop for Waiting<'_> {
 pub(crate) struct Leased {
     pub(crate) session: Box<dyn Session>,
     place: OwnedSemaphorePermit,
+    turn: Option<OwnedSemaphorePermit>,
     home: Arc<Sessions>,
 }
 
 impl Leased {
     /// Returns a session on which no transaction is open. It is reset before another branch gets it.
     pub(crate) fn give_back(self) {
-        let Self { mut session, place, home } = self;
+        let Self { mut session, place, turn, home } = self;
         let clock = Arc::clone(&home.seams.clock);
         home.seams.clone().spawn(async move {
             // One that does not answer is closed: its place would be lost for as long as the server hangs.
             if let Ok(Ok(())) = clock.timeout(PATIENCE, session.reset()).await {
                 home.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
             }
-            drop(place);
+            drop((place, turn));
         });
     }
 }

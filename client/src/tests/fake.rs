@@ -57,6 +57,9 @@ pub(super) struct Script {
     /// The answers to Commit, in order; then COMMITTED.
     pub(super) commits: Mutex<VecDeque<Result<Kind, Status>>>,
     pub(super) commit_requests: Mutex<Vec<v1::CommitRequest>>,
+    /// The answers to Transact, in order; then COMMITTED.
+    pub(super) transacts: Mutex<VecDeque<Result<Kind, Status>>>,
+    pub(super) transact_requests: Mutex<Vec<v1::TransactRequest>>,
     pub(super) rolled_back: Mutex<Vec<String>>,
     pub(super) rollback_seen: Notify,
     cuts: watch::Sender<u64>,
@@ -177,6 +180,7 @@ impl Handler for Fake {
             }
             call::Request::Commit(request) => one(self.commit(request).map(reply::Kind::Commit)),
             call::Request::Rollback(request) => one(Ok(reply::Kind::Rollback(self.rollback(request)))),
+            call::Request::Transact(request) => one(self.transact(request).map(reply::Kind::Transact)),
             call::Request::GetTransaction(_) => one(Ok(reply::Kind::GetTransaction(found()))),
             call::Request::Execute(request) => {
                 let (client, reply) = mpsc::channel(8);
@@ -218,6 +222,15 @@ impl Fake {
         let kind = self.script.commits.lock().unwrap().pop_front().unwrap_or_else(|| Ok(committed()))?;
         let next = next.and_then(|_| self.begin().ok());
         Ok(v1::CommitResponse { outcome: Some(v1::Outcome { kind: Some(kind) }), next })
+    }
+
+    /// Requests of which nothing is scripted are carried out.
+    fn transact(&self, request: v1::TransactRequest) -> Result<v1::TransactResponse, Status> {
+        self.script.transact_requests.lock().unwrap().push(request);
+        let scripted = self.script.transacts.lock().unwrap().pop_front();
+        let kind = scripted.unwrap_or_else(|| Ok(committed()))?;
+        let outcome = Some(v1::Outcome { kind: Some(kind) });
+        Ok(v1::TransactResponse { gtid: "fake-1-000000-9".into(), outcome, ..Default::default() })
     }
 
     fn rollback(&self, request: v1::RollbackRequest) -> v1::RollbackResponse {

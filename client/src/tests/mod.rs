@@ -1,6 +1,7 @@
 //! The client's own logic: what is repeated, what is not, and what is said.
 
 mod fake;
+mod one_shot;
 mod spares;
 
 use std::sync::Arc;

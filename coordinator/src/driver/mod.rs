@@ -140,6 +140,7 @@ pub fn start(
         undecided: 0,
         keys: BTreeMap::new(),
         recent: Recent::default(),
+        attempts: transact::Attempts::default(),
         links: Vec::new(),
         participants: BTreeMap::new(),
         log,
@@ -201,6 +202,8 @@ struct Driver {
     /// The keys of live transactions.
     keys: BTreeMap<(String, String), (LocalId, KeyRecord)>,
     recent: Recent,
+    /// The requests that whole transactions came in.
+    attempts: transact::Attempts,
     links: Vec<Link>,
     participants: BTreeMap<ParticipantName, Participant>,
     log: Arc<dyn DecisionLog>,

@@ -124,6 +124,10 @@ pub struct Transact {
     pub branches: Vec<(ParticipantName, v1::BranchWork)>,
     /// When to answer.
     pub wait: Wait,
+    /// The client's own name for the request; `None` where it gave none.
+    pub attempt: Option<u64>,
+    /// Only this life may carry it out, as gtids show it; empty: any.
+    pub life: String,
 }
 
 /// How a whole transaction ended.
@@ -271,6 +275,14 @@ pub enum RequestError {
     /// As [`Self::Unavailable`], and nothing was begun.
     #[error("{0}; nothing was begun")]
     NotBegun(String),
+    /// The request is for another life of this coordinator; nothing was begun.
+    #[error("the request is for life {asked:?} of the coordinator, and this is life {}; nothing was begun", present.life)]
+    OtherLife {
+        /// The one that it is for; empty where it does not say.
+        asked: String,
+        /// A gtid of this one that no transaction has.
+        present: Gtid,
+    },
     /// The log failed: this coordinator answers nothing more.
     #[error("the decision log failed ({0}); the coordinator must be restarted")]
     LogFailed(String),

@@ -1,6 +1,8 @@
 //! Transact: a whole transaction in one request. Its branches are opened by the orders to prepare them, in sessions
 //! that are named here: by the life of the agent that is to do the work, so that no other life of it ever does.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use votum_proto::names::{BranchNumber, Gtid, ParticipantName, SessionName};
 use votum_proto::runtime::Monotonic;
 use votum_proto::v1;
@@ -21,6 +23,28 @@ struct WholeBranch {
     read_only: bool,
     statements: Vec<v1::WorkStatement>,
     results: Vec<v1::StatementResult>,
+}
+
+/// How many requests are remembered, so that one which comes again gets the same answer.
+const ATTEMPTS: usize = 65_536;
+
+/// The requests that transactions came in last, as their clients named them.
+#[derive(Default)]
+pub(super) struct Attempts {
+    order: VecDeque<u64>,
+    began: BTreeMap<u64, LocalId>,
+}
+
+impl Attempts {
+    fn note(&mut self, attempt: u64, id: LocalId) {
+        self.began.insert(attempt, id);
+        self.order.push_back(attempt);
+        if self.order.len() > ATTEMPTS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.began.remove(&oldest);
+        }
+    }
 }
 
 impl Whole {
@@ -97,13 +121,9 @@ impl Transacted {
 impl Driver {
     pub(super) fn transact(&mut self, transact: Transact, answer: Answer<Transacted>) {
         let (wait, teller) = (transact.wait, Teller::Transacted(answer));
-        let known = match &transact.begin.key {
-            Some(key) => self.refuse_known_key(key),
-            None => Ok(()),
-        };
-        match self.refuse_after_doubt().and(known) {
+        match self.refuse_after_doubt().and(self.refuse_known(&transact)) {
             Ok(()) => {}
-            // The same request: there is one outcome for all of them.
+            // The same request, or the same work: there is one outcome for all of them.
             Err(RequestError::KeyInUse(gtid) | RequestError::KeyCommitted(gtid)) => {
                 return self.join_whole(&gtid, wait, teller);
             }
@@ -113,6 +133,25 @@ impl Driver {
             Ok((id, claims)) => self.decide(id, claims, wait, teller),
             Err(error) => teller.refuse(error),
         }
+    }
+
+    /// What this request, or another with its key, has begun already; or that another life is to carry it out.
+    fn refuse_known(&self, transact: &Transact) -> Result<(), RequestError> {
+        let began = transact.attempt.and_then(|attempt| self.attempts.began.get(&attempt));
+        if let Some(id) = began {
+            return Err(RequestError::KeyInUse(self.gtid(*id)));
+        }
+        match &transact.begin.key {
+            Some(key) => self.refuse_known_key(key)?,
+            None => {}
+        }
+        let Transact { life, attempt, .. } = transact;
+        if attempt.is_some() && *life != self.life.to_string() {
+            // No transaction has this seq.
+            let present = self.gtid(LocalId { life: self.life, seq: 0 });
+            return Err(RequestError::OtherLife { asked: life.clone(), present });
+        }
+        Ok(())
     }
 
     fn join_whole(&mut self, gtid: &Gtid, wait: Wait, teller: Teller) {
@@ -139,6 +178,9 @@ impl Driver {
         self.refuse_unless_beginning().map_err(not_begun)?;
         let claims = self.sessions_of(&transact)?;
         let id = self.open(transact.begin.clone()).map_err(not_begun)?;
+        if let Some(attempt) = transact.attempt {
+            self.attempts.note(attempt, id);
+        }
         if let Some(live) = self.live.get_mut(&id) {
             live.whole = Some(Box::new(Whole::new(transact)));
         }

@@ -36,6 +36,7 @@ fn answer(error: &RequestError) -> Answer {
         RequestError::KeyMismatch(_) => (Code::InvalidArgument, "VOTUM-1207", false),
         RequestError::Overloaded { .. } => (Code::ResourceExhausted, "VOTUM-1208", true),
         RequestError::NotBegun(_) => (Code::Unavailable, "VOTUM-1210", true),
+        RequestError::OtherLife { .. } => (Code::FailedPrecondition, "VOTUM-1211", false),
         // Whoever watches over the process restarts it; the repeated request is then answered from the log.
         RequestError::LogFailed(_) => (Code::Unavailable, "VOTUM-1209", true),
     };
@@ -48,7 +49,8 @@ fn subject(error: &RequestError) -> Option<String> {
         RequestError::WrongSecret(gtid)
         | RequestError::KeyInUse(gtid)
         | RequestError::KeyCommitted(gtid)
-        | RequestError::KeyMismatch(gtid) => Some(gtid.to_string()),
+        | RequestError::KeyMismatch(gtid)
+        | RequestError::OtherLife { present: gtid, .. } => Some(gtid.to_string()),
         RequestError::NotFound(gtid) => Some(gtid.clone()),
         RequestError::Invalid(_)
         | RequestError::Overloaded { .. }
@@ -78,6 +80,7 @@ mod tests {
             RequestError::KeyMismatch(gtid()),
             RequestError::Overloaded { live: 5 },
             RequestError::NotBegun("not connected".into()),
+            RequestError::OtherLife { asked: "6-3f9ac2".into(), present: gtid() },
             RequestError::LogFailed("EIO".into()),
         ]
     }

@@ -114,6 +114,8 @@ pub fn transact(mut request: v1::TransactRequest, limits: &Limits) -> Result<Tra
     let key = std::mem::take(&mut request.idempotency_key);
     let client = std::mem::take(&mut request.client_name);
     let timeout = limits.timeout(std::mem::take(&mut request.timeout_ms));
+    let attempt = Some(std::mem::take(&mut request.attempt)).filter(|attempt| *attempt != 0);
+    let life = std::mem::take(&mut request.life);
     request.wait = 0;
     let key = (!key.is_empty()).then(|| KeyRecord {
         client: client.clone(),
@@ -126,11 +128,11 @@ pub fn transact(mut request: v1::TransactRequest, limits: &Limits) -> Result<Tra
         return Err(RequestError::Invalid("name at least one branch".into()));
     }
     let begin = Begin { timeout, key, client, label: request.label };
-    Ok(Transact { begin, isolation, read_only: request.read_only, branches, wait })
+    Ok(Transact { begin, isolation, read_only: request.read_only, branches, wait, attempt, life })
 }
 
-/// What an idempotency key of a whole transaction stands for: all but the key and its client, the timeout, and what
-/// the answer waits for. Kept in the log: this may never change.
+/// What an idempotency key of a whole transaction stands for: all but the key and its client, the timeout, what the
+/// answer waits for, and what names the request itself. Kept in the log: this may never change.
 fn work_hash(request: &v1::TransactRequest) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"votum.v1.Transact\0");

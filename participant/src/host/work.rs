@@ -56,7 +56,7 @@ impl Host {
                 return self.end(ending).await;
             }
         }
-        let mut leased = match self.lease().await {
+        let mut leased = match self.lease(true).await {
             Ok(leased) => leased,
             Err(error) => return self.never_opened(None, &error),
         };

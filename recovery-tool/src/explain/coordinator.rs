@@ -102,4 +102,14 @@ pub(super) const PAGES: &[Page] = &[
         safe: "Nothing was begun: the same request may be sent again, with or without an idempotency key.",
         remedy: "Try again later; clients of ours do. `votumctl status` shows which agents are connected.",
     },
+    Page {
+        code: "VOTUM-1211",
+        title: "a whole transaction is for another life of the coordinator",
+        meaning: "The request names the life of the coordinator that is to carry it out, and that is over.",
+        cause: "The coordinator was restarted since its client heard of it last. A request that was under way then \
+            may have been carried out before.",
+        safe: "This request was not carried out, and is not carried out any more.",
+        remedy: "Clients of ours repeat it for the present life where that is safe: under an idempotency key, or \
+            where no earlier request is open. Otherwise look what became of the work.",
+    },
 ];

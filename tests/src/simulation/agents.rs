@@ -66,6 +66,7 @@ impl AgentPlace {
         }
         let config = AgentConfig {
             sessions: world.plan.sessions,
+            work_sessions: world.plan.sessions.div_ceil(2),
             session_queue_ms: 2_000,
             sweep_ms: world.plan.sweep_ms,
             max_branch_timeout_ms: 60_000,

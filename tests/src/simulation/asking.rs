@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use votum_coordinator::driver::request::{Begin, Begun, Commit, Outcome, Request, RequestError};
+use votum_coordinator::driver::request::{
+    Begin, Begun, Commit, Outcome, Request, RequestError, Transact, Transacted,
+};
 use votum_coordinator::protocol::record::KeyRecord;
 use votum_proto::names::Gtid;
 
@@ -20,6 +22,8 @@ pub enum Ask {
     Commit(Commit),
     /// End it.
     Rollback(Gtid, Vec<u8>),
+    /// A whole transaction.
+    Transact(Transact),
     /// What became of it.
     Get(Gtid),
     /// What became of the work under an idempotency key.
@@ -33,6 +37,8 @@ pub enum Said {
     Begun(Begun),
     /// An outcome.
     Outcome(Outcome),
+    /// A whole transaction.
+    Transacted(Transacted),
     /// A key's transaction, and its outcome.
     OfKey(Gtid, Outcome),
     /// No.
@@ -52,7 +58,7 @@ async fn serve(world: Arc<World>, ask: Ask) -> Option<Said> {
     let machine = world.machine()?;
     let running = machine.running()?;
     let gtid = match &ask {
-        Ask::Begin(_) | Ask::GetByKey(_) => None,
+        Ask::Begin(_) | Ask::GetByKey(_) | Ask::Transact(_) => None,
         Ask::Commit(commit) => Some(commit.gtid.clone()),
         Ask::Rollback(gtid, _) | Ask::Get(gtid) => Some(gtid.clone()),
     };
@@ -62,6 +68,9 @@ async fn serve(world: Arc<World>, ask: Ask) -> Option<Said> {
     let said = match ask {
         Ask::Begin(begin) => handle.ask(|answer| Request::Begin(begin, answer)).await.map(Said::Begun),
         Ask::Commit(commit) => handle.ask(|answer| Request::Commit(commit, answer)).await.map(Said::Outcome),
+        Ask::Transact(transact) => {
+            handle.ask(|answer| Request::Transact(transact, answer)).await.map(Said::Transacted)
+        }
         Ask::Rollback(gtid, secret) => handle
             .ask(|answer| Request::Rollback { gtid, secret, reason: String::new(), answer })
             .await
@@ -73,7 +82,9 @@ async fn serve(world: Arc<World>, ask: Ask) -> Option<Said> {
             .map(|(gtid, outcome)| Said::OfKey(gtid, outcome)),
     };
     if let (Some(gtid), Ok(Said::Outcome(Outcome::Committed { .. })))
-    | (None, Ok(Said::OfKey(gtid, Outcome::Committed { .. }))) = (&gtid, &said)
+    | (None, Ok(Said::OfKey(gtid, Outcome::Committed { .. })))
+    | (None, Ok(Said::Transacted(Transacted { gtid, outcome: Outcome::Committed { .. }, .. }))) =
+        (&gtid, &said)
     {
         monitor::told_committed(&world, &running.sender, gtid);
         // The true log is put back in a moment.

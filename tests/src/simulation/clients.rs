@@ -12,6 +12,7 @@ use votum_proto::v1;
 use votum_proto::v1::execute_response::Part;
 
 use super::asking::{Ask, Said, ask};
+use super::at_once;
 use super::book::Told;
 use super::database::{Change, Doing};
 use super::network::{NoAnswer, request};
@@ -53,6 +54,9 @@ struct Client {
 /// Does one piece of work.
 pub async fn work(world: Arc<World>, work: Work) {
     world.sleep(work.at).await;
+    if at_once::is_drawn(&world, &work) {
+        return at_once::work(world, work).await;
+    }
     let mut random = Random::new(world.plan.seed, &format!("client {}", work.number));
     let Some((attempt, begun)) = begin(&world, &work, &mut random).await else { return };
     let Begun { gtid, secret } = begun;
@@ -60,7 +64,8 @@ pub async fn work(world: Arc<World>, work: Work) {
     client.run().await;
 }
 
-fn name(work: &Work) -> String {
+/// What notes call it.
+pub fn name(work: &Work) -> String {
     format!("client {}", work.number)
 }
 
@@ -96,7 +101,8 @@ async fn begin(world: &Arc<World>, work: &Work, random: &mut Random) -> Option<(
                 });
                 return None;
             }
-            Ok(Said::Refused(_) | Said::Outcome(_) | Said::OfKey(..)) | Err(NoAnswer) => {
+            Ok(Said::Refused(_) | Said::Outcome(_) | Said::OfKey(..) | Said::Transacted(_))
+            | Err(NoAnswer) => {
                 let pause = random.millis(10, 400);
                 world.sleep(pause).await;
             }
@@ -271,7 +277,8 @@ impl Client {
                     }
                 }
                 Ok(Said::Refused(RequestError::Invalid(_))) => return,
-                Ok(Said::Refused(_) | Said::Begun(_) | Said::OfKey(..)) | Err(NoAnswer) => {}
+                Ok(Said::Refused(_) | Said::Begun(_) | Said::OfKey(..) | Said::Transacted(_))
+                | Err(NoAnswer) => {}
             }
             let pause = self.random.millis(5, 400);
             self.world.sleep(pause).await;
@@ -308,7 +315,7 @@ pub async fn ask_once(world: &Arc<World>, patience: Duration, attempt: usize, gt
 }
 
 /// Writes down what somebody was told of a transaction whose attempt another may have made.
-fn told_of(world: &World, gtid: &Gtid, outcome: &Outcome) {
+pub fn told_of(world: &World, gtid: &Gtid, outcome: &Outcome) {
     let attempts = world.book.open().attempts.clone();
     let place = attempts.iter().position(|attempt| attempt.gtid.as_ref() == Some(gtid));
     if let Some(attempt) = place {

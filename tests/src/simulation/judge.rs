@@ -19,7 +19,7 @@ pub type LastWords = BTreeMap<String, Result<Outcome, RequestError>>;
 type Standing = BTreeMap<usize, Vec<u64>>;
 
 /// A retention that no run outlives, in milliseconds.
-const LONG_MS: u64 = 1_000_000;
+pub const LONG_MS: u64 = 1_000_000;
 
 /// Judges everything.
 pub fn judge(world: &World, last_words: &LastWords) {

@@ -15,6 +15,7 @@
 
 pub mod agents;
 pub mod asking;
+pub mod at_once;
 pub mod book;
 pub mod campaign;
 pub mod clients;

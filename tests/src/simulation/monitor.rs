@@ -9,10 +9,11 @@ use votum_proto::names::{Gid, Gtid, Life};
 use votum_proto::v1::agent_message::Kind as FromAgent;
 use votum_proto::v1::coordinator_message::Kind as ToAgent;
 use votum_proto::v1::vote::Kind as Vote;
-use votum_proto::v1::{AgentFrame, CommitBranch, CoordinatorFrame, Listing};
+use votum_proto::v1::{AgentFrame, CommitBranch, CoordinatorFrame, Listing, Prepare};
 
 use super::book::Interference;
 use super::coordinator::Sender;
+use super::database::Doing;
 use super::network::Line;
 use super::plan::What;
 use super::world::World;
@@ -152,6 +153,7 @@ pub fn leaves_coordinator(world: &World, line: &Line, frame: &CoordinatorFrame) 
     for message in &frame.messages {
         world.note("to agent", || format!("{} {}", line.agent, describe(message.kind.as_ref())));
         if let Some(ToAgent::Prepare(order)) = &message.kind {
+            note_work(world, order);
             let mut seen = world.monitor.seen();
             let first = *seen.prepares.entry(order.gid.clone()).or_insert(line.agent_life);
             drop(seen);
@@ -179,6 +181,19 @@ pub fn leaves_coordinator(world: &World, line: &Line, frame: &CoordinatorFrame) 
             && !departs(world, order)
         {
             must_be_forced(world, &line.sender, &gtid, "COMMIT PREPARED was ordered");
+        }
+    }
+}
+
+/// The work itself says for which attempt it is done.
+fn note_work(world: &World, order: &Prepare) {
+    let statements = order.work.iter().flat_map(|work| &work.statements);
+    for statement in statements {
+        if let (Some(Doing::Change(change)), Ok(gtid)) =
+            (Doing::parse(&statement.statement), order.gtid.parse::<Gtid>())
+            && let Some(attempt) = change.tag.split(':').next().and_then(|number| number.parse().ok())
+        {
+            world.book.write(attempt, |lines| lines.gtid = Some(gtid));
         }
     }
 }

@@ -148,6 +148,12 @@ impl World {
         self.place().clone()
     }
 
+    /// The life that answers at the coordinator's address, as a client would know it that was just answered.
+    pub fn a_known_life(&self) -> Option<String> {
+        let running = self.machine()?.running()?;
+        Some(running.sender.life.to_string())
+    }
+
     /// Another machine has the coordinator's address from now on.
     pub fn address(&self, machine: &Arc<Machine>) {
         *self.place() = Some(Arc::clone(machine));

@@ -9,7 +9,7 @@ use votum_proto::v1::coordinator_message::Kind;
 use votum_proto::v1::vote;
 
 use super::super::request::{Begin, Outcome, Request, RequestError, Transact, Transacted, Wait};
-use super::world::{AGENT, World, heard, name};
+use super::world::{AGENT, World, heard, life, name};
 use crate::protocol::record::KeyRecord;
 
 type Answered = oneshot::Receiver<Result<Transacted, RequestError>>;
@@ -22,7 +22,15 @@ fn whole(key: Option<KeyRecord>) -> Transact {
     };
     let begin = Begin { timeout: Duration::from_secs(30), key, client: String::new(), label: String::new() };
     let isolation = v1::Isolation::Serializable;
-    Transact { begin, isolation, read_only: false, branches: vec![work("a"), work("b")], wait: Wait::Decided }
+    Transact {
+        begin,
+        isolation,
+        read_only: false,
+        branches: vec![work("a"), work("b")],
+        wait: Wait::Decided,
+        attempt: None,
+        life: String::new(),
+    }
 }
 
 fn key(hash: u8) -> Option<KeyRecord> {
@@ -187,6 +195,35 @@ async fn the_same_work_under_a_key_has_one_outcome_and_other_work_is_refused() {
     let later = heard(later).await.unwrap().unwrap();
     assert_eq!((&later.gtid, later.results.len()), (&first.gtid, 0));
     assert!(matches!(later.outcome, Outcome::Committed { .. }));
+}
+
+/// I4: a request that is late finds the answer that its repetition was given, or the life over that it was meant for.
+#[tokio::test]
+async fn a_request_is_carried_out_once_whatever_became_of_it() {
+    let mut world = ready().await;
+    let named = || Transact { attempt: Some(9), life: life(7).to_string(), ..whole(key(1)) };
+    let first = transact(&mut world, named()).await;
+    let given = orders(&mut world);
+    votes(&mut world, &given[0], vote::Kind::No(v1::VoteNo::default()), 0).await;
+    let first = heard(first).await.unwrap().unwrap();
+    assert!(matches!(first.outcome, Outcome::Aborted { .. }));
+    for _ in 0..2 {
+        let late = transact(&mut world, named()).await;
+        let late = heard(late).await.unwrap().unwrap();
+        assert_eq!(late.gtid, first.gtid);
+        assert!(matches!(late.outcome, Outcome::Aborted { .. }), "{:?}", late.outcome);
+        // Then it has left memory.
+        world.force().await;
+        for (branch, participant) in [(0, "a"), (1, "b")] {
+            let gid = Gid { gtid: first.gtid.clone(), branch, branches: 2 };
+            world.agent_has(&gid, participant, false).await;
+        }
+        world.force().await;
+    }
+    let another = Transact { attempt: Some(10), life: "6-00abc6".into(), ..whole(key(1)) };
+    let another = transact(&mut world, another).await;
+    assert!(matches!(heard(another).await.unwrap(), Err(RequestError::OtherLife { .. })));
+    assert!(orders(&mut world).is_empty());
 }
 
 /// After an abort the key is free.
