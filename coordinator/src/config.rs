@@ -82,6 +82,9 @@ pub struct Limits {
     /// How long a Commit with wait COMPLETED waits for the last acknowledgement once the decision stands, in
     /// milliseconds.
     pub completed_wait_ms: u64,
+    /// A Commit that waits for the decision alone waits for its acknowledgements, too, while a participant of it has
+    /// more commits than this to acknowledge.
+    pub max_undelivered: usize,
     /// How long undecided transactions may go on when the coordinator is told to stop, in milliseconds.
     pub drain_ms: u64,
 }
@@ -111,6 +114,7 @@ impl Default for Limits {
             default_timeout_ms: 30_000,
             max_timeout_ms: 3_600_000,
             completed_wait_ms: 10_000,
+            max_undelivered: 64,
             drain_ms: 10_000,
         }
     }
@@ -299,6 +303,12 @@ impl Limits {
             bound("limits.default_timeout_ms", self.default_timeout_ms, 1, DAY_MS),
             bound("limits.max_timeout_ms", self.max_timeout_ms, 1, DAY_MS),
             bound("limits.completed_wait_ms", self.completed_wait_ms, 0, 600_000),
+            bound(
+                "limits.max_undelivered",
+                u64::try_from(self.max_undelivered).unwrap_or(u64::MAX),
+                0,
+                1_000_000,
+            ),
             bound("limits.drain_ms", self.drain_ms, 0, 600_000),
         ]);
         if self.default_timeout_ms > self.max_timeout_ms {

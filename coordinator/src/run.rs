@@ -145,6 +145,7 @@ pub fn start_driver(
     let settings = Settings {
         max_transactions: config.limits.max_transactions,
         completed_wait: Duration::from_millis(config.limits.completed_wait_ms),
+        max_undelivered: config.limits.max_undelivered,
         lease: config.log.lease,
         least_reach: config.least_reach(),
         durable,

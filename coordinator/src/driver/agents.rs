@@ -316,7 +316,9 @@ impl Driver {
         }
         self.alarms.clear(PHASE_TWO, &gtid.to_string(), participant.as_str());
         let was_commit = end.was_commit;
-        self.step(LocalId::from(&gtid), Event::BranchEnded { branch: gid.branch, was_commit, report });
+        let id = LocalId::from(&gtid);
+        self.step(id, Event::BranchEnded { branch: gid.branch, was_commit, report });
+        self.pay(id, &participant);
         self.settlement_progress();
     }
 

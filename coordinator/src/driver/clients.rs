@@ -90,6 +90,7 @@ impl Driver {
             ask_again: Backoff::new(ASK_AGAIN_FIRST, ASK_AGAIN_CAP),
             asking_again: BTreeSet::new(),
             orders_sent: 0,
+            owing: Vec::new(),
             whole: None,
         }
     }
@@ -242,7 +243,9 @@ impl Driver {
         let Some(live) = self.live.get(&id) else { return };
         let outcome = self.outcome_of(live);
         let stands = match &outcome {
-            Outcome::Committed { pending, .. } => wait == Wait::Decided || pending.is_empty(),
+            Outcome::Committed { pending, .. } => {
+                pending.is_empty() || (wait == Wait::Decided && !self.is_behind(live))
+            }
             Outcome::Aborted { .. } | Outcome::ReadOnly => true,
             Outcome::InProgress(_) | Outcome::Unknown(_) | Outcome::Expired => false,
         };

@@ -146,6 +146,7 @@ impl Driver {
             }
             let live = self.new_live(transaction);
             self.live.insert(id, live);
+            self.owe(id);
             self.settlement.owes(id);
             self.alarm_for_removed_participants(history);
             self.carry_out(id, effects);

@@ -44,6 +44,7 @@ use crate::transport::{DurablePosition, LinkEvent, LinkHandle};
 mod acknowledge;
 mod agents;
 mod alarms;
+mod backlog;
 mod clients;
 mod depart;
 mod in_doubt;
@@ -94,6 +95,9 @@ pub struct Settings {
     pub max_transactions: usize,
     /// How long a Commit that waits for completion is kept waiting.
     pub completed_wait: Duration,
+    /// A Commit that waits for the decision alone waits for its acknowledgements, too, while a participant of it
+    /// has more commits than this to acknowledge.
+    pub max_undelivered: usize,
     /// How many seqs a lease holds.
     pub lease: u64,
     /// How far back the log has to remember, in running time.
@@ -141,6 +145,7 @@ pub fn start(
         keys: BTreeMap::new(),
         recent: Recent::default(),
         attempts: transact::Attempts::default(),
+        backlog: backlog::Backlog::default(),
         links: Vec::new(),
         participants: BTreeMap::new(),
         log,
@@ -204,6 +209,7 @@ struct Driver {
     recent: Recent,
     /// The requests that whole transactions came in.
     attempts: transact::Attempts,
+    backlog: backlog::Backlog,
     links: Vec<Link>,
     participants: BTreeMap<ParticipantName, Participant>,
     log: Arc<dyn DecisionLog>,

@@ -52,6 +52,8 @@ pub(super) struct Live {
     pub(super) asking_again: BTreeSet<BranchNumber>,
     /// How many SendPrepare or SendCommit orders went out: for crash points.
     pub(super) orders_sent: usize,
+    /// The participants that have yet to acknowledge its commit, as they are counted.
+    pub(super) owing: Vec<ParticipantName>,
     /// All that it does, where that came in one request.
     pub(super) whole: Option<Box<Whole>>,
 }

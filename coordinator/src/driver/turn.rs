@@ -173,12 +173,14 @@ impl Driver {
     /// The outcome stands: tells those who wait for the decision; and everybody, when it is not a commit,
     /// since then there is nothing to be completed that a client could see.
     fn tell_decided(&mut self, id: LocalId) {
+        self.owe(id);
         let Some(live) = self.live.get(&id) else { return };
         let outcome = self.outcome_of(live);
         tracing::debug!(gtid = %live.transaction.gtid(), ?outcome, "decided");
         self.count(&outcome);
         let committed = matches!(outcome, Outcome::Committed { .. });
-        self.tell(id, &outcome, |waiter| !committed || waiter == Wait::Decided);
+        let decided_will_do = !self.is_behind(live);
+        self.tell(id, &outcome, |waiter| !committed || (waiter == Wait::Decided && decided_will_do));
         if committed {
             self.freeze_at(CrashPoint::ClientTold);
             self.wait_no_longer_than(id);
@@ -273,6 +275,7 @@ impl Driver {
 
     fn retire(&mut self, id: LocalId) {
         let Some(mut live) = self.live.remove(&id) else { return };
+        self.backlog.leaves(&live);
         let outcome = self.outcome_of(&live);
         for waiter in std::mem::take(&mut live.waiters) {
             waiter.teller.tell(&live, outcome.clone());

@@ -97,6 +97,25 @@ impl Transaction {
         }
     }
 
+    /// Whether its commit is decided, and this participant has yet to acknowledge it.
+    pub fn owes(&self, participant: &ParticipantName) -> bool {
+        match &self.phase {
+            Phase::Committing { decided, delivered } => {
+                let mut owed = decided.branches.iter().zip(delivered).filter(|(_, d)| d.is_awaited());
+                owed.any(|(branch, _)| branch.participant == *participant)
+            }
+            Phase::Active { .. }
+            | Phase::Preparing { .. }
+            | Phase::Deciding { .. }
+            | Phase::Delegating { .. }
+            | Phase::OnePhase { .. }
+            | Phase::Committed { .. }
+            | Phase::Aborting { .. }
+            | Phase::Aborted { .. }
+            | Phase::ReadOnly => false,
+        }
+    }
+
     /// Its branches, for people.
     pub fn branches(&self) -> Vec<BranchView> {
         match &self.phase {

@@ -39,6 +39,44 @@ async fn completed_waits_for_every_acknowledgement() {
     assert!(world.log.durable.records.lock().unwrap().contains(&ended));
 }
 
+/// As long as one of its participants is behind, and for no other: until there is an acknowledgement, or for as long as
+/// who waits for completion waits.
+#[tokio::test(start_paused = true)]
+async fn above_the_bound_of_undelivered_commits_a_decision_waits_for_its_acknowledgements() {
+    let mut world = World::ready().await;
+    let mut begun = Vec::new();
+    for _ in 0..2 {
+        let (decided, answered) = world.deciding(Wait::Decided).await;
+        world.force().await;
+        assert_eq!(world.told().await, "commit@a~ commit@b~");
+        assert!(matches!(heard(answered).await.unwrap(), Ok(Outcome::Committed { .. })));
+        begun.push(decided);
+    }
+    let (third, mut answered) = world.deciding(Wait::Decided).await;
+    world.force().await;
+    assert_eq!(world.told().await, "commit@a commit@b");
+    assert!(answered.try_recv().is_err(), "the participants are behind");
+    let gid = |begun: &Begun, branch| Gid { gtid: begun.gtid.clone(), branch, branches: 2 };
+    world.agent_has(&gid(&third, 0), "a", true).await;
+    world.agent_has(&gid(&third, 0), "a", true).await;
+    assert!(answered.try_recv().is_err(), "b has not acknowledged");
+    world.agent_has(&gid(&third, 1), "b", true).await;
+    assert!(matches!(answered.try_recv(), Ok(Ok(Outcome::Committed { .. }))));
+
+    // Those before it are acknowledged, or not: what was counted is counted once.
+    world.agent_has(&gid(&begun[0], 0), "a", true).await;
+    world.agent_has(&gid(&begun[0], 1), "b", true).await;
+    let (_, mut answered) = world.deciding(Wait::Decided).await;
+    world.force().await;
+    assert!(matches!(answered.try_recv(), Ok(Ok(Outcome::Committed { .. }))), "it waits for nothing");
+    assert_eq!(world.told().await, "commit@a~ commit@b~");
+    let (_, mut answered) = world.deciding(Wait::Decided).await;
+    world.force().await;
+    assert!(answered.try_recv().is_err(), "behind again");
+    let Ok(Outcome::Committed { pending, .. }) = heard(answered).await.unwrap() else { panic!() };
+    assert_eq!(pending.len(), 2, "its patience ended");
+}
+
 #[tokio::test(start_paused = true)]
 async fn past_its_bound_completed_answers_with_who_still_owes() {
     let mut world = World::ready().await;

@@ -109,6 +109,7 @@ impl World {
         let settings = Settings {
             max_transactions: 5,
             completed_wait: Duration::from_secs(10),
+            max_undelivered: 2,
             lease: 10,
             least_reach: Duration::from_secs(7200),
             durable: durable.clone(),
