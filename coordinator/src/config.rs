@@ -161,6 +161,19 @@ pub(crate) fn in_ms(duration: Duration) -> u64 {
 }
 
 impl LogSection {
+    /// The defaults, in `directory`.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            half_bytes: defaults::half_bytes(),
+            retention_hours: defaults::retention_hours(),
+            retention_bytes: defaults::retention_bytes(),
+            lease: defaults::lease(),
+            watchdog_ms: defaults::watchdog_ms(),
+            cache_bytes: defaults::cache_bytes(),
+        }
+    }
+
     /// The section in the log's own terms. A write that fails or hangs ends the process: a restart reads the
     /// disk, and knows.
     pub fn log_config(&self) -> LogConfig {
@@ -178,6 +191,26 @@ impl LogSection {
 }
 
 impl Config {
+    /// A configuration with every default, listening nowhere in particular: for a coordinator that lives in
+    /// another process, with the agents of these participants.
+    pub fn embedded(
+        coordinator_id: CoordinatorId,
+        log: LogSection,
+        participants: impl IntoIterator<Item = ParticipantName>,
+    ) -> Self {
+        let here = |name| ParticipantConfig { name, agent: Address::InProcess };
+        Self {
+            coordinator_id,
+            listen: Address::Tcp("127.0.0.1:0".into()),
+            insecure: false,
+            log,
+            limits: Limits::default(),
+            participants: participants.into_iter().map(here).collect(),
+            logging: Logging::default(),
+            metrics: MetricsSection::default(),
+        }
+    }
+
     /// How far back the log has to remember, in running time, for everybody who asks again what became of a
     /// transaction: an hour, or twice the longest timeout. Retention that is configured shorter is what was
     /// asked for.
@@ -275,7 +308,8 @@ fn out_of_bounds<'a>(bounds: impl IntoIterator<Item = Bound<'a>>) -> Vec<String>
 }
 
 impl LogSection {
-    fn problems(&self) -> Vec<String> {
+    /// Everything that is wrong in it, each a sentence with the key and the remedy.
+    pub fn problems(&self) -> Vec<String> {
         let bound = |key, value, least, most| Bound { key, value, least, most };
         let mut problems = out_of_bounds([
             bound("log.half_bytes", self.half_bytes, MIN_HALF, 4 << 30),
@@ -293,7 +327,8 @@ impl LogSection {
 }
 
 impl Limits {
-    fn problems(&self) -> Vec<String> {
+    /// Everything that is wrong in it, each a sentence with the key and the remedy.
+    pub fn problems(&self) -> Vec<String> {
         /// A day: more is not a bound but a forgotten transaction that keeps its locks.
         const DAY_MS: u64 = 24 * 3_600_000;
         let bound = |key, value, least, most| Bound { key, value, least, most };

@@ -20,6 +20,7 @@ use crate::errors::ExecuteError;
 use crate::exchange;
 use crate::host::{Command, Execute, Host};
 use crate::metrics::{Counts, Metrics};
+use crate::preflight;
 use crate::registry::{Registry, Stage};
 use crate::sessions::Sessions;
 
@@ -197,6 +198,18 @@ impl Agent {
     /// Which life of the agent this is.
     pub fn instance(&self) -> u64 {
         self.inner.instance
+    }
+
+    /// Looks at every database, beside the caller, and again for as long as one of them cannot serve; logs what
+    /// it finds. Ends with the agent.
+    pub fn look_at_databases(&self) {
+        let agent = self.clone();
+        self.inner.seams.spawn(async move {
+            let mut stopping = agent.inner.stopping.subscribe();
+            let stopped = std::pin::pin!(stopping.wait_for(|stopping| *stopping));
+            let looking = std::pin::pin!(preflight::look(&agent, &agent.inner.config));
+            futures::future::select(looking, stopped).await;
+        });
     }
 
     /// Serves one stream of a coordinator until it ends, is superseded or refused, or the agent stops.

@@ -19,7 +19,7 @@ use votum_proto::service::shutdown::Shutdown;
 use crate::agent::Agent;
 use crate::config::{AgentConfig, ConfigProblem};
 use crate::database::Database;
-use crate::{metrics, postgres, preflight, server};
+use crate::{metrics, postgres, server};
 
 /// How long clients and coordinators have, once the agent has stopped, to take their answers and hang up.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -83,7 +83,6 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown, seams: Seams) -> Resul
     let databases = databases(&config, &seams)?;
     let grace = Duration::from_millis(config.drain_ms);
     let participants = databases.len();
-    let looked_at = config.clone();
     let agent = Agent::new(config, databases, seams.clone());
     // Dropped at the end: until then it can be seen how the agent stops.
     let page = metrics::page(agent.clone());
@@ -104,8 +103,7 @@ pub async fn run(config: AgentConfig, shutdown: Shutdown, seams: Seams) -> Resul
     });
     set_health(&health, ServingStatus::Serving).await;
     tracing::info!(instance = format!("{:016x}", agent.instance()), participants, "listening on {address}");
-    let looking = agent.clone();
-    seams.spawn(async move { preflight::look(&looking, &looked_at).await });
+    agent.look_at_databases();
 
     let asked = std::pin::pin!(shutdown.requested());
     let ended = match select(asked, ended).await {

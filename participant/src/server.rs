@@ -81,6 +81,11 @@ fn reflection() -> Option<ServerReflectionServer<impl ServerReflection>> {
     built.inspect_err(|error| tracing::error!(%error, "gRPC reflection is not served")).ok()
 }
 
+/// Answers the calls of clients that live in the agent's own process.
+pub fn handler(agent: Agent) -> Arc<impl Handler> {
+    Arc::new(Service(agent))
+}
+
 /// An agent as tonic serves it.
 pub(crate) struct Service(Agent);
 

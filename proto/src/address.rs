@@ -8,6 +8,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use tonic::transport::{Channel, Endpoint};
 
+/// How [`Address::InProcess`] is written.
+const IN_PROCESS: &str = "in-process";
+
 /// Where a process listens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -16,6 +19,8 @@ pub enum Address {
     Tcp(String),
     /// A Unix-domain socket.
     Unix(PathBuf),
+    /// Within the process that names it: nobody can dial it, and no configuration can say it.
+    InProcess,
 }
 
 /// An address that could not be read.
@@ -27,7 +32,7 @@ impl Address {
     /// Whether only this machine can reach it.
     pub fn is_local(&self) -> bool {
         match self {
-            Self::Unix(_) => true,
+            Self::Unix(_) | Self::InProcess => true,
             Self::Tcp(host_port) => host_port
                 .to_socket_addrs()
                 .is_ok_and(|mut addresses| addresses.all(|address| address.ip().is_loopback())),
@@ -42,7 +47,7 @@ impl Address {
     pub fn endpoint(&self) -> Result<Endpoint, tonic::transport::Error> {
         let uri = match self {
             Self::Tcp(host_port) => format!("http://{host_port}"),
-            Self::Unix(path) => format!("unix:{}", path.display()),
+            Self::Unix(_) | Self::InProcess => self.to_string(),
         };
         Ok(Endpoint::from_shared(uri)?
             .tcp_nodelay(true)
@@ -100,6 +105,7 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(host_port) => write!(f, "http://{host_port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::InProcess => f.write_str(IN_PROCESS),
         }
     }
 }
@@ -122,7 +128,7 @@ mod tests {
             assert_eq!(address.is_local(), local, "{text}");
             assert_eq!(address.to_string().parse::<Address>().unwrap(), address);
         }
-        for text in ["", "localhost", "unix:relative", ":7400", "host:99999"] {
+        for text in ["", "localhost", "unix:relative", ":7400", "host:99999", IN_PROCESS] {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
     }

@@ -325,9 +325,10 @@ impl Driver {
     }
 
     /// Closes the log once nothing is left that could still get on: what is owed to a participant that is
-    /// away waits for the next start just as well.
+    /// away waits for the next start just as well, and after a log that failed everything does.
     pub(super) fn drain_progress(&mut self) {
-        if self.drain.is_some() && !self.live.values().any(|live| self.may_get_on(live)) {
+        let failed = matches!(self.log_state, LogState::Doubtful(_));
+        if self.drain.is_some() && (failed || !self.live.values().any(|live| self.may_get_on(live))) {
             self.close_log();
         }
     }

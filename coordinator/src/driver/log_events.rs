@@ -111,6 +111,7 @@ impl Driver {
         self.verifying.clear();
         self.departures.clear();
         self.log_state = LogState::Doubtful(why);
+        self.drain_progress();
     }
 
     /// A commit that is owed to a participant which the configuration no longer names is kept for ever, and

@@ -70,6 +70,24 @@ pub fn serve<Stop: Future<Output = ()> + Send>(
     })
 }
 
+/// Serves operators alone on `listening` until `stop` resolves and every open request is answered: where
+/// applications reach the coordinator without a network.
+///
+/// # Errors
+/// When the HTTP server cannot go on.
+pub fn serve_operators<Stop: Future<Output = ()> + Send>(
+    listening: Listening,
+    driver: DriverHandle,
+    stop: Stop,
+) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<Stop> {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        .add_optional_service(reflection())
+        .add_service(OperatorServer::new(OperatorService::new(driver)))
+        .serve_with_incoming_shutdown(listening, stop)
+}
+
 /// Tools such as grpcurl ask for the contract; a server that cannot tell it serves all the same.
 fn reflection() -> Option<ServerReflectionServer<impl ServerReflection>> {
     let built = tonic_reflection::server::Builder::configure()

@@ -40,6 +40,12 @@ pub async fn listen(address: &Address, clock: Arc<dyn Clock>) -> io::Result<List
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
             (Socket::Unix(listener, file), address.clone())
         }
+        Address::InProcess => {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "nobody outside of this process can reach it",
+            ));
+        }
     };
     Ok(Listening { local, socket, clock, pause: None })
 }

@@ -157,6 +157,7 @@ async fn dial(upstream: &Upstream) -> std::io::Result<Socket> {
     match upstream {
         Upstream::Grpc(Address::Unix(path)) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
         Upstream::Grpc(Address::Tcp(address)) => tcp(address.clone()).await,
+        Upstream::Grpc(Address::InProcess) => Err(std::io::ErrorKind::Unsupported.into()),
         Upstream::Postgres(port) => tcp(format!("127.0.0.1:{port}")).await,
     }
 }
