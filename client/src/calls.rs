@@ -22,12 +22,23 @@ use votum_proto::v1::calls_client::CallsClient;
 use votum_proto::v1::execute_response::Part;
 use votum_proto::v1::reply::Kind;
 
+#[cfg(feature = "embedded")]
+use crate::embedded::Here;
 use crate::error::text;
 use crate::retry::says_nothing_of_the_request;
 
 /// The calls to one server. Clones share its stream.
 #[derive(Clone)]
-pub(crate) struct Calls(Arc<Server>);
+pub(crate) struct Calls(Way);
+
+/// How they get there.
+#[derive(Clone)]
+enum Way {
+    Stream(Arc<Server>),
+    /// It is within this process.
+    #[cfg(feature = "embedded")]
+    Here(Arc<Here>),
+}
 
 struct Server {
     channel: Channel,
@@ -47,10 +58,10 @@ pub(crate) struct Execution {
 }
 
 /// All that a call was answered with.
-struct Answer {
+pub(crate) struct Answer {
     /// Before the last reply: only a statement's reply has parts.
-    parts: Vec<v1::ExecuteResponse>,
-    last: Result<Kind, Status>,
+    pub(crate) parts: Vec<v1::ExecuteResponse>,
+    pub(crate) last: Result<Kind, Status>,
 }
 
 /// A call in the queue.
@@ -108,7 +119,13 @@ struct Caller {
 impl Calls {
     /// Calls over `channel`, to a server that takes calls of at most `longest` bytes.
     pub(crate) fn new(channel: Channel, longest: usize, spawn: Arc<dyn Spawn>) -> Self {
-        Self(Arc::new(Server { channel, longest, spawn, line: Mutex::default() }))
+        Self(Way::Stream(Arc::new(Server { channel, longest, spawn, line: Mutex::default() })))
+    }
+
+    /// Calls that are answered within this process.
+    #[cfg(feature = "embedded")]
+    pub(crate) fn here(here: Here) -> Self {
+        Self(Way::Here(Arc::new(here)))
     }
 
     pub(crate) async fn begin(&self, request: v1::BeginRequest) -> Result<v1::BeginResponse, Status> {
@@ -157,18 +174,10 @@ impl Calls {
     }
 
     async fn ask(&self, request: Request) -> Answer {
-        let bytes = request.encoded_len();
-        let longest = self.0.longest;
-        if bytes > longest {
-            // Sent, it would end the stream for all.
-            let why = format!("the request has {bytes} bytes; at most {longest} are taken");
-            return Answer { parts: Vec::new(), last: Err(Status::out_of_range(why)) };
-        }
-        let (answer, answered) = oneshot::channel();
-        let line = self.0.send(Asked { request, bytes, answer });
-        match answered.await {
-            Ok(answer) => answer,
-            Err(_) => Answer { parts: Vec::new(), last: Err(line.broken.wait().await.clone()) },
+        match &self.0 {
+            Way::Stream(server) => server.ask(request).await,
+            #[cfg(feature = "embedded")]
+            Way::Here(here) => here.ask(request).await,
         }
     }
 }
@@ -178,6 +187,22 @@ fn unfitting() -> Status {
 }
 
 impl Server {
+    async fn ask(self: &Arc<Self>, request: Request) -> Answer {
+        let bytes = request.encoded_len();
+        let longest = self.longest;
+        if bytes > longest {
+            // Sent, it would end the stream for all.
+            let why = format!("the request has {bytes} bytes; at most {longest} are taken");
+            return Answer { parts: Vec::new(), last: Err(Status::out_of_range(why)) };
+        }
+        let (answer, answered) = oneshot::channel();
+        let line = self.send(Asked { request, bytes, answer });
+        match answered.await {
+            Ok(answer) => answer,
+            Err(_) => Answer { parts: Vec::new(), last: Err(line.broken.wait().await.clone()) },
+        }
+    }
+
     /// Sends a call over the stream that stands, or over a new one.
     fn send(self: &Arc<Self>, mut asked: Asked) -> Arc<LineState> {
         let mut line = self.line();

@@ -18,6 +18,12 @@ pub(crate) struct Agents {
 }
 
 impl Agents {
+    /// The one at `address`, which is at hand.
+    #[cfg(feature = "embedded")]
+    pub(crate) fn at_hand(address: String, agent: Calls) -> Self {
+        Self { by_address: Mutex::new([(address, agent)].into()) }
+    }
+
     /// The agent at `address`.
     pub(crate) fn at(&self, address: &str, seams: &Seams) -> Result<Calls, Error> {
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);

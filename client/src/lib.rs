@@ -29,11 +29,16 @@
 //!
 //! A tokio runtime must run around everything, also where a [`Transaction`] is dropped without a commit: its
 //! rollback is sent in the background.
+//!
+//! With the feature `embedded`, coordinator and agents can live in the application's own process instead:
+//! `Votum::embedded`, in the module `embedded`.
 
 mod begin;
 mod branch;
 mod calls;
 mod channels;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 mod error;
 mod export;
 mod one_shot;

@@ -14,6 +14,8 @@ use votum_proto::v1::get_transaction_request::By;
 use crate::begin::{Begin, Ran};
 use crate::calls::Calls;
 use crate::channels::{Agents, endpoint};
+#[cfg(feature = "embedded")]
+use crate::embedded::Running;
 use crate::error::with_causes;
 use crate::outcome::{Found, Status};
 use crate::retry::{Patience, ask};
@@ -123,17 +125,13 @@ impl Options {
     pub async fn connect(self, address: &str) -> Result<Votum, Error> {
         let channel = self.dial(address).await?;
         let coordinator = Calls::new(channel, MAX_REQUEST, self.seams.spawn.clone());
-        let (forgotten, received) = mpsc::unbounded_channel();
-        self.seams.spawn(roll_back_forgotten(coordinator.clone(), self.clone(), received));
-        let inner = Inner {
-            options: self,
+        Ok(Votum::over(
+            self,
             coordinator,
-            agents: Agents::default(),
-            spares: Spares::default(),
-            life: Mutex::default(),
-            forgotten,
-        };
-        Ok(Votum { inner: Arc::new(inner) })
+            Agents::default(),
+            #[cfg(feature = "embedded")]
+            None,
+        ))
     }
 
     /// A channel that stands.
@@ -176,6 +174,9 @@ pub(crate) struct Inner {
     pub(crate) life: Mutex<String>,
     /// Takes the transactions that were dropped without an end.
     pub(crate) forgotten: mpsc::UnboundedSender<v1::RollbackRequest>,
+    /// What runs within this process; `None` where the coordinator is a server.
+    #[cfg(feature = "embedded")]
+    pub(crate) running: Option<Running>,
 }
 
 impl Inner {
@@ -200,6 +201,28 @@ impl Votum {
     /// As [`Options::connect`].
     pub async fn connect(address: &str) -> Result<Self, Error> {
         Self::options().connect(address).await
+    }
+
+    /// A client of `coordinator` and `agents`.
+    pub(crate) fn over(
+        options: Options,
+        coordinator: Calls,
+        agents: Agents,
+        #[cfg(feature = "embedded")] running: Option<Running>,
+    ) -> Self {
+        let (forgotten, received) = mpsc::unbounded_channel();
+        options.seams.spawn(roll_back_forgotten(coordinator.clone(), options.clone(), received));
+        let spares = Spares::default();
+        let inner = Inner {
+            options,
+            coordinator,
+            agents,
+            spares,
+            forgotten,
+            #[cfg(feature = "embedded")]
+            running,
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Options to connect with.

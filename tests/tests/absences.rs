@@ -108,6 +108,14 @@ fn the_coordinator_contains_no_sql_and_no_database_driver() {
 }
 
 #[test]
+fn of_the_client_only_its_embedded_folder_knows_coordinator_and_agents() {
+    let embedded = root().join("client/src/embedded");
+    let files: Vec<PathBuf> =
+        sources("client/src").into_iter().filter(|file| !file.starts_with(&embedded)).collect();
+    none(&offences(&files, &["votum_coordinator", "votum_participant"]));
+}
+
+#[test]
 fn one_file_touches_sled() {
     let all = ["proto/src", "coordinator/src", "participant/src", "client/src", "recovery-tool/src"];
     let files = all.into_iter().flat_map(sources).collect();
