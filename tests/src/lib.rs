@@ -5,6 +5,7 @@
 //! databases against it. Whatever ends a test, [`guard`] ends what it started.
 
 pub mod client;
+pub mod embedded;
 pub mod eventually;
 pub mod expect;
 pub mod gate;

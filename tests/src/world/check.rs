@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 
 use anyhow::{Context as _, bail};
 use tokio_postgres::Client;
+use votum_client::{Status, Votum};
 use votum_proto::runtime::Seams;
 use votum_proto::v1;
 use votum_proto::v1::coordinator_client::CoordinatorClient;
@@ -38,6 +39,24 @@ impl World {
     pub async fn check(&self, ledger: &Ledger) -> anyhow::Result<()> {
         Box::pin(self.settled()).await?;
         Box::pin(self.ask_again(ledger)).await.context("asking again what became of each transfer")?;
+        self.judge(ledger).await
+    }
+
+    /// As [`World::check`], where no coordinator serves at [`World::address`]: this client is asked.
+    ///
+    /// # Errors
+    /// As [`World::check`].
+    pub async fn check_by(&self, votum: &Votum, ledger: &Ledger) -> anyhow::Result<()> {
+        Box::pin(self.settled()).await?;
+        for (name, transfer) in ledger.transfers() {
+            let Some(gtid) = transfer.gtid else { continue };
+            let found = votum.transaction(&gtid).await;
+            ledger.told(&name, found.map_or(Told::Unknown, |found| told_of(&found.status)));
+        }
+        self.judge(ledger).await
+    }
+
+    async fn judge(&self, ledger: &Ledger) -> anyhow::Result<()> {
         let facts = Box::pin(self.facts(ledger)).await.context("collecting the facts for the judgement")?;
         let violations = judge(&facts);
         if violations.is_empty() {
@@ -94,6 +113,15 @@ impl World {
             ledger.told(&name, told(outcome.as_ref()));
         }
         Ok(())
+    }
+}
+
+fn told_of(status: &Status) -> Told {
+    match status {
+        Status::Committed(_) => Told::Committed,
+        Status::ReadOnly => Told::ReadOnly,
+        Status::Aborted(_) => Told::Aborted,
+        Status::InProgress { .. } | Status::Unknown { .. } | Status::Expired => Told::Unknown,
     }
 }
 
