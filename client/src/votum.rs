@@ -218,6 +218,7 @@ impl Votum {
             coordinator,
             agents,
             spares,
+            life: Mutex::default(),
             forgotten,
             #[cfg(feature = "embedded")]
             running,

@@ -87,11 +87,12 @@ pub(super) const PAGES: &[Page] = &[
     Page {
         code: "VOTUM-1209",
         title: "the decision log failed",
-        meaning: "This coordinator answers nothing more until it is restarted.",
+        meaning: "This coordinator answers nothing more until it is restarted; one that is embedded in an \
+            application, until its directory is opened again.",
         cause: "A full or failing disk: see VOTUM-1114.",
         safe: "What was acknowledged before is on disk. Nothing is told that might not be.",
-        remedy: "Repair the disk, restart the coordinator, and ask again: the answer is then read from the \
-            log.",
+        remedy: "Repair the disk, restart the coordinator (where it is embedded: shut it down and open its \
+            directory again), and ask again: the answer is then read from the log.",
     },
     Page {
         code: "VOTUM-1210",
