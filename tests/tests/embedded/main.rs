@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use votum_client::embedded::OpenError;
-use votum_client::{Error, Outcome, Status, Votum};
+use votum_client::{AbortKind, Error, Outcome, Status, Votum};
 use votum_coordinator::log::RefusalKind;
 use votum_proto::names::Gtid;
 use votum_tests::embedded::opening;
@@ -84,7 +84,16 @@ async fn an_embedded_transaction_that_is_rolled_back_or_refused_leaves_nothing()
     let legs = here.world.legs(10);
     let tx = here.teller.open("dropped", &legs).await.unwrap();
     votum_tests::teller::work(&tx, "dropped", &legs).await.unwrap();
+    let dropped = tx.gtid().to_owned();
     drop(tx);
+    let abort = eventually("the dropped transaction has ended", async || {
+        Ok(match here.votum.transaction(&dropped).await?.status {
+            Status::InProgress { state } => Found::NotYet(state),
+            status => Found::Yes(expect::found_aborted(status)?),
+        })
+    });
+    // Not at its timeout.
+    assert_eq!(abort.await.unwrap().kind, AbortKind::RolledBack);
     let tx = here.teller.open("rolled-back", &legs).await.unwrap();
     votum_tests::teller::work(&tx, "rolled-back", &legs).await.unwrap();
     expect::aborted(tx.rollback().await.unwrap()).unwrap();
