@@ -60,11 +60,13 @@ async fn main() -> anyhow::Result<()> {
     let mut votum = open().await?;
     let mut fine = true;
     for name in &arguments.transfers {
-        fine &= transfer(&votum, name, &names).await?;
+        fine &= transfer(&votum, name, 1, &names).await?;
     }
     let client = async |number: u32| {
         for n in 0.. {
-            transfer(&votum, &format!("{}-{number}-{n}", arguments.name), &names).await?;
+            // An account for each, so that none waits for another's locks.
+            let account = 1 + i64::from(number);
+            transfer(&votum, &format!("{}-{number}-{n}", arguments.name), account, &names).await?;
         }
         anyhow::Ok(())
     };
@@ -72,15 +74,15 @@ async fn main() -> anyhow::Result<()> {
     if let Some(name) = arguments.reopen.as_deref().filter(|_| !fine) {
         votum.shutdown().await?;
         votum = open().await?;
-        transfer(&votum, name, &names).await?;
+        transfer(&votum, name, 1, &names).await?;
         return votum.shutdown().await.map_err(Into::into);
     }
     say(says::DONE, "", "")?;
     std::future::pending().await
 }
 
-/// Makes one transfer; whether it was told an outcome.
-async fn transfer(votum: &Votum, name: &str, banks: &[&str]) -> anyhow::Result<bool> {
+/// Makes one transfer between accounts of this number; whether it was told an outcome.
+async fn transfer(votum: &Votum, name: &str, account: i64, banks: &[&str]) -> anyhow::Result<bool> {
     let begin = votum.begin().label(name).idempotency_key(name).digest(name);
     let tx = match begin.await {
         Ok(tx) => tx,
@@ -90,11 +92,8 @@ async fn transfer(votum: &Votum, name: &str, banks: &[&str]) -> anyhow::Result<b
     // The first bank pays one to each other.
     let others = i64::try_from(banks.len())? - 1;
     let amount = |place: usize| if place == 0 { -others } else { 1 };
-    let legs: Vec<Leg<'_>> = banks
-        .iter()
-        .enumerate()
-        .map(|(place, bank)| Leg { bank, account: 1, amount: amount(place) })
-        .collect();
+    let legs: Vec<Leg<'_>> =
+        banks.iter().enumerate().map(|(place, bank)| Leg { bank, account, amount: amount(place) }).collect();
     if let Err(error) = work(&tx, name, &legs).await {
         say(says::REFUSED, name, &error.to_string())?;
         let outcome = tx.rollback().await;
