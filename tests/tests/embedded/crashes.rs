@@ -9,6 +9,7 @@ use votum_tests::embedded::says;
 use votum_tests::eventually::{Found, eventually};
 use votum_tests::ledger::Ledger;
 use votum_tests::process::Process;
+use votum_tests::scene::A;
 use votum_tests::teller::Teller;
 use votum_tests::world::World;
 
@@ -97,6 +98,37 @@ async fn a_process_that_is_killed_while_it_settles_is_settled_by_the_one_after()
 
     let votum = reopened(&world).await;
     settled(&votum, &ledger, "twice", true).await;
+    world.check_by(&votum, &ledger).await.unwrap();
+    votum.shutdown().await.unwrap();
+}
+
+/// The next opening begins without the database, is shut down without it, and the one after finds it.
+#[tokio::test]
+async fn a_commit_owed_to_a_database_that_is_down_is_delivered_by_the_opening_that_finds_it() {
+    let own_server = votum_tests::postgres::Options::default();
+    let world = World::builder().own_first_server(own_server).prepare().await.unwrap();
+    let ledger = Arc::new(Ledger::new());
+    let process = world.embedded_process(&["owed"], &[]).unwrap();
+    process.start(Some(AtCoordinator::DecisionForced.name())).unwrap();
+    process.wait_crash().await.unwrap();
+    hear(&world, &process, &ledger);
+    world.banks[0].server.crash().await.unwrap();
+
+    let votum = reopened(&world).await;
+    let gtid = ledger.transfers()["owed"].gtid.clone().unwrap();
+    eventually("only the database that is down owes its acknowledgement", async || {
+        Ok(match votum.transaction(&gtid).await?.status {
+            Status::Committed(end) if end.pending == [A] => Found::Yes(()),
+            other => Found::NotYet(format!("{other:?}")),
+        })
+    })
+    .await
+    .unwrap();
+    votum.shutdown().await.unwrap();
+
+    world.banks[0].server.restart().await.unwrap();
+    let votum = reopened(&world).await;
+    settled(&votum, &ledger, "owed", true).await;
     world.check_by(&votum, &ledger).await.unwrap();
     votum.shutdown().await.unwrap();
 }
