@@ -30,7 +30,7 @@ impl Driver {
         let present = (self.life, self.next_seq);
         match self.known(gtid, &history).became(gtid, present, &|| self.horizon()) {
             Became::Recorded => recorded(&history).ok_or_else(|| RequestError::NotFound(gtid.to_string())),
-            Became::Unproven(why) => Err(RequestError::Unavailable(why)),
+            Became::Unproven(why) => Err(self.unproven(why)),
             Became::UnknownLife => {
                 unknown(format!("this log has no epoch {}; ask the coordinator that holds it", gtid.life))
             }
@@ -90,7 +90,17 @@ impl Driver {
     }
 
     pub(super) fn refuse_absence(&self) -> Result<(), RequestError> {
-        self.absence_unproven().map_or(Ok(()), |why| Err(RequestError::Unavailable(why)))
+        self.absence_unproven().map_or(Ok(()), |why| Err(self.unproven(why)))
+    }
+
+    /// Asking again helps in a while, or only once the log was opened again.
+    fn unproven(&self, why: String) -> RequestError {
+        match &self.log_state {
+            LogState::Doubtful(why) => RequestError::LogFailed(why.clone()),
+            LogState::Counting | LogState::Ready(_) | LogState::Unreadable(_) => {
+                RequestError::Unavailable(why)
+            }
+        }
     }
 }
 

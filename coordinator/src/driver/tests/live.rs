@@ -162,10 +162,32 @@ async fn i11_after_a_doubtful_write_nothing_is_sent_and_the_client_hears_unknown
     assert!(matches!(heard(answered).await.unwrap(), Ok(Outcome::Unknown(_))));
     assert_eq!(world.told().await, "");
     assert!(matches!(world.begin().await, Err(RequestError::LogFailed(_))));
-    assert!(matches!(world.get(begun.gtid).await, Err(RequestError::Unavailable(_))));
+    assert!(matches!(world.get(begun.gtid).await, Err(RequestError::LogFailed(_))));
     world.disconnect().await;
     world.connect(World::hello()).await;
     assert_eq!(world.told().await, "");
+}
+
+/// Where a log that failed does not end the process: a stop, whether it came before or comes after.
+#[tokio::test]
+async fn i11_a_drain_waits_for_nothing_once_the_log_has_failed() {
+    for drain_first in [true, false] {
+        let mut world = World::ready().await;
+        let (_, _answered) = world.deciding(Wait::Decided).await;
+        if !drain_first {
+            world.doubtful().await;
+        }
+        let (answer, drained) = tokio::sync::oneshot::channel();
+        world.driver.send(Request::Drain { grace: Duration::from_secs(3600), answer }).await;
+        world.settle().await;
+        assert_eq!(world.is_closed(), !drain_first, "a decision is still awaited");
+        if drain_first {
+            world.doubtful().await;
+        }
+        assert!(world.is_closed());
+        world.close();
+        drained.await.unwrap();
+    }
 }
 
 #[tokio::test]
