@@ -48,7 +48,7 @@ impl Handler for Played {
                 self.asked.send(Asked::Execute(parts)).unwrap();
                 Answer::Parts(reply)
             }
-            Request::Commit(_) | Request::Rollback(_) | Request::GetTransaction(_) => {
+            Request::Commit(_) | Request::Rollback(_) | Request::Transact(_) | Request::GetTransaction(_) => {
                 Answer::not_served("by nobody")
             }
         }

@@ -20,13 +20,14 @@ use crate::protocol::record::{
 /// The first byte says which kind of request the rest is.
 pub fn request(bytes: &[u8]) {
     let [kind, rest @ ..] = bytes else { return };
-    match kind % 7 {
+    match kind % 8 {
         0 => begin(rest),
         1 => commit(rest),
         2 => resolve(rest),
         3 => acknowledge(rest),
         4 => write_off(rest),
         5 => acknowledge_unproven(rest),
+        6 => transact(rest),
         _ => {
             if let Ok(request) = v1::ListInDoubtRequest::decode(rest) {
                 let _ = judged(translate::in_doubt(&request));
@@ -93,6 +94,22 @@ fn commit(bytes: &[u8]) {
     for (at, branch) in commit.branches.iter().enumerate() {
         assert!(commit.branches[at + 1..].iter().all(|other| other.participant != branch.participant));
     }
+}
+
+fn transact(bytes: &[u8]) {
+    let Ok(request) = v1::TransactRequest::decode(bytes) else { return };
+    let limits = Limits::default();
+    let Some(transact) = judged(translate::transact(request.clone(), &limits)) else { return };
+    assert_eq!(transact.begin.timeout, limits.timeout(request.timeout_ms));
+    assert!((1..=MAX_BRANCHES).contains(&transact.branches.len()));
+    let names: std::collections::BTreeSet<_> = transact.branches.iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), transact.branches.len());
+    assert!(transact.branches.iter().all(|(_, work)| !work.statements.is_empty()));
+    // What names the request, and how it is answered, is not what it does.
+    let again =
+        v1::TransactRequest { attempt: 7, life: "7-3f9ac2".into(), timeout_ms: 7, wait: 1, ..request };
+    let again = judged(translate::transact(again, &limits)).unwrap();
+    assert_eq!(again.begin.key, transact.begin.key);
 }
 
 fn resolve(bytes: &[u8]) {
@@ -182,6 +199,17 @@ pub fn examples() -> Vec<Vec<u8>> {
         reason: "compared by hand".into(),
         apply: true,
     };
+    let work = |participant: &str| v1::BranchWork {
+        participant: participant.into(),
+        statements: vec![v1::WorkStatement { statement: "select 1".into(), ..Default::default() }],
+        ..Default::default()
+    };
+    let transact = v1::TransactRequest {
+        idempotency_key: "order-7".into(),
+        client_name: "shop".into(),
+        branches: vec![work("bank-a"), work("bank-b")],
+        ..Default::default()
+    };
     let requests = [
         begin.encode_to_vec(),
         commit.encode_to_vec(),
@@ -189,6 +217,7 @@ pub fn examples() -> Vec<Vec<u8>> {
         acknowledge.encode_to_vec(),
         write_off.encode_to_vec(),
         acknowledge_unproven.encode_to_vec(),
+        transact.encode_to_vec(),
         in_doubt.encode_to_vec(),
     ];
     requests.into_iter().zip(0u8..).map(|(bytes, kind)| [vec![kind], bytes].concat()).collect()

@@ -130,7 +130,9 @@ impl Handler for Answers {
                 }
                 Answer::Parts(reply)
             }
-            Call::Commit(_) | Call::Rollback(_) | Call::GetTransaction(_) => Answer::not_served("by nobody"),
+            Call::Commit(_) | Call::Rollback(_) | Call::Transact(_) | Call::GetTransaction(_) => {
+                Answer::not_served("by nobody")
+            }
         }
     }
 }
@@ -147,7 +149,14 @@ fn replies_to(call: &v1::Call) -> usize {
     match &call.request {
         // Its start, its rows, and its end or the news of its death.
         Some(Call::Execute(execute)) => rows(execute) + 2,
-        Some(Call::Begin(_) | Call::Commit(_) | Call::Rollback(_) | Call::GetTransaction(_)) | None => 1,
+        Some(
+            Call::Begin(_)
+            | Call::Commit(_)
+            | Call::Rollback(_)
+            | Call::Transact(_)
+            | Call::GetTransaction(_),
+        )
+        | None => 1,
     }
 }
 
