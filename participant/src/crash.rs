@@ -26,6 +26,8 @@ votum_proto::crash_points! {
         DuringWork = "during-work",
         /// The database has prepared; no vote was given.
         AfterPrepare = "after-prepare",
+        /// The database was asked about attached branches; no vote was given.
+        AttachedVerified = "attached-verified",
         /// The vote has been handed to the exchange.
         VoteSent = "vote-sent",
         /// An order to commit, in one phase or in two, was received; the database has not been asked.

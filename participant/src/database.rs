@@ -253,8 +253,49 @@ pub struct Found {
     pub xid: Option<u32>,
     /// It belongs to the agent's role, or to one declared for attached work.
     pub ours: bool,
+    /// The declared role to which it belongs, where that is not the agent's.
+    pub owner: Option<String>,
     /// Read in the same statement.
     pub facts: ServerFacts,
+}
+
+/// What is prepared under names that applications were given, and the server that says so.
+#[derive(Debug, Clone)]
+pub struct FoundAttached {
+    /// Read in the same statement.
+    pub facts: ServerFacts,
+    /// The participant's database.
+    pub database: String,
+    /// The server has synchronous standbys: somebody may have cut the wait for them short.
+    pub may_be_ahead_of_standbys: bool,
+    /// Those of them that are prepared at the server, in whichever database.
+    pub prepared: Vec<PreparedAttached>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreparedAttached {
+    /// Its name.
+    pub gid: Gid,
+    /// Its whole transaction id.
+    pub xid8: u64,
+    /// Who prepared it; empty where that role was dropped.
+    pub owner: String,
+    /// The database that it was prepared in.
+    pub database: String,
+    /// Whether the agent may commit it.
+    pub may_end: MayEnd,
+}
+
+/// Whether the agent may end what a role prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MayEnd {
+    /// It is the agent's own role, or a declared one that the agent may take.
+    Yes,
+    /// It is declared, and the agent may not take it.
+    No,
+    /// It is not declared for attached work.
+    Undeclared,
 }
 
 /// What became of a transaction id, and the server that says so.
@@ -338,14 +379,26 @@ pub trait Database: Send + Sync {
     /// Opens a connection for hosted branches. How many there are is the caller's care. The database may keep
     /// itself ready for transactions of about this `limit`; a branch's own timeout holds in any case.
     async fn open_session(&self, limit: Option<Duration>) -> Result<Box<dyn Session>, DatabaseError>;
-    /// Commits a prepared transaction, on a connection that sessions never share. Once a connection is there
-    /// it asks `gate`; where that refuses, nothing is sent and the answer is false. The future may be dropped
-    /// until then, not after.
-    async fn commit_prepared(&self, gid: &Gid, gate: &dyn Gate) -> Result<bool, DatabaseError>;
+    /// Commits a prepared transaction, on a connection that sessions never share; as the declared role `owner`, where
+    /// that prepared it. Once a connection is there it asks `gate`; where that refuses, nothing is sent and the answer
+    /// is false. The future may be dropped until then, not after.
+    async fn commit_prepared(
+        &self,
+        gid: &Gid,
+        owner: Option<&str>,
+        gate: &dyn Gate,
+    ) -> Result<bool, DatabaseError>;
     /// Rolls back a prepared transaction, as [`Database::commit_prepared`] commits one.
-    async fn rollback_prepared(&self, gid: &Gid, gate: &dyn Gate) -> Result<bool, DatabaseError>;
+    async fn rollback_prepared(
+        &self,
+        gid: &Gid,
+        owner: Option<&str>,
+        gate: &dyn Gate,
+    ) -> Result<bool, DatabaseError>;
     /// Looks for a prepared transaction of this database.
     async fn find(&self, gid: &Gid) -> Result<Found, DatabaseError>;
+    /// Looks for what applications prepared under these names.
+    async fn find_attached(&self, gids: &[Gid]) -> Result<FoundAttached, DatabaseError>;
     /// Whether a server process is committing or rolling back `gid` now, also one whose connection broke; true
     /// where that cannot be told.
     async fn is_being_ended(&self, gid: &Gid) -> Result<bool, DatabaseError>;

@@ -19,6 +19,7 @@ use votum_proto::v1::refusal::Kind as Refused;
 
 use self::hello::{Accepted, Hello, greet, read_hello, refusal};
 use crate::agent::{Inner, NOT_SERVED, Participant};
+use crate::attached;
 use crate::branch::{Branch, Ending, Phase, no, reason};
 use crate::host::{Command, Host, PrepareOrder};
 use crate::listing;
@@ -246,7 +247,17 @@ fn obey(
             phase2::hold::hold(agent, registry, &participant, key, hold);
             Ok(())
         }
-        Order::VerifyAttached(_) => Err("attached branches are not offered by this agent".into()),
+        Order::VerifyAttached(ask) => {
+            let Target { participant, gtid, gid } =
+                target(agent, hello, &ask.gtid, &ask.participant, &ask.gid)?;
+            let gid = gid.ok_or("a question about an attached branch names a gid")?;
+            // I12: of an older life's branches the listings tell.
+            if gtid.life != hello.life {
+                return Err(format!("{gtid} is of another life, for which nobody votes any more"));
+            }
+            attached::verify(agent, registry, &participant, (gtid, participant.name().clone()), gid);
+            Ok(())
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! coordinator, unasked, what is prepared. Only [`postgres`] knows SQL.
 
 mod agent;
+mod attached;
 #[cfg(test)]
 #[path = "../../tests/fuzz/bounded.rs"]
 mod bounded;

@@ -13,6 +13,7 @@ use votum_proto::secret::EpochKey;
 use votum_proto::v1;
 use votum_proto::v1::agent_message::Kind as Message;
 
+use crate::attached::Asked;
 use crate::branch::{Branch, Phase};
 use crate::database::Gate;
 use crate::fence::Fence;
@@ -35,6 +36,8 @@ pub(crate) struct Registry {
     pub(crate) branches: BTreeMap<Key, Arc<Branch>>,
     ended: VecDeque<Arc<Branch>>,
     pub(crate) orders: BTreeMap<Key, OrderSlot>,
+    /// What is to be looked up of attached branches.
+    pub(crate) attached: BTreeMap<ParticipantName, Asked>,
     observers: BTreeMap<u64, BTreeSet<(ParticipantName, Gid)>>,
     next_observer: u64,
     pub(crate) sessions_opened: u64,
@@ -159,6 +162,11 @@ impl Registry {
     pub(crate) fn report_vote(&self, branch: &Branch) {
         let standing = branch.standing();
         let (Some(gid), Some(vote)) = (standing.gid, standing.vote) else { return };
+        self.report_one_vote(branch, &gid, vote);
+    }
+
+    /// Sends this vote on a branch.
+    pub(crate) fn report_one_vote(&self, branch: &Branch, gid: &Gid, vote: v1::vote::Kind) {
         // A newer life did not ask for it (I12): it finds what is prepared in the listing.
         if self.speaking(&branch.gtid.coordinator_id) != Some(branch.gtid.life) {
             return;

@@ -158,7 +158,7 @@ async fn notices_on_the_way_change_nothing() {
             true
         }
     }
-    assert!(database(connection, &world.seams).rollback_prepared(&gid(), &Open).await.unwrap());
+    assert!(database(connection, &world.seams).rollback_prepared(&gid(), None, &Open).await.unwrap());
 }
 
 #[tokio::test]

@@ -45,6 +45,7 @@ impl Driver {
                 can_hold: false,
                 can_commit_one_phase: false,
                 can_work: false,
+                can_verify_attached: false,
             });
         }
     }
@@ -78,6 +79,7 @@ impl Driver {
         link.can_hold = hello.can_hold;
         link.can_commit_one_phase = hello.can_commit_one_phase;
         link.can_work = hello.can_work;
+        link.can_verify_attached = hello.can_verify_attached;
         link.down.clear();
         let participants = link.participants.clone();
         let address = link.address.clone();

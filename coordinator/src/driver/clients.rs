@@ -31,13 +31,17 @@ impl Driver {
 
     fn try_begin(&mut self, begin: Begin) -> Result<Begun, RequestError> {
         self.refuse_unless_beginning()?;
+        self.may_be_attached(&begin.attached)?;
         if let Some(key) = &begin.key {
             self.refuse_known_key(key)?;
         }
         let id = self.open(begin)?;
         let gtid = self.gtid(id);
         let secret = self.epoch_key.secret(&gtid);
-        Ok(Begun { gtid, secret })
+        let attached = self.live.get(&id).map(|live| {
+            live.transaction.attached_gids().map(|(at, gid)| (at.clone(), gid)).collect()
+        });
+        Ok(Begun { gtid, secret, attached: attached.unwrap_or_default() })
     }
 
     /// Opens a transaction, where nothing keeps this coordinator from it.
@@ -52,7 +56,8 @@ impl Driver {
         }
         let noted = now.after(NOTED_AFTER);
         self.timers.set(noted, Timer::NoteBegun(id));
-        let transaction = Transaction::begin(gtid.clone(), begin.label, begin.key);
+        let transaction =
+            Transaction::begin(gtid.clone(), begin.label, begin.key).with_attached(begin.attached);
         let mut live = self.new_live(transaction);
         live.deadline = Some(deadline);
         live.unnoted = Some((noted, Unnoted { client: begin.client, timeout: begin.timeout }));
@@ -189,18 +194,24 @@ impl Driver {
             return;
         }
         let id = LocalId::from(&commit.gtid);
-        let Some(live) = self.live.get_mut(&id) else {
+        let Some(live) = self.live.get(&id) else {
             let _ = answer.send(self.lookup(&commit.gtid));
             return;
         };
         // A repeated Commit only waits: the first one's list stands, whoever has left the configuration since.
         if live.transaction.is_active()
-            && let Err(error) = may_be_named(&self.participants, &commit.branches)
+            && let Err(error) = self.may_be_named(live, &commit.branches)
         {
             let _ = answer.send(Err(error));
             return;
         }
-        self.decide(id, commit.branches, commit.wait, Teller::Outcome(answer));
+        let wait = commit.wait;
+        if let Some(reason) = self.unverifiable(live) {
+            self.wait_for(id, wait, Teller::Outcome(answer));
+            self.step(id, Event::RollbackRequested(reason));
+            return;
+        }
+        self.decide(id, commit.branches, wait, Teller::Outcome(answer));
     }
 
     /// Asks a live transaction for the decision.
@@ -349,28 +360,18 @@ impl Driver {
     }
 }
 
-/// Whether a first Commit may name these branches.
-fn may_be_named(
-    participants: &BTreeMap<ParticipantName, Participant>,
-    claims: &[BranchClaim],
-) -> Result<(), RequestError> {
-    match claims.iter().find(|claim| !participants.contains_key(&claim.participant)) {
-        Some(unknown) => Err(RequestError::Invalid(format!(
-            "participant {} is not configured at this coordinator",
-            unknown.participant
-        ))),
-        None => one_name_each(participants, claims),
-    }
+pub(super) fn not_configured(participant: &ParticipantName) -> RequestError {
+    RequestError::Invalid(format!("participant {participant} is not configured at this coordinator"))
 }
 
 /// Two participants that are the same database are two names for one branch: the second PREPARE would wait
 /// for the first one's locks.
-pub(super) fn one_name_each(
+pub(super) fn one_name_each<'a>(
     participants: &BTreeMap<ParticipantName, Participant>,
-    claims: &[BranchClaim],
+    named: impl Iterator<Item = &'a ParticipantName>,
 ) -> Result<(), RequestError> {
     let mut seen: BTreeMap<&DatabaseIdentity, &ParticipantName> = BTreeMap::new();
-    for BranchClaim { participant, .. } in claims {
+    for participant in named {
         let known = participants.get(participant).and_then(|known| known.database.as_ref());
         let Some(database) = known else { continue };
         // The same participant twice has an answer of its own.

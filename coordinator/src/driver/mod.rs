@@ -44,6 +44,7 @@ use crate::transport::{DurablePosition, LinkEvent, LinkHandle};
 mod acknowledge;
 mod agents;
 mod alarms;
+mod attached;
 mod backlog;
 mod clients;
 mod depart;

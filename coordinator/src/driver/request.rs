@@ -87,6 +87,8 @@ pub struct Begin {
     pub client: String,
     /// The label; empty when it gave none.
     pub label: String,
+    /// Where the application prepares branches of its own.
+    pub attached: Vec<ParticipantName>,
 }
 
 /// A new transaction.
@@ -96,6 +98,8 @@ pub struct Begun {
     pub gtid: Gtid,
     /// What the client shows from now on.
     pub secret: Vec<u8>,
+    /// Under which names the application prepares branches of its own, in Begin's order.
+    pub attached: Vec<(ParticipantName, Gid)>,
 }
 
 /// A Commit.
@@ -105,7 +109,7 @@ pub struct Commit {
     pub gtid: Gtid,
     /// The client's secret.
     pub secret: Vec<u8>,
-    /// Every branch, as the client saw it.
+    /// Every hosted branch, as the client saw it.
     pub branches: Vec<BranchClaim>,
     /// When to answer.
     pub wait: Wait,

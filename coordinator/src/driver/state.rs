@@ -117,6 +117,8 @@ pub(super) struct Link {
     pub(super) can_commit_one_phase: bool,
     /// The agent takes work along with the order to prepare.
     pub(super) can_work: bool,
+    /// The agent knows attached branches.
+    pub(super) can_verify_attached: bool,
 }
 
 /// What is known of one participant.

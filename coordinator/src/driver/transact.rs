@@ -214,7 +214,7 @@ impl Driver {
             })
         });
         let claims: Vec<_> = claims.collect::<Result<_, _>>()?;
-        super::clients::one_name_each(&self.participants, &claims)?;
+        super::clients::one_name_each(&self.participants, claims.iter().map(|claim| &claim.participant))?;
         Ok(claims)
     }
 }

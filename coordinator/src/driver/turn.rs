@@ -68,10 +68,6 @@ impl Driver {
                 self.persist(record.clone(), forced, Pending::Transaction(id, Box::new(record)));
             }
             Effect::SendPrepare { participant, gid, session, last_ordinal, one_phase } => {
-                self.crash_at_order(id, CrashPoint::BeforeFirstPrepare, 0);
-                if self.frozen {
-                    return;
-                }
                 let link = self.participants.get(&participant).and_then(|known| self.links.get(known.agent));
                 let one_phase = one_phase && link.is_some_and(|link| link.can_commit_one_phase);
                 let now = self.seams.clock.now();
@@ -79,10 +75,11 @@ impl Driver {
                     live.whole.as_ref().and_then(|whole| whole.work(gid.branch, now, live.deadline))
                 });
                 let order = wire::prepare(&participant, &gid, session, last_ordinal, one_phase, work);
-                self.send(&participant, order);
-                self.order_sent(id);
-                self.crash_at_order(id, CrashPoint::BetweenPrepares, 1);
-                self.crash_after_last_prepare(id, &gid);
+                self.ask_for_vote(id, &participant, order);
+            }
+            Effect::SendVerifyAttached { participant, gid } => {
+                let order = wire::verify_attached(&participant, &gid);
+                self.ask_for_vote(id, &participant, order);
             }
             Effect::SendCommit { participant, gid, xid8, compare_first } => {
                 let order = if compare_first {
@@ -303,6 +300,17 @@ impl Driver {
         }
     }
 
+    fn ask_for_vote(&mut self, id: LocalId, participant: &ParticipantName, order: v1::CoordinatorMessage) {
+        self.crash_at_order(id, CrashPoint::BeforeFirstPrepare, 0);
+        if self.frozen {
+            return;
+        }
+        self.send(participant, order);
+        self.order_sent(id);
+        self.crash_at_order(id, CrashPoint::BetweenPrepares, 1);
+        self.crash_after_last_prepare(id);
+    }
+
     fn order_sent(&mut self, id: LocalId) {
         if let Some(live) = self.live.get_mut(&id) {
             live.orders_sent += 1;
@@ -324,9 +332,9 @@ impl Driver {
         }
     }
 
-    fn crash_after_last_prepare(&mut self, id: LocalId, gid: &Gid) {
-        let sent = self.live.get(&id).map_or(0, |live| live.orders_sent);
-        if sent == usize::from(gid.branches) {
+    fn crash_after_last_prepare(&mut self, id: LocalId) {
+        let asked = |live: &Live| live.orders_sent == live.transaction.branches().len();
+        if self.live.get(&id).is_some_and(asked) {
             self.freeze_at(CrashPoint::AfterLastPrepare);
         }
     }

@@ -35,6 +35,14 @@ pub(super) fn prepare(
     }))
 }
 
+pub(super) fn verify_attached(participant: &ParticipantName, gid: &Gid) -> v1::CoordinatorMessage {
+    message(Kind::VerifyAttached(v1::VerifyAttached {
+        gtid: gid.gtid.to_string(),
+        participant: participant.to_string(),
+        gid: gid.to_string(),
+    }))
+}
+
 pub(super) fn commit_one_phase(participant: &ParticipantName, gid: &Gid) -> v1::CoordinatorMessage {
     message(Kind::CommitOnePhase(v1::CommitOnePhase {
         gtid: gid.gtid.to_string(),

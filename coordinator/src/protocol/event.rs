@@ -28,7 +28,7 @@ pub enum Event {
     },
     /// The client asks for the decision. The first such event's list stands.
     CommitRequested {
-        /// Every branch.
+        /// Every hosted branch.
         claims: Vec<BranchClaim>,
     },
     /// The client, or the coordinator, wants it aborted.
@@ -155,6 +155,13 @@ pub enum Effect {
         last_ordinal: u64,
         /// It is the only branch: the agent may offer to commit it in one phase.
         one_phase: bool,
+    },
+    /// Have an attached branch looked up, and voted on.
+    SendVerifyAttached {
+        /// Where.
+        participant: ParticipantName,
+        /// Under which name it is to be prepared.
+        gid: Gid,
     },
     /// Order a commit. Only ever an effect of a durable decision (I3).
     SendCommit {

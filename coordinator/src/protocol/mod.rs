@@ -24,6 +24,7 @@ pub mod recovery;
 pub mod standing;
 pub mod transaction;
 
+mod attached;
 mod departure;
 mod describe;
 mod ending;

@@ -106,7 +106,7 @@ pub struct Decided {
     pub gtid: Gtid,
     /// What was decided.
     pub decision: Decision,
-    /// How many branches Commit named, read-only ones included: part of every gid.
+    /// How many branches Commit named, read-only ones included: part of every gid. 0 where some were attached.
     pub branches_named: BranchNumber,
     /// The branches that voted yes. For an abort: those that had voted yes until then.
     pub branches: Vec<PreparedBranch>,

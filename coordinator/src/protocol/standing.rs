@@ -119,10 +119,19 @@ impl Transaction {
     /// Its branches, for people.
     pub fn branches(&self) -> Vec<BranchView> {
         match &self.phase {
-            Phase::Active { sessions } => sessions
-                .keys()
-                .map(|p| BranchView { participant: p.clone(), number: None, state: "enlisted", xid8: 0 })
-                .collect(),
+            Phase::Active { sessions } => {
+                let attached = self
+                    .attached_gids()
+                    .map(|(participant, gid)| (participant, Some(gid.branch), "attached"));
+                let enlisted = sessions.keys().map(|participant| (participant, None, "enlisted"));
+                let view = |(participant, number, state): (&ParticipantName, _, _)| BranchView {
+                    participant: participant.clone(),
+                    number,
+                    state,
+                    xid8: 0,
+                };
+                attached.chain(enlisted).map(view).collect()
+            }
             Phase::Preparing { branches } => (0..).zip(branches).map(|(n, b)| b.view(n)).collect(),
             Phase::Deciding { decided } => views(decided, |_| "yes"),
             Phase::Delegating { decided } => views(decided, |_| "ready"),

@@ -17,6 +17,8 @@ pub struct Transaction {
     pub(super) gtid: Gtid,
     pub(super) label: String,
     pub(super) key: Option<KeyRecord>,
+    /// Where the application prepares branches of its own. Not known of one that was recovered.
+    pub(super) attached: Vec<ParticipantName>,
     pub(super) heuristics: Vec<Heuristic>,
     /// What people settled, on disk.
     pub(super) resolved: Vec<Resolved>,
@@ -68,9 +70,27 @@ pub(super) enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Voter {
     pub(super) participant: ParticipantName,
-    pub(super) session: SessionName,
-    pub(super) last_ordinal: u64,
+    pub(super) work: Work,
     pub(super) vote: Option<Voted>,
+}
+
+/// Who has worked in a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Work {
+    /// The agent, as the client claims it.
+    Hosted { session: SessionName, last_ordinal: u64 },
+    /// The application, on a connection of its own.
+    Attached,
+}
+
+impl Voter {
+    /// The session that the client claimed.
+    pub(super) fn session(&self) -> Option<SessionName> {
+        match self.work {
+            Work::Hosted { session, .. } => Some(session),
+            Work::Attached => None,
+        }
+    }
 }
 
 /// A vote that lets the transaction go on.
@@ -145,7 +165,8 @@ impl Transaction {
     /// A transaction that begins now.
     pub fn begin(gtid: Gtid, label: String, key: Option<KeyRecord>) -> Self {
         let phase = Phase::Active { sessions: BTreeMap::new() };
-        Self { gtid, label, key, heuristics: Vec::new(), resolved: Vec::new(), phase }
+        let (attached, heuristics, resolved) = (Vec::new(), Vec::new(), Vec::new());
+        Self { gtid, label, key, attached, heuristics, resolved, phase }
     }
 
     /// A transaction as the log's records leave it, when they leave a commit that is owed, or a decision that was
@@ -359,7 +380,7 @@ impl Transaction {
         match &self.phase {
             Phase::Active { sessions } => sessions.get(participant).copied(),
             Phase::Preparing { branches } => {
-                branches.iter().find(|b| b.participant == *participant).map(|b| b.session)
+                branches.iter().find(|b| b.participant == *participant).and_then(Voter::session)
             }
             Phase::Deciding { .. }
             | Phase::Delegating { .. }
@@ -373,8 +394,7 @@ impl Transaction {
     }
 
     pub(super) fn gid(&self, branch: BranchNumber, branches: usize) -> Gid {
-        let branches = BranchNumber::try_from(branches).unwrap_or(BranchNumber::MAX);
-        Gid { gtid: self.gtid.clone(), branch, branches }
+        Gid { gtid: self.gtid.clone(), branch, branches: self.branches_named(branches) }
     }
 }
 

@@ -61,6 +61,7 @@ pub(in crate::protocol) fn words(effects: &[Effect]) -> String {
             format!("{} {}", if *forced { "force" } else { "buffer" }, record.kind())
         }
         Effect::SendPrepare { participant, .. } => format!("prepare@{participant}"),
+        Effect::SendVerifyAttached { participant, .. } => format!("attached@{participant}"),
         Effect::SendCommit { participant, compare_first, .. } => {
             format!("commit@{participant}{}", if *compare_first { "?" } else { "" })
         }

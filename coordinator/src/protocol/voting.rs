@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use votum_proto::canary::{Canary, sings};
 use votum_proto::names::{BranchNumber, ParticipantName, SessionName};
 
+use super::attached::not_prepared;
 use super::ending::commit_order;
 use super::event::{BranchClaim, Effect, Vote};
 use super::record::{AbortKind, AbortReason, Decided, Decision, MAX_BRANCHES, PreparedBranch, Record};
-use super::transaction::{Phase, Transaction, Undo, Voted, Voter};
+use super::transaction::{Phase, Transaction, Undo, Voted, Voter, Work};
 
 impl Transaction {
     pub(super) fn enlisted(&mut self, participant: ParticipantName, session: SessionName) -> Vec<Effect> {
@@ -17,7 +18,9 @@ impl Transaction {
                 sessions.insert(participant, session);
                 Vec::new()
             }
-            Phase::Preparing { branches } if branches.iter().any(|b| b.participant == participant) => {
+            Phase::Preparing { branches }
+                if branches.iter().any(|b| b.participant == participant && b.session().is_some()) =>
+            {
                 // Whether it is the session that Commit named is the agent's vote to say.
                 Vec::new()
             }
@@ -43,21 +46,19 @@ impl Transaction {
     pub(super) fn commit_requested(&mut self, claims: Vec<BranchClaim>) -> Vec<Effect> {
         // The first Commit's list stands: a repeated one only waits.
         let Phase::Active { sessions } = &self.phase else { return Vec::new() };
-        if let Some(mistake) = mistake_in(&claims, sessions) {
+        let mistake = self.mistake_beside_attached(&claims, sessions);
+        if let Some(mistake) = mistake.or_else(|| mistake_in(&claims, sessions)) {
             return vec![Effect::Refuse(mistake)];
         }
-        if claims.is_empty() {
+        if claims.is_empty() && self.attached.is_empty() {
             return self.end_read_only();
         }
-        let branches = claims
-            .into_iter()
-            .map(|claim| Voter {
-                participant: claim.participant,
-                session: claim.session,
-                last_ordinal: claim.last_ordinal,
-                vote: None,
-            })
-            .collect();
+        let hosted = claims.into_iter().map(|claim| Voter {
+            participant: claim.participant,
+            work: Work::Hosted { session: claim.session, last_ordinal: claim.last_ordinal },
+            vote: None,
+        });
+        let branches = self.attached_voters().chain(hosted).collect();
         self.phase = Phase::Preparing { branches };
         self.prepare_orders(|_| true)
     }
@@ -68,12 +69,15 @@ impl Transaction {
         (0..)
             .zip(branches)
             .filter(|(_, voter)| voter.vote.is_none() && choose(voter))
-            .map(|(number, voter)| Effect::SendPrepare {
-                participant: voter.participant.clone(),
-                gid: self.gid(number, branches.len()),
-                session: voter.session,
-                last_ordinal: voter.last_ordinal,
-                one_phase: branches.len() == 1,
+            .map(|(number, voter)| {
+                let (participant, gid) = (voter.participant.clone(), self.gid(number, branches.len()));
+                match voter.work {
+                    Work::Hosted { session, last_ordinal } => {
+                        let one_phase = branches.len() == 1;
+                        Effect::SendPrepare { participant, gid, session, last_ordinal, one_phase }
+                    }
+                    Work::Attached => Effect::SendVerifyAttached { participant, gid },
+                }
             })
             .collect()
     }
@@ -92,6 +96,13 @@ impl Transaction {
         let Some(voter) = branches.get_mut(usize::from(branch)) else { return Vec::new() };
         if voter.vote.is_some() || voter.participant != *participant {
             return Vec::new();
+        }
+        let unexpected = match voter.work {
+            Work::Hosted { .. } => None,
+            Work::Attached => not_prepared(participant, &vote),
+        };
+        if let Some(reason) = unexpected {
+            return self.abort(reason);
         }
         match vote {
             Vote::No(reason) => return self.abort(reason),
@@ -142,7 +153,7 @@ impl Transaction {
         Decided {
             gtid: self.gtid.clone(),
             decision,
-            branches_named: BranchNumber::try_from(branches.len()).unwrap_or(BranchNumber::MAX),
+            branches_named: self.branches_named(branches.len()),
             branches: prepared.collect(),
             key: self.key.clone(),
             label: self.label.clone(),
@@ -194,7 +205,7 @@ impl Transaction {
             Phase::Active { sessions } => sessions.get(participant) == Some(&session),
             Phase::Preparing { branches } => branches
                 .iter()
-                .any(|b| b.participant == *participant && b.session == session && b.vote.is_none()),
+                .any(|b| b.participant == *participant && b.session() == Some(session) && b.vote.is_none()),
             Phase::Deciding { .. }
             | Phase::Delegating { .. }
             | Phase::OnePhase { .. }
@@ -208,7 +219,7 @@ impl Transaction {
     }
 
     /// What an agent that is back means for branches that are not decided: the same life of it is asked
-    /// again, another life has lost its sessions, which is a no.
+    /// again, another life has lost its sessions, which is a no. Of an attached branch any life of it may be asked.
     pub(super) fn undecided_agent_seen(
         &mut self,
         participant: &ParticipantName,
@@ -217,9 +228,11 @@ impl Transaction {
         let restarted = |session: &SessionName| session.agent_instance != instance;
         let lost = match &self.phase {
             Phase::Active { sessions } => sessions.get(participant).is_some_and(restarted),
-            Phase::Preparing { branches } => branches
-                .iter()
-                .any(|b| b.participant == *participant && b.vote.is_none() && restarted(&b.session)),
+            Phase::Preparing { branches } => branches.iter().any(|b| {
+                b.participant == *participant
+                    && b.vote.is_none()
+                    && b.session().is_some_and(|s| restarted(&s))
+            }),
             Phase::Deciding { .. }
             | Phase::Delegating { .. }
             | Phase::OnePhase { .. }
@@ -244,7 +257,9 @@ impl Transaction {
     /// "aborted" may be said at once (I4); the record is for people, and waits for nothing (I10).
     fn abort(&mut self, reason: AbortReason) -> Vec<Effect> {
         let (branches, rollbacks) = match &self.phase {
-            Phase::Active { sessions } => (Vec::new(), self.end_sessions(sessions)),
+            Phase::Active { sessions } => {
+                (Vec::new(), [self.end_sessions(sessions), self.roll_back_attached()].concat())
+            }
             Phase::Preparing { branches } => (branches.clone(), self.roll_back_all(branches)),
             Phase::Deciding { .. }
             | Phase::Delegating { .. }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status, async_trait};
 use votum_proto::calls::{Answer, Handler};
-use votum_proto::names::Gtid;
+use votum_proto::names::{Gid, Gtid, ParticipantName};
 use votum_proto::v1;
 use votum_proto::v1::coordinator_server::Coordinator;
 use votum_proto::v1::get_transaction_request::By;
@@ -61,7 +61,7 @@ impl CoordinatorService {
             secret: begun.secret,
             participants: self.participants.clone(),
             timeout_ms: in_ms(timeout),
-            attached: Vec::new(),
+            attached: begun.attached.into_iter().map(attached).collect(),
         })
     }
 
@@ -106,6 +106,10 @@ impl CoordinatorService {
         let (gtid, found) = self.outcome_of(by).await.map_err(|error| errors::status(&error, &about))?;
         Ok(v1::GetTransactionResponse { gtid: gtid.to_string(), outcome: Some(outcome(found)) })
     }
+}
+
+fn attached((participant, gid): (ParticipantName, Gid)) -> v1::AttachedBranch {
+    v1::AttachedBranch { participant: participant.to_string(), gid: gid.to_string() }
 }
 
 #[async_trait]

@@ -99,7 +99,7 @@ async fn begin_tells_the_secret_the_timeout_that_applies_and_where_the_agents_ar
         world.answer(|request| {
             let Request::Begin(begin, answer) = request else { panic!("not a Begin") };
             assert_eq!((begin.timeout, begin.label.as_str()), (Duration::from_secs(3600), "transfer"));
-            answer.send(Ok(Begun { gtid: gtid(), secret: vec![7; 32] })).unwrap();
+            answer.send(Ok(Begun { gtid: gtid(), secret: vec![7; 32], attached: Vec::new() })).unwrap();
         })
     );
     let begun = begun.unwrap().into_inner();

@@ -35,13 +35,6 @@ pub fn name<T: FromStr<Err = NameError>>(text: &str) -> Result<T, RequestError> 
 /// # Errors
 /// [`RequestError::Invalid`], naming the field and its bound.
 pub fn begin(request: v1::BeginRequest, limits: &Limits) -> Result<Begin, RequestError> {
-    if !request.attached.is_empty() {
-        return Err(RequestError::Invalid(
-            "this coordinator does not offer attached branches yet: leave `attached` empty, and run the \
-             statements through the participants' agents"
-                .into(),
-        ));
-    }
     let isolation = v1::Isolation::try_from(request.isolation).map_err(|_| {
         RequestError::Invalid(format!("isolation {} is not one of enum Isolation", request.isolation))
     })?;
@@ -49,6 +42,13 @@ pub fn begin(request: v1::BeginRequest, limits: &Limits) -> Result<Begin, Reques
     bounded("client_name", request.client_name.len(), MAX_LABEL)?;
     bounded("request_digest", request.request_digest.len(), MAX_DIGEST)?;
     bounded("label", request.label.len(), MAX_LABEL)?;
+    bounded("attached", request.attached.len(), MAX_BRANCHES)?;
+    if request.read_only && !request.attached.is_empty() {
+        return Err(RequestError::Invalid(
+            "what is prepared is never read-only: leave `attached` empty in a READ ONLY transaction".into(),
+        ));
+    }
+    let attached = request.attached.iter().map(|text| name(text)).collect::<Result<Vec<_>, _>>()?;
     let request_hash = request_hash(isolation, &request);
     let v1::BeginRequest { timeout_ms, idempotency_key, client_name, label, .. } = request;
     let key = (!idempotency_key.is_empty()).then(|| KeyRecord {
@@ -56,7 +56,7 @@ pub fn begin(request: v1::BeginRequest, limits: &Limits) -> Result<Begin, Reques
         key: idempotency_key,
         request_hash,
     });
-    Ok(Begin { timeout: limits.timeout(timeout_ms), key, client: client_name, label })
+    Ok(Begin { timeout: limits.timeout(timeout_ms), key, client: client_name, label, attached })
 }
 
 /// What an idempotency key stands for: the parameters of Begin and the client's own digest of the work, but
@@ -70,6 +70,11 @@ fn request_hash(isolation: v1::Isolation, request: &v1::BeginRequest) -> [u8; 32
     for field in [request.label.as_bytes(), &request.request_digest] {
         hash.update((field.len() as u64).to_be_bytes());
         hash.update(field);
+    }
+    // As ever, where there are none.
+    for participant in &request.attached {
+        hash.update((participant.len() as u64).to_be_bytes());
+        hash.update(participant.as_bytes());
     }
     hash.finalize().into()
 }
@@ -307,7 +312,8 @@ mod tests {
             ("label", refused(begin_with(|r| r.label = "l".repeat(MAX_LABEL + 1)))),
             ("request_digest", refused(begin_with(|r| r.request_digest = vec![0; MAX_DIGEST + 1]))),
             ("isolation", refused(begin_with(|r| r.isolation = 17))),
-            ("attached", refused(begin_with(|r| r.attached.push("bank".into())))),
+            ("attached", refused(begin_with(|r| r.attached = vec!["bank".into(); MAX_BRANCHES + 1]))),
+            ("participant", refused(begin_with(|r| r.attached.push("Bank".into())))),
         ] {
             assert!(why.contains(field), "{field}: {why}");
         }
@@ -324,6 +330,8 @@ mod tests {
             hash_with(|r| r.read_only = true),
             hash_with(|r| r.set_isolation(v1::Isolation::Serializable)),
             hash_with(|r| r.label = "ab".into()),
+            hash_with(|r| r.attached = vec!["ab".into()]),
+            hash_with(|r| r.attached = vec!["a".into(), "b".into()]),
             hash_with(|r| r.request_digest = b"ab".to_vec()),
             hash_with(|r| {
                 r.label = "a".into();

@@ -18,8 +18,9 @@ use votum_proto::v1;
 
 use crate::Agent;
 use crate::database::{
-    BackendId, BeginOptions, Canceller, Condition, Database, DatabaseError, DatabaseListing, Found, Gate,
-    Kept, OnePhase, Preparation, RowSink, ServerFacts, Session, Statement, Stood, XidOutcome,
+    BackendId, BeginOptions, Canceller, Condition, Database, DatabaseError, DatabaseListing, Found,
+    FoundAttached, Gate, Kept, MayEnd, OnePhase, Preparation, PreparedAttached, RowSink, ServerFacts,
+    Session, Statement, Stood, XidOutcome,
 };
 
 /// The life of the coordinator that speaks to the agent.
@@ -198,7 +199,12 @@ impl Database for Arc<Played> {
     async fn open_session(&self, _: Option<Duration>) -> Result<Box<dyn Session>, DatabaseError> {
         Ok(Box::new(Open { database: Arc::clone(self), wrote: false, ready: None }))
     }
-    async fn commit_prepared(&self, gid: &Gid, gate: &dyn Gate) -> Result<bool, DatabaseError> {
+    async fn commit_prepared(
+        &self,
+        gid: &Gid,
+        _: Option<&str>,
+        gate: &dyn Gate,
+    ) -> Result<bool, DatabaseError> {
         let enters = gate.enter();
         if enters {
             let mut done = self.done();
@@ -207,7 +213,12 @@ impl Database for Arc<Played> {
         }
         Ok(enters)
     }
-    async fn rollback_prepared(&self, gid: &Gid, gate: &dyn Gate) -> Result<bool, DatabaseError> {
+    async fn rollback_prepared(
+        &self,
+        gid: &Gid,
+        _: Option<&str>,
+        gate: &dyn Gate,
+    ) -> Result<bool, DatabaseError> {
         let enters = gate.enter();
         if enters {
             let mut done = self.done();
@@ -218,7 +229,20 @@ impl Database for Arc<Played> {
     }
     async fn find(&self, gid: &Gid) -> Result<Found, DatabaseError> {
         let xid = self.done().prepared.get(gid).map(|xid8| *xid8 as u32);
-        Ok(Found { xid, ours: true, facts: FACTS })
+        Ok(Found { xid, ours: true, owner: None, facts: FACTS })
+    }
+    async fn find_attached(&self, gids: &[Gid]) -> Result<FoundAttached, DatabaseError> {
+        let done = self.done();
+        let prepared = done.prepared.iter().filter(|(gid, _)| gids.contains(gid));
+        let row = |(gid, xid8): (&Gid, &u64)| PreparedAttached {
+            gid: gid.clone(),
+            xid8: *xid8,
+            owner: "votum".into(),
+            database: "bank".into(),
+            may_end: MayEnd::Yes,
+        };
+        let prepared = prepared.map(row).collect();
+        Ok(FoundAttached { facts: FACTS, database: "bank".into(), may_be_ahead_of_standbys: false, prepared })
     }
     async fn is_being_ended(&self, _gid: &Gid) -> Result<bool, DatabaseError> {
         Ok(false)

@@ -100,6 +100,7 @@ impl<'a> Attempts<'a> {
         expected: Expected,
         mut compare: bool,
     ) -> Result<End, Stopped> {
+        let mut owner = None;
         loop {
             if compare {
                 let found = self.find(gid).await?;
@@ -110,19 +111,19 @@ impl<'a> Attempts<'a> {
                         return self.gone(gid, expected.xid8, &found).await;
                     }
                     Some(xid) if !expected.fits(xid) => return Ok(End::OtherXid(v1::OtherXid { xid })),
-                    Some(_) => {}
+                    Some(_) => owner = found.owner,
                 }
             }
             compare = true;
             let database = &self.task.participant.database;
             let (work, during, after) = match decision {
                 Decision::Commit => (
-                    database.commit_prepared(gid, self.control),
+                    database.commit_prepared(gid, owner.as_deref(), self.control),
                     CrashPoint::DuringCommitPrepared,
                     CrashPoint::AfterCommitPrepared,
                 ),
                 Decision::Rollback => (
-                    database.rollback_prepared(gid, self.control),
+                    database.rollback_prepared(gid, owner.as_deref(), self.control),
                     CrashPoint::DuringRollbackPrepared,
                     CrashPoint::AfterRollbackPrepared,
                 ),

@@ -1,5 +1,6 @@
 //! What the agent asks of the database on connections of its own: phase 2, listings, verification.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use votum_proto::names::{CoordinatorId, Epoch, Gid, ParticipantName};
 use votum_proto::runtime::{BoxFuture, Seams};
 use votum_proto::v1::gone::{Marker, XidStatus};
 
+use super::attached;
 use super::condition::condition;
 use super::connect::{Connection, Connector};
 use super::listing::{FACTS, being_ended_query, find_query, list, parse_facts, parse_found};
@@ -18,13 +20,15 @@ use super::timeouts::Timeouts;
 use super::{failure, first_row, marker, one_phase, policy, unexpected, witness};
 use crate::config::{ConfigProblem, ParticipantConfig};
 use crate::database::{
-    Aftermath, BackendId, Command, Condition, Database, DatabaseError, DatabaseListing, Found, Gate, Kept,
-    ServerFacts, Session, Stood, XidOutcome,
+    Aftermath, BackendId, Command, Condition, Database, DatabaseError, DatabaseListing, Found, FoundAttached,
+    Gate, Kept, ServerFacts, Session, Stood, XidOutcome,
 };
 
 /// How many commands may be under way on one phase-2 connection: they run one after another there, and the
 /// next is already at the server when one ends.
 const DEPTH: usize = 4;
+/// How many connections end what one role prepared that is declared for attached work, at most.
+const AS_ONE_OWNER: usize = 2;
 /// How long a question to the server may take.
 pub(super) const QUESTION_LIMIT: Duration = Duration::from_secs(10);
 
@@ -37,10 +41,26 @@ pub(super) struct Postgres {
     name: ParticipantName,
     attached_roles: Vec<String>,
     connector: Connector,
-    lanes: Vec<Lane>,
-    lanes_open: Semaphore,
+    lanes: Lanes,
+    /// What each role that is declared for attached work prepared is ended as that role.
+    as_owners: BTreeMap<String, (Connector, Lanes)>,
     /// For listings and the like: they are answered also when every lane waits for a standby.
     control: Lane,
+}
+
+/// Connections that carry out decisions.
+struct Lanes {
+    each: Vec<Lane>,
+    open: Semaphore,
+}
+
+impl Lanes {
+    fn new(connections: usize) -> Self {
+        Self {
+            each: (0..connections).map(|_| Lane::default()).collect(),
+            open: Semaphore::new(connections * DEPTH),
+        }
+    }
 }
 
 /// One connection of our own, opened when it is first needed and again when it broke.
@@ -116,12 +136,15 @@ impl Postgres {
 
     /// Reached through `connector`, with so many phase-2 connections.
     pub(super) fn over(participant: &ParticipantConfig, connector: Connector, lanes: usize) -> Self {
+        let as_owner = |role: &String| {
+            (role.clone(), (connector.taking_the_part_of(role), Lanes::new(lanes.min(AS_ONE_OWNER))))
+        };
         Self {
             name: participant.name.clone(),
             attached_roles: participant.attached_roles.clone(),
+            as_owners: participant.attached_roles.iter().map(as_owner).collect(),
             connector,
-            lanes: (0..lanes).map(|_| Lane::default()).collect(),
-            lanes_open: Semaphore::new(lanes * DEPTH),
+            lanes: Lanes::new(lanes),
             control: Lane::default(),
         }
     }
@@ -135,12 +158,25 @@ impl Postgres {
         &self,
         work: impl AsyncFnOnce(Arc<Connection>) -> Result<T, DatabaseError>,
     ) -> Result<T, DatabaseError> {
+        self.on_lane_as(None, work).await
+    }
+
+    /// The same as a declared role. Which it is was read from the server: of one that is declared no more, the agent's
+    /// own role hears what it may not do.
+    async fn on_lane_as<T>(
+        &self,
+        owner: Option<&str>,
+        work: impl AsyncFnOnce(Arc<Connection>) -> Result<T, DatabaseError>,
+    ) -> Result<T, DatabaseError> {
+        let own = || (&self.connector, &self.lanes);
+        let as_owner = owner.and_then(|owner| self.as_owners.get(owner));
+        let (connector, lanes) = as_owner.map_or_else(own, |(connector, lanes)| (connector, lanes));
         // The semaphore is never closed.
-        let _permit = self.lanes_open.acquire().await;
-        let least_busy = self.lanes.iter().min_by_key(|lane| lane.in_flight.load(Ordering::Acquire));
+        let _permit = lanes.open.acquire().await;
+        let least_busy = lanes.each.iter().min_by_key(|lane| lane.in_flight.load(Ordering::Acquire));
         let lane = least_busy.unwrap_or(&self.control);
         let _counted = InFlight::on(&lane.in_flight);
-        work(lane.connection(&self.connector).await?).await
+        work(lane.connection(connector).await?).await
     }
 
     /// Runs a question on the connection kept for questions, in bounded time.
@@ -173,9 +209,10 @@ impl Postgres {
         &self,
         command: Command,
         statement: &str,
+        owner: Option<&str>,
         gate: &dyn Gate,
     ) -> Result<Ended, DatabaseError> {
-        self.on_lane(async |connection| {
+        self.on_lane_as(owner, async |connection| {
             if !gate.enter() {
                 return Ok(Ended::Refused);
             }
@@ -224,9 +261,14 @@ impl Database for Postgres {
         Ok(Box::new(PostgresSession::new(hosted, self.connector.clone())))
     }
 
-    async fn commit_prepared(&self, gid: &Gid, gate: &dyn Gate) -> Result<bool, DatabaseError> {
+    async fn commit_prepared(
+        &self,
+        gid: &Gid,
+        owner: Option<&str>,
+        gate: &dyn Gate,
+    ) -> Result<bool, DatabaseError> {
         let statement = format!("COMMIT PREPARED '{gid}'");
-        match self.end_prepared(Command::CommitPrepared, &statement, gate).await? {
+        match self.end_prepared(Command::CommitPrepared, &statement, owner, gate).await? {
             Ended::Refused => Ok(false),
             Ended::Replicated => Ok(true),
             // Somebody cancelled the wait for the standby. The commit stands; wait for it again.
@@ -234,9 +276,14 @@ impl Database for Postgres {
         }
     }
 
-    async fn rollback_prepared(&self, gid: &Gid, gate: &dyn Gate) -> Result<bool, DatabaseError> {
+    async fn rollback_prepared(
+        &self,
+        gid: &Gid,
+        owner: Option<&str>,
+        gate: &dyn Gate,
+    ) -> Result<bool, DatabaseError> {
         let statement = format!("ROLLBACK PREPARED '{gid}'");
-        match self.end_prepared(Command::RollbackPrepared, &statement, gate).await? {
+        match self.end_prepared(Command::RollbackPrepared, &statement, owner, gate).await? {
             Ended::Refused => Ok(false),
             Ended::Replicated | Ended::Alone => Ok(true),
         }
@@ -254,6 +301,11 @@ impl Database for Postgres {
                 .ok_or_else(|| unexpected(Command::Listing, "a row of pg_prepared_xacts"))
         })
         .await
+    }
+
+    async fn find_attached(&self, gids: &[Gid]) -> Result<FoundAttached, DatabaseError> {
+        self.ask(async |connection| attached::find(&connection.client, gids, &self.attached_roles).await)
+            .await
     }
 
     async fn is_being_ended(&self, gid: &Gid) -> Result<bool, DatabaseError> {
@@ -366,7 +418,7 @@ impl Database for Postgres {
 
     async fn confirm(&self) -> Result<(), DatabaseError> {
         let statement = "SELECT pg_catalog.pg_logical_emit_message(true, 'votum', '')";
-        match self.end_prepared(Command::CommitPrepared, statement, &Open).await? {
+        match self.end_prepared(Command::CommitPrepared, statement, None, &Open).await? {
             Ended::Replicated => Ok(()),
             Ended::Refused | Ended::Alone => {
                 let what = "the wait for a synchronous standby was cancelled again";

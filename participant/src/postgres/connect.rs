@@ -63,6 +63,13 @@ impl Connector {
         &self.seams
     }
 
+    /// Opens connections whose role is this one from their beginning.
+    pub(super) fn taking_the_part_of(&self, role: &str) -> Self {
+        let mut connector = self.clone();
+        connector.hosts.take_the_part_of(&escaped(role));
+        connector
+    }
+
     /// Resolves at the next breaking of any connection opened here.
     pub(super) fn next_break(&self) -> BoxFuture<()> {
         let mut breaks = self.breaks.subscribe();
@@ -195,4 +202,26 @@ fn read_password(file: &Path) -> Result<String, ConfigProblem> {
         ConfigProblem(format!("the password file {} cannot be read: {error}", file.display()))
     })?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// As the options of a connection are read: a space ends one, unless it stands behind a backslash.
+fn escaped(value: &str) -> String {
+    value.chars().fold(String::new(), |mut text, c| {
+        if c == '\\' || c.is_whitespace() {
+            text.push('\\');
+        }
+        text.push(c);
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escaped;
+
+    #[test]
+    fn a_role_of_any_name_is_one_option() {
+        assert_eq!(escaped("app"), "app");
+        assert_eq!(escaped(r"the app\s"), r"the\ app\\s");
+    }
 }

@@ -66,7 +66,8 @@ pub(super) fn parse_found(row: &SimpleQueryRow, attached: &[String]) -> Option<c
     };
     let (owner, role) = (row.get(FACT_COLUMNS + 1), row.get(FACT_COLUMNS + 2)?);
     let ours = owner.is_some_and(|owner| owner == role || attached.iter().any(|attached| attached == owner));
-    Some(crate::database::Found { xid, ours, facts: parse_facts(row, 0)? })
+    let owner = owner.filter(|owner| ours && *owner != role).map(str::to_owned);
+    Some(crate::database::Found { xid, ours, owner, facts: parse_facts(row, 0)? })
 }
 
 /// Lists what is prepared in this database, whoever's it is, in one statement with the server's facts: one

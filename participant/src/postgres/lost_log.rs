@@ -20,6 +20,7 @@ use crate::database::{Aftermath, Command, DatabaseError, ServerFacts};
 
 mod ending;
 
+pub(super) use ending::MAY_END;
 pub use ending::{Action, MayEnd, Settled, statement};
 
 /// How the tool's own sessions begin their names.
@@ -292,7 +293,7 @@ fn prepared_query(prefix: &str) -> String {
          GREATEST(0, (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - p.prepared) * 1000))::bigint, \
          {} FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_prepared_xacts p \
          ON pg_catalog.left(p.gid, {}) = '{prefix}' ORDER BY p.prepared, p.gid",
-        ending::MAY_END,
+        MAY_END,
         prefix.len()
     )
 }

@@ -3,6 +3,7 @@
 //! Every function that the agent's own statements call is named with its schema: a client may have put
 //! anything on its session's search path.
 
+mod attached;
 mod commands;
 mod condition;
 mod connect;

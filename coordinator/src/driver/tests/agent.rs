@@ -17,6 +17,7 @@ impl World {
             listings: vec![listing("a"), listing("b")],
             can_hold: true,
             can_commit_one_phase: true,
+            can_verify_attached: true,
             ..Default::default()
         }
     }
@@ -164,7 +165,7 @@ impl World {
                 format!("hold@{}", hold.participant)
             }
             Kind::CommitOnePhase(order) => format!("one-phase@{}", order.participant),
-            Kind::VerifyAttached(_) => "verify".to_owned(),
+            Kind::VerifyAttached(order) => format!("attached@{}", order.participant),
         };
         std::mem::take(&mut self.received).into_iter().map(&mut word).collect::<Vec<_>>().join(" ")
     }

@@ -196,7 +196,7 @@ async fn i11_after_a_doubtful_write_a_rollback_is_answered_too() {
     let (begun, _answered) = world.deciding(Wait::Decided).await;
     world.doubtful().await;
     let (answer, mut answered) = tokio::sync::oneshot::channel();
-    let Begun { gtid, secret } = begun;
+    let Begun { gtid, secret, .. } = begun;
     world.driver.send(Request::Rollback { gtid, secret, reason: String::new(), answer }).await;
     world.settle().await;
     let answered = answered.try_recv().expect("it would wait for ever");

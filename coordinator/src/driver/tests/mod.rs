@@ -4,6 +4,7 @@
 mod acknowledge;
 #[cfg_attr(not(test), allow(dead_code))] // as `world`
 mod agent;
+mod attached;
 #[cfg(test)]
 mod depart;
 #[allow(unreachable_pub)] // for the fuzzer

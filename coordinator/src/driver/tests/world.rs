@@ -222,14 +222,23 @@ impl World {
     }
 
     pub(super) async fn begin_with(&self, key: Option<KeyRecord>) -> Result<Begun, RequestError> {
-        let begin =
-            Begin { timeout: Duration::from_secs(30), key, client: String::new(), label: String::new() };
+        self.begin_at(key, Vec::new()).await
+    }
+
+    /// With attached branches.
+    pub(super) async fn begin_at(
+        &self,
+        key: Option<KeyRecord>,
+        attached: Vec<ParticipantName>,
+    ) -> Result<Begun, RequestError> {
+        let (timeout, client, label) = (Duration::from_secs(30), String::new(), String::new());
+        let begin = Begin { timeout, key, client, label, attached };
         self.driver.ask(|answer| Request::Begin(begin, answer)).await
     }
 
     /// Has a transaction rolled back that nothing was committed of.
     pub(super) async fn roll_back(&self, begun: &Begun) {
-        let Begun { gtid, secret } = begun.clone();
+        let Begun { gtid, secret, .. } = begun.clone();
         let rolled_back =
             self.driver.ask(|answer| Request::Rollback { gtid, secret, reason: String::new(), answer });
         assert!(matches!(rolled_back.await, Ok(Outcome::Aborted { .. })));

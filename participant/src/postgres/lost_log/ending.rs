@@ -58,7 +58,7 @@ impl MayEnd {
 }
 
 /// Of the owner of a row `p`. A membership may be one that gives no SET since PostgreSQL 16.
-pub(super) const MAY_END: &str = "CASE WHEN p.owner = current_user OR (SELECT r.rolsuper FROM pg_catalog.pg_roles r \
+pub(in crate::postgres) const MAY_END: &str = "CASE WHEN p.owner = current_user OR (SELECT r.rolsuper FROM pg_catalog.pg_roles r \
      WHERE r.rolname = current_user) THEN 'itself' WHEN p.owner IS NULL THEN 'no' \
      WHEN pg_catalog.pg_has_role(current_user, p.owner, \
      CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END) \
@@ -107,15 +107,19 @@ impl Place {
         let (ending, command, after) = match action {
             Action::Commit => {
                 crash::here(CrashPoint::BeforeCommitPrepared);
-                let work =
-                    crash::during(CrashPoint::DuringCommitPrepared, postgres.commit_prepared(gid, &Open));
+                let work = crash::during(
+                    CrashPoint::DuringCommitPrepared,
+                    postgres.commit_prepared(gid, None, &Open),
+                );
                 let ending = clock.timeout(ENDING_LIMIT, work).await;
                 (ending, Command::CommitPrepared, CrashPoint::AfterCommitPrepared)
             }
             Action::RollBack => {
                 crash::here(CrashPoint::BeforeRollbackPrepared);
-                let work =
-                    crash::during(CrashPoint::DuringRollbackPrepared, postgres.rollback_prepared(gid, &Open));
+                let work = crash::during(
+                    CrashPoint::DuringRollbackPrepared,
+                    postgres.rollback_prepared(gid, None, &Open),
+                );
                 let ending = clock.timeout(ENDING_LIMIT, work).await;
                 (ending, Command::RollbackPrepared, CrashPoint::AfterRollbackPrepared)
             }
@@ -140,30 +144,6 @@ impl Place {
 
     /// Sessions whose role is this one from their beginning.
     fn taking_the_part_of(&self, role: &str) -> Postgres {
-        let mut connector = self.connector.clone();
-        connector.hosts.take_the_part_of(&escaped(role));
-        Postgres::over(&self.configured, connector, 1)
-    }
-}
-
-/// As the options of a connection are read: a space ends one, unless it stands behind a backslash.
-fn escaped(value: &str) -> String {
-    value.chars().fold(String::new(), |mut text, c| {
-        if c == '\\' || c.is_whitespace() {
-            text.push('\\');
-        }
-        text.push(c);
-        text
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_role_of_any_name_is_one_option() {
-        assert_eq!(escaped("app"), "app");
-        assert_eq!(escaped(r"the app\s"), r"the\ app\\s");
+        Postgres::over(&self.configured, self.connector.taking_the_part_of(role), 1)
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use votum_participant::database::{
     Aftermath, BackendId, BeginOptions, Canceller, Command, Condition, Database, DatabaseError,
-    DatabaseListing, Found, Gate, Kept, OnePhase, Policy, Preparation, RowSink, Session, Statement, Stood,
-    XidOutcome,
+    DatabaseListing, Found, FoundAttached, Gate, Kept, MayEnd, OnePhase, Policy, Preparation,
+    PreparedAttached, RowSink, Session, Statement, Stood, XidOutcome,
 };
 use votum_proto::names::{CoordinatorId, Gid, ParticipantName};
 use votum_proto::runtime::BoxFuture;
@@ -58,11 +58,21 @@ impl Database for Behind {
         Ok(Box::new(SimulatedSession { connection, begin: None, limit: std::time::Duration::ZERO }))
     }
 
-    async fn commit_prepared(&self, gid: &Gid, gate: &dyn Gate) -> Result<bool, DatabaseError> {
+    async fn commit_prepared(
+        &self,
+        gid: &Gid,
+        _: Option<&str>,
+        gate: &dyn Gate,
+    ) -> Result<bool, DatabaseError> {
         self.end_prepared(gid, gate, true).await
     }
 
-    async fn rollback_prepared(&self, gid: &Gid, gate: &dyn Gate) -> Result<bool, DatabaseError> {
+    async fn rollback_prepared(
+        &self,
+        gid: &Gid,
+        _: Option<&str>,
+        gate: &dyn Gate,
+    ) -> Result<bool, DatabaseError> {
         self.end_prepared(gid, gate, false).await
     }
 
@@ -73,7 +83,27 @@ impl Database for Behind {
             host.work().await;
             let found = host.server().state.prepared.get(&gid).cloned();
             let ours = found.as_ref().is_some_and(|(_, prepared)| prepared.owner == ROLE);
-            Ok(Found { xid: found.map(|(xid, _)| low_half(xid)), ours, facts: commands::facts(&host) })
+            let (xid, facts) = (found.map(|(xid, _)| low_half(xid)), commands::facts(&host));
+            Ok(Found { xid, ours, owner: None, facts })
+        });
+        found.await.map_err(|error| error.into_database_error(Command::Listing))
+    }
+
+    async fn find_attached(&self, gids: &[Gid]) -> Result<FoundAttached, DatabaseError> {
+        let connection = self.connect().await?;
+        let (host, gids) = (Arc::clone(&self.0), gids.to_vec());
+        let found = connection.call(async move {
+            host.work().await;
+            let facts = commands::facts(&host);
+            let server = host.server();
+            let row = |gid: &Gid| {
+                let (xid8, prepared) = server.state.prepared.get(&gid.to_string())?;
+                let may_end = if prepared.owner == ROLE { MayEnd::Yes } else { MayEnd::Undeclared };
+                let (owner, database) = (prepared.owner.clone(), "bank".to_owned());
+                Some(PreparedAttached { gid: gid.clone(), xid8: *xid8, owner, database, may_end })
+            };
+            let prepared = gids.iter().filter_map(row).collect();
+            Ok(FoundAttached { facts, database: "bank".into(), may_be_ahead_of_standbys: true, prepared })
         });
         found.await.map_err(|error| error.into_database_error(Command::Listing))
     }
