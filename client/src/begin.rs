@@ -110,6 +110,13 @@ impl Begin {
         self
     }
 
+    /// The application works at `participant` on a connection of its own: see [`Attached`](crate::Attached). The
+    /// transaction has no other branch there. A READ ONLY transaction has none of these.
+    pub fn attach(mut self, participant: impl Into<String>) -> Self {
+        self.request.attached.push(participant.into());
+        self
+    }
+
     /// How often [`run`](Begin::run) runs its work at most. The default is 10; at least 1.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts.max(1);

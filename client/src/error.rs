@@ -59,6 +59,14 @@ pub enum Error {
         /// Those that exist.
         known: String,
     },
+    /// A statement at a participant where the branch is attached, or an attached branch where there is none.
+    #[error("{detail} at {participant}")]
+    Attachment {
+        /// Where.
+        participant: String,
+        /// What is in the way.
+        detail: &'static str,
+    },
     /// A column that a row does not have, or that holds something else.
     #[error("column {column} {problem}")]
     Column {
@@ -157,6 +165,7 @@ impl Error {
             | Self::KeyTaken { .. }
             | Self::Unreachable { .. }
             | Self::NoSuchParticipant { .. }
+            | Self::Attachment { .. }
             | Self::Column { .. }
             | Self::RowCount(_)
             | Self::Contract(_) => false,

@@ -31,6 +31,9 @@ pub struct Export {
     /// The addresses of the agents, by participant.
     pub(crate) participants: BTreeMap<String, String>,
     pub(crate) branches: Vec<ExportedBranch>,
+    /// The names of attached branches, by participant.
+    #[serde(default)]
+    pub(crate) attached: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]

@@ -20,7 +20,9 @@
 //!
 //! [`Votum`] holds the connections, to the coordinator and to the agents beside the databases; clone it
 //! freely. [`Votum::begin`] opens a [`Transaction`]; [`Votum::run`] runs one again after a serialization
-//! failure or a deadlock. Statements at different participants may run at the same time.
+//! failure or a deadlock. Statements at different participants may run at the same time. Where an application has a
+//! connection of its own to a database, it may work there by itself: [`Begin::attach`]. The feature `tokio-postgres`
+//! prepares that for it.
 //!
 //! What breaks on the way is repeated inside, and only where that is safe: a statement is sent again under
 //! its own ordinal, which the agent answers from memory; it is never run a second time. A Commit is repeated
@@ -33,6 +35,7 @@
 //! With the feature `embedded`, coordinator and agents can live in the application's own process instead:
 //! `Votum::embedded`, in the module `embedded`.
 
+mod attached;
 mod begin;
 mod branch;
 mod calls;
@@ -50,6 +53,7 @@ mod transaction;
 mod value;
 mod votum;
 
+pub use attached::Attached;
 pub use begin::{Begin, Isolation, Ran};
 pub use error::{Error, Refusal, SqlError};
 pub use export::Export;

@@ -14,7 +14,7 @@ use crate::branch::{Branch, Claim, Context, Reply};
 use crate::export::ExportedBranch;
 use crate::outcome::Abort;
 use crate::votum::Options;
-use crate::{Error, Export, Outcome, Row, Value, Votum};
+use crate::{Attached, Error, Export, Outcome, Row, Value, Votum};
 
 /// A global transaction that is open.
 ///
@@ -40,6 +40,8 @@ pub struct Transaction {
     context: Context,
     /// The addresses of the agents, by participant.
     participants: BTreeMap<String, String>,
+    /// The names of attached branches, by participant.
+    attached: BTreeMap<String, String>,
     branches: Mutex<BTreeMap<String, Arc<Branch>>>,
     met_retryable_error: AtomicBool,
     /// Nothing is left to roll back, or Commit was sent and the coordinator has the say.
@@ -60,6 +62,7 @@ impl Transaction {
         since: Monotonic,
     ) -> Self {
         let participants = reply.participants.into_iter().map(|at| (at.participant, at.address)).collect();
+        let attached = reply.attached.into_iter().map(|at| (at.participant, at.gid)).collect();
         let context = Context {
             gtid: reply.gtid,
             secret: reply.secret,
@@ -67,7 +70,7 @@ impl Transaction {
             read_only: request.read_only,
             deadline: since.after(Duration::from_millis(reply.timeout_ms)),
         };
-        Self::new(votum, context, participants)
+        Self::new(votum, context, participants, attached)
     }
 
     pub(crate) fn imported(votum: Votum, export: Export) -> Result<Self, Error> {
@@ -79,18 +82,24 @@ impl Transaction {
             read_only: export.read_only,
             deadline: votum.inner.options.seams.clock.now().after(left),
         };
-        let tx = Self::new(votum, context, export.participants);
+        let tx = Self::new(votum, context, export.participants, export.attached);
         for ExportedBranch { participant, session, last_ordinal } in export.branches {
             tx.branch_with(&participant, Some(Claim { session, last_ordinal }))?;
         }
         Ok(tx)
     }
 
-    fn new(votum: Votum, context: Context, participants: BTreeMap<String, String>) -> Self {
+    fn new(
+        votum: Votum,
+        context: Context,
+        participants: BTreeMap<String, String>,
+        attached: BTreeMap<String, String>,
+    ) -> Self {
         Self {
             votum,
             context,
             participants,
+            attached,
             branches: Mutex::default(),
             met_retryable_error: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -110,6 +119,21 @@ impl Transaction {
     /// The participants at which it may work.
     pub fn participants(&self) -> impl Iterator<Item = &str> {
         self.participants.keys().map(String::as_str)
+    }
+
+    /// The branch in which the application works on a connection of its own, where the transaction was begun with one
+    /// there.
+    ///
+    /// # Errors
+    /// [`Error::Attachment`] where it was not.
+    pub fn attached(&self, participant: &str) -> Result<Attached<'_>, Error> {
+        match self.attached.get_key_value(participant) {
+            Some((participant, gid)) => Ok(Attached::new(self, participant, gid)),
+            None => Err(Error::Attachment {
+                participant: participant.to_owned(),
+                detail: "the transaction was begun without an attached branch",
+            }),
+        }
     }
 
     /// Runs one statement at `participant`, with `$1`, `$2`, … for `parameters`; answers how many rows it
@@ -256,6 +280,7 @@ impl Transaction {
             timeout_left_ms: u64::try_from(self.time_left().as_millis()).unwrap_or(u64::MAX),
             participants: self.participants.clone(),
             branches,
+            attached: self.attached.clone(),
         })
     }
 
@@ -272,14 +297,27 @@ impl Transaction {
     ) -> Result<Reply, Error> {
         let branch = self.branch_with(participant, None)?;
         let reply = branch.run(&self.context, self.options(), statement, parameters).await;
-        if reply.as_ref().is_err_and(Error::is_retryable) {
-            self.met_retryable_error.store(true, Ordering::Relaxed);
+        if let Err(error) = &reply {
+            self.note(error);
         }
         reply
     }
 
+    /// An error that a statement met.
+    pub(crate) fn note(&self, error: &Error) {
+        if error.is_retryable() {
+            self.met_retryable_error.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// The branch at `participant`, made with `claim` if it is new here.
     fn branch_with(&self, participant: &str, claim: Option<Claim>) -> Result<Arc<Branch>, Error> {
+        if self.attached.contains_key(participant) {
+            return Err(Error::Attachment {
+                participant: participant.to_owned(),
+                detail: "statements run on the application's own connection, for the branch is attached",
+            });
+        }
         let mut branches = self.branches.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(branch) = branches.get(participant) {
             return Ok(branch.clone());

@@ -174,9 +174,9 @@ impl Handler for Fake {
         let fake = self.clone();
         let one = |reply| Answer::One(Box::pin(std::future::ready(reply)));
         match request {
-            call::Request::Begin(_) => {
+            call::Request::Begin(request) => {
                 self.script.begin_calls.fetch_add(1, Ordering::Relaxed);
-                one(self.begin().map(reply::Kind::Begin))
+                one(self.begin(&request).map(reply::Kind::Begin))
             }
             call::Request::Commit(request) => one(self.commit(request).map(reply::Kind::Commit)),
             call::Request::Rollback(request) => one(Ok(reply::Kind::Rollback(self.rollback(request)))),
@@ -197,7 +197,7 @@ fn found() -> v1::GetTransactionResponse {
 }
 
 impl Fake {
-    fn begin(&self) -> Result<v1::BeginResponse, Status> {
+    fn begin(&self, request: &v1::BeginRequest) -> Result<v1::BeginResponse, Status> {
         if let Some(status) = self.script.begins.lock().unwrap().pop_front() {
             return Err(status);
         }
@@ -207,12 +207,16 @@ impl Fake {
             participant: participant.to_owned(),
             address: self.address.clone(),
         });
+        let attached = (0..).zip(&request.attached).map(|(place, participant)| v1::AttachedBranch {
+            participant: participant.clone(),
+            gid: format!("votum_fake_1_000000_1_{place}_0"),
+        });
         Ok(v1::BeginResponse {
             gtid: format!("fake-1-000000-{}", sessions.transactions),
             secret: vec![7; 32],
             participants: participants.into(),
             timeout_ms: self.script.timeout_ms.load(Ordering::Relaxed),
-            attached: Vec::new(),
+            attached: attached.collect(),
         })
     }
 
@@ -220,7 +224,7 @@ impl Fake {
         let next = request.next.clone();
         self.script.commit_requests.lock().unwrap().push(request);
         let kind = self.script.commits.lock().unwrap().pop_front().unwrap_or_else(|| Ok(committed()))?;
-        let next = next.and_then(|_| self.begin().ok());
+        let next = next.and_then(|next| self.begin(&next).ok());
         Ok(v1::CommitResponse { outcome: Some(v1::Outcome { kind: Some(kind) }), next })
     }
 

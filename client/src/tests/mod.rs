@@ -334,3 +334,22 @@ async fn work_that_is_run_can_be_spawned() {
     });
     assert!(is_committed(&told.await.unwrap()));
 }
+
+#[tokio::test]
+async fn an_attached_branch_has_a_name_and_is_no_place_for_statements() {
+    let (votum, script) = start().await;
+    let tx = votum.begin().attach("bank_a").await.unwrap();
+    let attached = tx.attached("bank_a").unwrap();
+    assert_eq!(attached.gid(), "votum_fake_1_000000_1_0_0");
+    assert_eq!(
+        attached.statement(),
+        "SAVEPOINT votum_prepare; PREPARE TRANSACTION 'votum_fake_1_000000_1_0_0'"
+    );
+    assert!(matches!(tx.attached("bank_b"), Err(Error::Attachment { .. })));
+    assert!(matches!(tx.execute("bank_a", "one", &[]).await, Err(Error::Attachment { .. })));
+    let text = serde_json::to_string(&tx.export().unwrap()).unwrap();
+    let tx = votum.import(serde_json::from_str(&text).unwrap()).unwrap();
+    assert_eq!(tx.attached("bank_a").unwrap().gid(), "votum_fake_1_000000_1_0_0");
+    assert!(is_committed(&tx.commit().await.unwrap()));
+    assert_eq!(script.commit_requests.lock().unwrap()[0].branches, []);
+}

@@ -308,3 +308,29 @@ pub fn frames() -> Vec<Vec<u8>> {
     let frames = frames.iter().map(|frame| frame.encode_to_vec());
     frames.flat_map(|frame| [0, 2, 6, 1].map(|how| [&[how][..], &frame].concat())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_frame_asks_of_attached_branches_is_one_question_to_the_database() {
+        let world = World::new();
+        let mut line = world.connect();
+        world.send(&mut line, hello());
+        let verify = |seq| {
+            let gid = Gid { gtid: gtid(seq), branch: 0, branches: 0 };
+            world.database.done().prepared.insert(gid.clone(), seq);
+            let (gtid, participant) = (gid.gtid.to_string(), "bank".into());
+            Order::VerifyAttached(v1::VerifyAttached { gtid, participant, gid: gid.to_string() })
+        };
+        let asked = [1, 2, 3].map(verify);
+        for again in [false, true] {
+            let votes = world.send(&mut line, frame_of(asked.clone()));
+            let is_yes = |report: &v1::AgentMessage| matches!(&report.kind, Some(Report::Vote(vote)) if matches!(vote.kind, Some(v1::vote::Kind::Yes(_))));
+            assert_eq!(votes.iter().filter(|vote| is_yes(vote)).count(), 3, "again: {again}, {votes:?}");
+            // What was answered before is not asked again.
+            assert_eq!(world.database.done().looked_up, [3]);
+        }
+    }
+}

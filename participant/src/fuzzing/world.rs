@@ -178,6 +178,8 @@ pub(super) struct Done {
     pub(super) committed: Vec<Gid>,
     pub(super) rolled_back: Vec<Gid>,
     pub(super) markers: BTreeMap<Gid, bool>,
+    /// How many attached branches each question was about.
+    pub(super) looked_up: Vec<usize>,
 }
 
 const FACTS: ServerFacts = ServerFacts { system_identifier: 7, timeline: 1, in_recovery: false };
@@ -232,7 +234,8 @@ impl Database for Arc<Played> {
         Ok(Found { xid, ours: true, owner: None, facts: FACTS })
     }
     async fn find_attached(&self, gids: &[Gid]) -> Result<FoundAttached, DatabaseError> {
-        let done = self.done();
+        let mut done = self.done();
+        done.looked_up.push(gids.len());
         let prepared = done.prepared.iter().filter(|(gid, _)| gids.contains(gid));
         let row = |(gid, xid8): (&Gid, &u64)| PreparedAttached {
             gid: gid.clone(),

@@ -37,13 +37,18 @@ impl Coordinator {
     }
 
     pub async fn send(&mut self, order: Order) {
+        self.send_all(vec![order]).await;
+    }
+
+    /// Sends these in one frame.
+    pub async fn send_all(&mut self, orders: Vec<Order>) {
         let frame = v1::CoordinatorFrame {
             witness: Some(v1::Witness {
                 epoch: self.life.epoch.0,
                 incarnation: self.life.incarnation.get(),
                 position: self.position,
             }),
-            messages: vec![v1::CoordinatorMessage { kind: Some(order) }],
+            messages: orders.into_iter().map(|order| v1::CoordinatorMessage { kind: Some(order) }).collect(),
         };
         let _ = self.end.outgoing.send(frame).await;
     }

@@ -83,6 +83,11 @@ impl World {
         self.agent = Self::new_agent(&self.server, &self.database, &self.seams, |_| {});
     }
 
+    /// The same with another configuration.
+    pub fn restart_agent_with(&mut self, change: impl FnOnce(&mut AgentConfig)) {
+        self.agent = Self::new_agent(&self.server, &self.database, &self.seams, change);
+    }
+
     /// A connection past the agent, as its role.
     pub async fn direct(&self) -> Direct {
         self.server.client_as(&self.database, ROLE).await.unwrap()
