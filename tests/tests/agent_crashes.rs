@@ -39,9 +39,10 @@ enum Ends {
 fn death(point: CrashPoint) -> Option<Death> {
     use CrashPoint::{
         AcknowledgementSent, AfterBegin, AfterCommitOnePhase, AfterCommitPrepared, AfterPrepare,
-        AfterRollbackPrepared, BeforeBegin, BeforeCommitPrepared, BeforePrepare, BeforeRollbackPrepared,
-        BeforeStatement, BranchSettled, DuringBegin, DuringCommitOnePhase, DuringCommitPrepared,
-        DuringPrepare, DuringRollbackPrepared, DuringStatement, DuringWork, Listed, StatementRun, VoteSent,
+        AfterRollbackPrepared, AttachedVerified, BeforeBegin, BeforeCommitPrepared, BeforePrepare,
+        BeforeRollbackPrepared, BeforeStatement, BranchSettled, DuringBegin, DuringCommitOnePhase,
+        DuringCommitPrepared, DuringPrepare, DuringRollbackPrepared, DuringStatement, DuringWork, Listed,
+        StatementRun, VoteSent,
     };
     let (time, ends) = match point {
         BeforeBegin | DuringBegin | AfterBegin | BeforeStatement => ("", Ends::Either),
@@ -58,6 +59,8 @@ fn death(point: CrashPoint) -> Option<Death> {
         DuringWork => return None,
         // `one_phase.rs` has those of a commit in one phase.
         DuringCommitOnePhase | AfterCommitOnePhase | BranchSettled => return None,
+        // `attached.rs` has that of a branch that the application prepares.
+        AttachedVerified => return None,
     };
     Some(Death { choice: format!("{}{time}", point.name()), ends })
 }

@@ -224,8 +224,7 @@ fn to_agent(kind: &ToAgent) -> Option<Message> {
         ToAgent::VerifyBranches(_) => Some(Message::VerifyBranches),
         ToAgent::PruneMarkers(_) => Some(Message::PruneMarkers),
         ToAgent::Hold(_) => Some(Message::HoldBranch),
-        // Reserved: no coordinator of this version sends it.
-        ToAgent::VerifyAttached(_) => None,
+        ToAgent::VerifyAttached(_) => Some(Message::VerifyAttached),
     }
 }
 

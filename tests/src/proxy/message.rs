@@ -126,6 +126,8 @@ messages! {
         CommitOnePhase = "CommitOnePhase",
         /// Prepare, and vote.
         Prepare = "Prepare",
+        /// Look whether an attached branch is prepared, and vote.
+        VerifyAttached = "VerifyAttached",
         /// The order to commit.
         CommitBranch = "CommitBranch",
         /// The order to abort.
@@ -148,7 +150,7 @@ messages! {
         Refusal = "Refusal",
         /// A session was opened.
         Enlisted = "Enlisted",
-        /// The answer to Prepare.
+        /// The answer to Prepare and VerifyAttached.
         Vote = "Vote",
         /// The answer to CommitBranch and RollbackBranch.
         BranchEnd = "BranchEnd",

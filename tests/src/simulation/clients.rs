@@ -59,7 +59,7 @@ pub async fn work(world: Arc<World>, work: Work) {
     }
     let mut random = Random::new(world.plan.seed, &format!("client {}", work.number));
     let Some((attempt, begun)) = begin(&world, &work, &mut random).await else { return };
-    let Begun { gtid, secret } = begun;
+    let Begun { gtid, secret, .. } = begun;
     let mut client = Client { world, work, random, attempt, gtid, secret, branches: BTreeMap::new() };
     client.run().await;
 }
@@ -86,6 +86,7 @@ async fn begin(world: &Arc<World>, work: &Work, random: &mut Random) -> Option<(
             key: key.clone(),
             client: "shop".into(),
             label: format!("{attempt}"),
+            attached: Vec::new(),
         };
         match ask(world, work.patience, Ask::Begin(begin)).await {
             Ok(Said::Begun(begun)) => {

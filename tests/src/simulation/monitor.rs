@@ -221,7 +221,8 @@ fn describe(kind: Option<&ToAgent>) -> String {
             format!("verify {} branches at {}", ask.branches.len(), ask.participant)
         }
         Some(ToAgent::PruneMarkers(order)) => format!("prune markers at {}", order.participant),
-        Some(ToAgent::VerifyAttached(_)) | None => "?".into(),
+        Some(ToAgent::VerifyAttached(ask)) => format!("verify {}", ask.gid),
+        None => "?".into(),
     }
 }
 

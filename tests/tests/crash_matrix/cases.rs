@@ -106,9 +106,10 @@ pub(crate) fn coordinator(point: AtCoordinator, banks: usize) -> Meets {
 fn agent_meets(point: AtAgent) -> (&'static str, Work) {
     use AtAgent::{
         AcknowledgementSent, AfterBegin, AfterCommitOnePhase, AfterCommitPrepared, AfterPrepare,
-        AfterRollbackPrepared, BeforeBegin, BeforeCommitPrepared, BeforePrepare, BeforeRollbackPrepared,
-        BeforeStatement, BranchSettled, DuringBegin, DuringCommitOnePhase, DuringCommitPrepared,
-        DuringPrepare, DuringRollbackPrepared, DuringStatement, DuringWork, Listed, StatementRun, VoteSent,
+        AfterRollbackPrepared, AttachedVerified, BeforeBegin, BeforeCommitPrepared, BeforePrepare,
+        BeforeRollbackPrepared, BeforeStatement, BranchSettled, DuringBegin, DuringCommitOnePhase,
+        DuringCommitPrepared, DuringPrepare, DuringRollbackPrepared, DuringStatement, DuringWork, Listed,
+        StatementRun, VoteSent,
     };
     match point {
         BeforeBegin
@@ -127,6 +128,7 @@ fn agent_meets(point: AtAgent) -> (&'static str, Work) {
         | DuringCommitOnePhase
         | AfterCommitOnePhase
         | BranchSettled
+        | AttachedVerified
         | AcknowledgementSent => ("", Work::Transfer),
         StatementRun => ("@2", Work::Transfer),
         DuringWork => ("", Work::AtOnce),
@@ -143,10 +145,11 @@ fn rolls_back(point: AtAgent) -> bool {
     [BeforeRollbackPrepared, DuringRollbackPrepared, AfterRollbackPrepared].contains(&point)
 }
 
-/// Whether it comes by there only where a branch is committed in one phase.
-fn in_one_phase(point: AtAgent) -> bool {
-    use AtAgent::{AfterCommitOnePhase, BranchSettled, DuringCommitOnePhase};
-    [DuringCommitOnePhase, AfterCommitOnePhase, BranchSettled].contains(&point)
+/// Whether it comes by there only where a branch is committed in one phase, or the application prepares it: for the
+/// latter see `attached.rs`.
+fn otherwise(point: AtAgent) -> bool {
+    use AtAgent::{AfterCommitOnePhase, AttachedVerified, BranchSettled, DuringCommitOnePhase};
+    [DuringCommitOnePhase, AfterCommitOnePhase, BranchSettled, AttachedVerified].contains(&point)
 }
 
 /// Something happens to the first bank's agent, or at it, at `point`.
@@ -169,7 +172,7 @@ pub(crate) fn singles(banks: usize) -> Vec<Case> {
             Meets::Scene(_) | Meets::Never => {}
         }
     }
-    for point in AtAgent::ALL.iter().filter(|point| !in_one_phase(**point)) {
+    for point in AtAgent::ALL.iter().filter(|point| !otherwise(**point)) {
         cases.push(at_agent(kind::AGENT, *point, banks, Blow::Dies));
         cases.push(at_agent(kind::DATABASE, *point, banks, Blow::Meanwhile(vec![Who::Database(0)])));
     }
@@ -373,7 +376,7 @@ pub(crate) fn power_cuts(banks: usize) -> Vec<Case> {
     let commit = COMMIT.iter().map(|point| power_cut(Who::Coordinator, point.name(), banks, Work::Transfer));
     let mut cases: Vec<Case> = commit.collect();
     if banks > 1 {
-        let agent = AtAgent::ALL.iter().filter(|point| !rolls_back(**point) && !in_one_phase(**point));
+        let agent = AtAgent::ALL.iter().filter(|point| !rolls_back(**point) && !otherwise(**point));
         cases.extend(
             agent.map(|point| power_cut(Who::Agent(0), format!("{}@5", point.name()), banks, Work::Load)),
         );
@@ -425,7 +428,7 @@ pub(crate) fn pair(draw: &mut Draw, banks: usize) -> Case {
 
 /// Somewhere on the way of a commit. Under load, perhaps later.
 fn place(draw: &mut Draw, banks: usize, load: bool) -> (Who, String) {
-    let forward = AtAgent::ALL.iter().copied().filter(|point| !rolls_back(*point) && !in_one_phase(*point));
+    let forward = AtAgent::ALL.iter().copied().filter(|point| !rolls_back(*point) && !otherwise(*point));
     let forward: Vec<AtAgent> = forward.collect();
     let (who, name) = if draw.below(2) == 0 {
         (Who::Coordinator, draw.of(&COMMIT).name())

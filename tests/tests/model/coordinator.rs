@@ -187,8 +187,8 @@ impl State {
                 }
                 // No operator departs from a decision here: the simulation has them.
                 Effect::SendHold { .. } => {}
-                // No agent offers it here.
-                Effect::SendCommitOnePhase { .. } => {}
+                // No agent offers it here, and nobody attaches a branch.
+                Effect::SendCommitOnePhase { .. } | Effect::SendVerifyAttached { .. } => {}
                 Effect::Alarm { .. } | Effect::NoteHeuristic(_) => {}
                 Effect::Retire => self.retire(gtid),
             }

@@ -8,6 +8,7 @@ use votum_client::{Begin, Error, Outcome};
 use votum_proto::v1;
 use votum_tests::eventually::{Found, eventually};
 use votum_tests::gate;
+use votum_tests::postgres::ROLE;
 use votum_tests::proxy::{Fault, Link, Message, Wire};
 use votum_tests::scene::{A, B, C};
 use votum_tests::teller::{Leg, Teller, told, work};
@@ -25,6 +26,8 @@ pub enum Script {
     OnePhase,
     /// The same, in one request under a key.
     OneShot,
+    /// The same, where the application works at the first bank on a connection of its own.
+    Attached,
     /// The same, where the first bank is only read.
     ReadFirst,
     /// A transfer that the second bank refuses when the first has prepared.
@@ -101,6 +104,7 @@ pub fn script(message: Message) -> Script {
         M::Connect | M::Connected => Script::Reconnect,
         M::CommitOnePhase => Script::OnePhase,
         M::Transact | M::TransactReply => Script::OneShot,
+        M::VerifyAttached => Script::Attached,
         M::ListParticipant => Script::List,
         M::EndSession => Script::LateEnlistment,
         M::SessionLost => Script::LostSession,
@@ -124,6 +128,7 @@ impl Script {
             Self::Commit
             | Self::OnePhase
             | Self::OneShot
+            | Self::Attached
             | Self::ReadFirst
             | Self::Ask
             | Self::Reconnect
@@ -189,6 +194,7 @@ impl Play<'_> {
                 let shot = self.client.votum().transact().idempotency_key(self.name).timeout(self.timeout);
                 Ok(Some(self.client.at_once(shot, self.name, &legs).await.map(|done| done.outcome)))
             }
+            Script::Attached => self.attached().await,
             Script::ReadFirst => {
                 self.arm()?;
                 Ok(Some(self.read_first().await))
@@ -236,6 +242,26 @@ impl Play<'_> {
         let answer = self.transfer().await;
         bank.hang_gate().await?;
         Ok(Some(answer))
+    }
+
+    async fn attached(&self) -> anyhow::Result<Option<Answer>> {
+        let legs = self.legs();
+        let (first, others) = legs.split_first().context("no bank")?;
+        self.site.ledger.intend(self.name, legs.iter().map(|leg| leg.bank));
+        let tx = self.begin().label(self.name).attach(first.bank).await?;
+        self.site.ledger.begun(self.name, tx.gtid());
+        let app = self.site.world.banks.first().context("no first bank")?.client_as(ROLE).await?;
+        let statements = format!(
+            "BEGIN; UPDATE accounts SET balance = balance + {amount} WHERE id = 1; \
+             INSERT INTO journal (transfer, amount) VALUES ('{name}', {amount})",
+            amount = first.amount,
+            name = self.name.replace('\'', "''"),
+        );
+        app.batch_execute(&statements).await?;
+        tx.attached(first.bank)?.prepare(&app).await?;
+        work(&tx, self.name, others).await?;
+        self.arm()?;
+        Ok(Some(self.client.commit(tx, self.name).await))
     }
 
     pub fn wire(&self, link: Link) -> anyhow::Result<&Wire> {
