@@ -336,6 +336,7 @@ fn refused(error: Error) -> Answer {
         | Error::Unreachable { .. }
         | Error::BranchLost { .. }
         | Error::NoSuchParticipant { .. }
+        | Error::Attachment { .. }
         | Error::Column { .. }
         | Error::RowCount(_)
         | Error::Contract(_)) => Answer::Nothing(other.to_string()),

@@ -11,6 +11,7 @@ use votum_proto::names::{Gtid, SessionName};
 use votum_proto::v1;
 use votum_proto::v1::execute_response::Part;
 
+use super::application::Application;
 use super::asking::{Ask, Said, ask};
 use super::at_once;
 use super::book::Told;
@@ -30,7 +31,7 @@ struct Branch {
 }
 
 /// How a statement went.
-enum Went {
+pub(super) enum Went {
     Well,
     /// It failed; the branch lives.
     Failed,
@@ -41,14 +42,16 @@ enum Went {
 }
 
 /// One client at one piece of work.
-struct Client {
-    world: Arc<World>,
-    work: Work,
-    random: Random,
+pub(super) struct Client {
+    pub(super) world: Arc<World>,
+    pub(super) work: Work,
+    pub(super) random: Random,
     attempt: usize,
     gtid: Gtid,
     secret: Vec<u8>,
     branches: BTreeMap<usize, Branch>,
+    /// Its own connection, where it has one.
+    pub(super) own: Option<Application>,
 }
 
 /// Does one piece of work.
@@ -59,8 +62,10 @@ pub async fn work(world: Arc<World>, work: Work) {
     }
     let mut random = Random::new(world.plan.seed, &format!("client {}", work.number));
     let Some((attempt, begun)) = begin(&world, &work, &mut random).await else { return };
-    let Begun { gtid, secret, .. } = begun;
-    let mut client = Client { world, work, random, attempt, gtid, secret, branches: BTreeMap::new() };
+    let Begun { gtid, secret, attached } = begun;
+    let own = work.attached.zip(attached.into_iter().next());
+    let own = own.map(|(participant, (_, gid))| Application::new(participant, gid));
+    let mut client = Client { world, work, random, attempt, gtid, secret, branches: BTreeMap::new(), own };
     client.run().await;
 }
 
@@ -86,7 +91,12 @@ async fn begin(world: &Arc<World>, work: &Work, random: &mut Random) -> Option<(
             key: key.clone(),
             client: "shop".into(),
             label: format!("{attempt}"),
-            attached: Vec::new(),
+            attached: work
+                .attached
+                .and_then(|at| world.hosts.get(at))
+                .map(|host| host.name.clone())
+                .into_iter()
+                .collect(),
         };
         match ask(world, work.patience, Ask::Begin(begin)).await {
             Ok(Said::Begun(begun)) => {
@@ -113,11 +123,11 @@ async fn begin(world: &Arc<World>, work: &Work, random: &mut Random) -> Option<(
 }
 
 impl Client {
-    fn note(&self, what: impl FnOnce() -> String) {
+    pub(super) fn note(&self, what: impl FnOnce() -> String) {
         self.world.note(&name(&self.work), what);
     }
 
-    async fn think(&mut self) {
+    pub(super) async fn think(&mut self) {
         let pause = self.random.micros(0, self.work.thinks_ms * 1000 + 1);
         self.world.sleep(pause).await;
     }
@@ -137,6 +147,7 @@ impl Client {
             }
         }
         self.think().await;
+        going &= self.prepare_own(going).await;
         match self.work.ending {
             Ending::Abandon => self.note(|| "goes away".into()),
             Ending::Commit { completed, races_rollback } if going => {
@@ -154,6 +165,7 @@ impl Client {
             }
             Ending::Commit { .. } | Ending::Rollback => self.roll_back().await,
         }
+        self.prepare_late().await;
         self.ask_later().await;
     }
 
@@ -189,6 +201,9 @@ impl Client {
             Doing::Look(_) | Doing::Fail => doing,
         };
         self.note(|| format!("statement {place} at {participant}, ordinal {ordinal}: {}", doing.text()));
+        if self.own.as_ref().is_some_and(|own| own.participant == participant) {
+            return self.own_statement(participant, ordinal, changes, &doing).await;
+        }
         for _ in 0..self.work.tries {
             let asked = self.request(participant, ordinal, &doing);
             let Ok(reply) = execute(&self.world, self.work.patience, participant, asked).await else {
@@ -210,6 +225,16 @@ impl Client {
         Went::Unknown
     }
 
+    /// Its reply was seen.
+    pub(super) fn has_done(&mut self, participant: usize, ordinal: u64, changes: bool) {
+        self.branches.entry(participant).or_default().last = ordinal;
+        if changes {
+            self.world.book.write(self.attempt, |lines| {
+                lines.done.entry(participant).or_default().insert(ordinal);
+            });
+        }
+    }
+
     /// What a reply says; `None`: nothing has happened, and it may be sent again.
     fn take_in(&mut self, participant: usize, ordinal: u64, changes: bool, reply: Replied) -> Option<Went> {
         let branch = self.branches.entry(participant).or_default();
@@ -218,12 +243,7 @@ impl Client {
         }
         match reply.end {
             Ok(()) => {
-                branch.last = ordinal;
-                if changes {
-                    self.world.book.write(self.attempt, |lines| {
-                        lines.done.entry(participant).or_default().insert(ordinal);
-                    });
-                }
+                self.has_done(participant, ordinal, changes);
                 Some(Went::Well)
             }
             Err(status) if reply.session.is_some() && status.code() != tonic::Code::Aborted => {
@@ -246,6 +266,9 @@ impl Client {
         let mut claims = Vec::new();
         let mut claimed = BTreeMap::new();
         for (participant, branch) in &self.branches {
+            if self.own.as_ref().is_some_and(|own| own.participant == *participant) {
+                claimed.insert(*participant, branch.last);
+            }
             let Some(session) = branch.session else { continue };
             claimed.insert(*participant, branch.last);
             let Some(host) = self.world.hosts.get(*participant) else { continue };

@@ -66,7 +66,19 @@ impl Plan {
             plan.people_come(&mut Random::new(seed, "people"), databases);
         }
         plan.depart(&mut Random::new(seed, "heuristic"));
+        plan.attach(&mut Random::new(seed, "attached"));
         plan
+    }
+
+    /// In one seed of four some clients work at a database on connections of their own.
+    fn attach(&mut self, random: &mut Random) {
+        if !random.chance(250) {
+            return;
+        }
+        for work in &mut self.work {
+            let first = work.statements.first().map(|(participant, _)| *participant);
+            work.attached = first.filter(|_| !work.read_only && random.chance(500));
+        }
     }
 
     /// Persons come, and what calls for them: failovers that lose a commit, a log that is lost for good.
@@ -175,6 +187,7 @@ fn draw_work(random: &mut Random, number: usize, databases: usize, calm_at: Dura
     Work {
         number,
         at,
+        attached: None,
         read_only: !writes && random.chance(500),
         statements,
         timeout: random.millis(300, 8_000),

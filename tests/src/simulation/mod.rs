@@ -7,13 +7,14 @@
 //!
 //! A run has a phase in which things go wrong and only safety is judged, and then a calm phase in which
 //! everything must come to its end ([`mod@run`]). [`draw`] makes the [`plan`] of what happens, [`faults`] lets
-//! it happen, [`clients`] do the work, [`asking`] the coordinator, and [`book`] keeps what they were told;
+//! it happen, [`clients`] do the work, some of it on connections of their own (`application`), [`asking`] the coordinator, and [`book`] keeps what they were told;
 //! [`monitor`] watches the wires and [`judge`] judges the end, by the numbers of the invariants.
 //!
 //! In some runs persons come: failovers take a commit that is on its way, a log is lost for good and written off
 //! (`copies`), an operator settles branches and acknowledges departures (`operator`).
 
 pub mod agents;
+mod application;
 pub mod asking;
 pub mod at_once;
 pub mod book;

@@ -94,9 +94,14 @@ fn must_be_forced(world: &World, sender: &Sender, gtid: &Gtid, what: &str) {
         Some(decided) => {
             let mut seen = world.monitor.seen();
             seen.forced.insert(gtid.clone());
-            let missing = (0..decided.branches_named)
-                .map(|branch| Gid { gtid: gtid.clone(), branch, branches: decided.branches_named })
-                .map(|gid| gid.to_string())
+            // Where some are attached, nothing says how many there are.
+            let named: Vec<u16> = match decided.branches_named {
+                0 => decided.branches.iter().map(|branch| branch.number).collect(),
+                branches => (0..branches).collect(),
+            };
+            let missing = named
+                .into_iter()
+                .map(|branch| decided.gid(branch).to_string())
                 .find(|gid| seen.votes.get(gid) != Some(&true) && !seen.offers.contains(gid));
             drop(seen);
             if let Some(gid) = missing {

@@ -80,6 +80,8 @@ pub struct Work {
     pub at: Duration,
     /// Its statements, in order, each at a participant.
     pub statements: Vec<(usize, Doing)>,
+    /// Where the client works on a connection of its own.
+    pub attached: Option<usize>,
     /// Begun READ ONLY.
     pub read_only: bool,
     /// The transaction's timeout.

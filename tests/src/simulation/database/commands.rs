@@ -162,6 +162,7 @@ pub(super) async fn prepare(
     pid: i32,
     gid: String,
     one_phase: bool,
+    marks: bool,
 ) -> Result<Done, SqlError> {
     host.work().await;
     if let Err(error) = interrupted(&host, pid) {
@@ -173,7 +174,7 @@ pub(super) async fn prepare(
     if one_phase && let Some(ready) = super::one_phase::ready(&host, pid, &gid, unlucky)? {
         return Ok(Done::Ready(ready));
     }
-    let begun = begin_prepare(&host, pid, &gid, unlucky);
+    let begun = begin_prepare(&host, pid, &gid, unlucky, marks);
     host.stir();
     let Some((number, xid8)) = begun? else { return Ok(Done::ReadOnly) };
     host.work().await;
@@ -202,7 +203,13 @@ pub(super) async fn prepare(
 }
 
 /// Everything up to the record of the PREPARE: its number in the log, and the transaction's id.
-fn begin_prepare(host: &Host, pid: i32, gid: &str, unlucky: bool) -> Result<Option<(usize, u64)>, SqlError> {
+fn begin_prepare(
+    host: &Host,
+    pid: i32,
+    gid: &str,
+    unlucky: bool,
+    marks: bool,
+) -> Result<Option<(usize, u64)>, SqlError> {
     let mut server = host.server();
     let Some(open) = server.backends.get(&pid).and_then(|backend| backend.open.clone()) else {
         return Err(SqlError::new("25P01", "there is no transaction in progress"));
@@ -236,7 +243,7 @@ fn begin_prepare(host: &Host, pid: i32, gid: &str, unlucky: bool) -> Result<Opti
     };
     server.busy.insert(gid.to_owned());
     let at = host.executor.now();
-    let marker = server.markers;
+    let marker = server.markers && marks;
     let prepared =
         Prepared { gid: gid.to_owned(), owner: ROLE.to_owned(), changes: open.changes, at, marker };
     let number = server.write(Wal::Prepared(xid, prepared));

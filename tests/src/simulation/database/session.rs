@@ -29,6 +29,14 @@ impl Behind {
         Connection::open(&self.0).await.map_err(|error| error.into_database_error(Command::Connect))
     }
 
+    /// A connection of an application's own.
+    ///
+    /// # Errors
+    /// When there is none to be had.
+    pub async fn application(&self) -> Result<Box<dyn Session>, DatabaseError> {
+        Ok(Box::new(SimulatedSession::new(self.connect().await?, false)))
+    }
+
     async fn end_prepared(&self, gid: &Gid, gate: &dyn Gate, commit: bool) -> Result<bool, DatabaseError> {
         let connection = self.connect().await?;
         if !gate.enter() {
@@ -55,7 +63,7 @@ impl Database for Behind {
 
     async fn open_session(&self, _: Option<std::time::Duration>) -> Result<Box<dyn Session>, DatabaseError> {
         let connection = self.connect().await?;
-        Ok(Box::new(SimulatedSession { connection, begin: None, limit: std::time::Duration::ZERO }))
+        Ok(Box::new(SimulatedSession::new(connection, true)))
     }
 
     async fn commit_prepared(
@@ -243,9 +251,17 @@ impl Database for Behind {
 
 struct SimulatedSession {
     connection: Connection,
+    /// Its branches bear commit markers where the database keeps them: an agent's.
+    marks: bool,
     /// A transaction that opens with its first statement.
     begin: Option<bool>,
     limit: std::time::Duration,
+}
+
+impl SimulatedSession {
+    fn new(connection: Connection, marks: bool) -> Self {
+        Self { connection, marks, begin: None, limit: std::time::Duration::ZERO }
+    }
 }
 
 struct CancelRequest(Arc<Host>, i32);
@@ -299,11 +315,12 @@ impl Session for SimulatedSession {
 
     async fn prepare(&mut self, gid: &Gid, one_phase: bool) -> Preparation {
         let (host, pid, gid) = (Arc::clone(&self.connection.host), self.connection.pid, gid.to_string());
+        let marks = self.marks;
         let prepared = self.connection.call(async move {
-            let done = commands::prepare(Arc::clone(&host), pid, gid, one_phase).await?;
+            let done = commands::prepare(Arc::clone(&host), pid, gid, one_phase, marks).await?;
             Ok((done, commands::facts(&host)))
         });
-        let marker = self.connection.host.server().markers;
+        let marker = marks && self.connection.host.server().markers;
         match prepared.await {
             Ok((Done::ReadOnly, _)) => Preparation::ReadOnly,
             Ok((Done::Ready(xid8), facts)) => Preparation::Ready { xid8, facts },
