@@ -130,7 +130,7 @@ async fn a_transaction_that_failed_or_was_never_begun_is_not_taken_for_a_prepare
     for sqlstate in ["25P02", "25P01"] {
         match tx.attached(A).unwrap().prepare(&app).await {
             Err(Error::Sql(error)) => {
-                assert_eq!((&error.sqlstate[..], &error.participant[..]), (sqlstate, A))
+                assert_eq!((&error.sqlstate[..], &error.participant[..]), (sqlstate, A));
             }
             other => panic!("{other:?}"),
         }

@@ -61,6 +61,25 @@ fn another_seed_is_another_run() {
     assert!(transcript(1) != transcript(2));
 }
 
+/// Attached branches: in no seed that once found something, whose schedules stay as they were.
+#[test]
+fn some_applications_prepare_and_commit_and_some_too_late() {
+    let attaches = |plan: &Plan| plan.work.iter().any(|work| work.attached.is_some());
+    assert!(!FOUND.iter().any(|(seed, _)| attaches(&Plan::draw(*seed, Size::default()))));
+    let (mut prepared, mut verified, mut late) = (0, 0, 0);
+    for plan in (0..).map(|seed| Plan::draw(seed, Size::default())).filter(attaches).take(20) {
+        let transcript = run(&plan, true).transcript;
+        let count = |what: &str| transcript.lines().filter(|line| line.contains(what)).count();
+        prepared += count("prepares on its own connection: Well");
+        verified += count(" verify votum_");
+        late += count("too late: Well");
+    }
+    assert!(
+        prepared > 20 && verified > 20 && late > 0,
+        "{prepared} prepared, {verified} verified, {late} late"
+    );
+}
+
 /// Seeds that broke something once, and what each found. A seed is its schedule only as long as the generator
 /// draws as it did.
 const FOUND: &[(u64, &str)] = &[
