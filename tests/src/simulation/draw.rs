@@ -66,15 +66,15 @@ impl Plan {
             plan.people_come(&mut Random::new(seed, "people"), databases);
         }
         plan.depart(&mut Random::new(seed, "heuristic"));
-        plan.attach(&mut Random::new(seed, "attached"));
+        // Two seeds of seven, for the same reason.
+        if matches!(seed % 7, 1 | 3) {
+            plan.attach(&mut Random::new(seed, "attached"));
+        }
         plan
     }
 
-    /// In one seed of four some clients work at a database on connections of their own.
+    /// Some clients work at a database on connections of their own.
     fn attach(&mut self, random: &mut Random) {
-        if !random.chance(250) {
-            return;
-        }
         for work in &mut self.work {
             let first = work.statements.first().map(|(participant, _)| *participant);
             work.attached = first.filter(|_| !work.read_only && random.chance(500));
