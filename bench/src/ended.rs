@@ -59,6 +59,7 @@ impl From<Error> for Failure {
             Error::Refused(refusal) if refusal.code.is_empty() => format!("refused, {:?}", refusal.grpc),
             Error::Refused(refusal) => format!("refused, {}", refusal.code),
             Error::BranchLost { .. } => "branch lost".to_owned(),
+            Error::Attachment { .. } => "not prepared".to_owned(),
             Error::Unreachable { .. } => "unreachable".to_owned(),
             Error::RowCount(_) => "wrong rows".to_owned(),
             Error::Address(_)

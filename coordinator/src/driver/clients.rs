@@ -38,9 +38,10 @@ impl Driver {
         let id = self.open(begin)?;
         let gtid = self.gtid(id);
         let secret = self.epoch_key.secret(&gtid);
-        let attached = self.live.get(&id).map(|live| {
-            live.transaction.attached_gids().map(|(at, gid)| (at.clone(), gid)).collect()
-        });
+        let attached = self
+            .live
+            .get(&id)
+            .map(|live| live.transaction.attached_gids().map(|(at, gid)| (at.clone(), gid)).collect());
         Ok(Begun { gtid, secret, attached: attached.unwrap_or_default() })
     }
 

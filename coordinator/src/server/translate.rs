@@ -132,7 +132,7 @@ pub fn transact(mut request: v1::TransactRequest, limits: &Limits) -> Result<Tra
     if branches.is_empty() {
         return Err(RequestError::Invalid("name at least one branch".into()));
     }
-    let begin = Begin { timeout, key, client, label: request.label };
+    let begin = Begin { timeout, key, client, label: request.label, attached: Vec::new() };
     Ok(Transact { begin, isolation, read_only: request.read_only, branches, wait, attempt, life })
 }
 

@@ -119,7 +119,13 @@ fn request(world: &World, work: &Work, attempt: usize, random: &mut Random) -> T
         Some((host.name.clone(), v1::BranchWork { statements, read_only, ..Default::default() }))
     };
     Transact {
-        begin: Begin { timeout: work.timeout, key, client: "shop".into(), label: format!("{attempt}") },
+        begin: Begin {
+            timeout: work.timeout,
+            key,
+            client: "shop".into(),
+            label: format!("{attempt}"),
+            attached: Vec::new(),
+        },
         isolation: v1::Isolation::ReadCommitted,
         read_only: work.read_only,
         branches: branches.into_iter().filter_map(branch).collect(),

@@ -20,7 +20,13 @@ fn whole(key: Option<KeyRecord>) -> Transact {
         let read_only = participant == "b";
         (name(participant), v1::BranchWork { statements: vec![statement], read_only, ..Default::default() })
     };
-    let begin = Begin { timeout: Duration::from_secs(30), key, client: String::new(), label: String::new() };
+    let begin = Begin {
+        timeout: Duration::from_secs(30),
+        key,
+        client: String::new(),
+        label: String::new(),
+        attached: Vec::new(),
+    };
     let isolation = v1::Isolation::Serializable;
     Transact {
         begin,
