@@ -8,6 +8,7 @@ use crate::installation::BankAddress;
 use crate::work::Work;
 
 /// What a way needs to know of the installation.
+#[derive(Clone)]
 pub(crate) struct Setting {
     pub(crate) seams: Seams,
     /// The coordinator's address.

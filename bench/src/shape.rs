@@ -3,6 +3,8 @@
 //! This is the one place to add another: a file beside `hosted.rs` that implements [`Way`] and its
 //! [`Carrier`](crate::carrier::Carrier), and below a variant, its name and its arm in [`Shape::open`].
 
+mod attached;
+mod embedded;
 mod hosted;
 mod one_shot;
 
@@ -21,6 +23,12 @@ pub(crate) enum Shape {
     Hosted,
     /// The whole transaction goes to the coordinator in one request.
     OneShot,
+    /// The workers do the statements and prepare on connections of their own: Begin, and Commit.
+    Attached,
+    /// As hosted, with coordinator and agents within the benchmark's process.
+    EmbeddedHosted,
+    /// As one-shot, with coordinator and agents within the benchmark's process.
+    EmbeddedOneShot,
 }
 
 impl fmt::Display for Shape {
@@ -28,6 +36,9 @@ impl fmt::Display for Shape {
         f.write_str(match self {
             Self::Hosted => "hosted",
             Self::OneShot => "one-shot",
+            Self::Attached => "attached",
+            Self::EmbeddedHosted => "emb-hosted",
+            Self::EmbeddedOneShot => "emb-shot",
         })
     }
 }
@@ -41,16 +52,22 @@ impl Shape {
         Ok(match self {
             Self::Hosted => Box::new(hosted::Hosted::connect(setting, wait).await?),
             Self::OneShot => Box::new(one_shot::InOneRequest::connect(setting, wait).await?),
+            Self::Attached => Box::new(attached::Attached::connect(setting, wait).await?),
+            Self::EmbeddedHosted => Box::new(embedded::Embedded::hosted(setting, wait).await?),
+            Self::EmbeddedOneShot => Box::new(embedded::Embedded::one_shot(setting, wait).await?),
         })
     }
 }
 
 /// A client of the coordinator, whose commits wait for `wait`.
 async fn connect(setting: &Setting, wait: Wait) -> Result<Votum, votum_client::Error> {
+    options(wait).connect(&setting.coordinator).await
+}
+
+fn options(wait: Wait) -> votum_client::Options {
     let waits_for = match wait {
         Wait::Decided => votum_client::Wait::Decided,
         Wait::Completed => votum_client::Wait::Completed,
     };
-    let options = Votum::options().client_name("votum-bench").wait(waits_for);
-    options.connect(&setting.coordinator).await
+    Votum::options().client_name("votum-bench").wait(waits_for)
 }

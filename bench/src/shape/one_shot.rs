@@ -21,8 +21,13 @@ impl InOneRequest {
     /// # Errors
     /// When it does not answer.
     pub(crate) async fn connect(setting: &Setting, wait: Wait) -> anyhow::Result<Self> {
+        Ok(Self::over(connect(setting, wait).await?, setting))
+    }
+
+    /// Through `votum`.
+    pub(super) fn over(votum: Votum, setting: &Setting) -> Self {
         let participants = setting.banks.iter().map(|bank| bank.participant.clone()).collect();
-        Ok(Self { votum: connect(setting, wait).await?, participants })
+        Self { votum, participants }
     }
 }
 
