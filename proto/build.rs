@@ -16,6 +16,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".votum.v1.RawBinary")
         // Seldom, and larger than all the others.
         .boxed(".votum.v1.Reply.kind.error")
+        .boxed(".votum.v1.TransactResponse.failed")
+        .boxed(".votum.v1.Vote.failed")
         .compile_fds(descriptors)?;
     Ok(())
 }

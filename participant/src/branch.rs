@@ -47,7 +47,7 @@ pub(crate) struct Standing {
 #[derive(Debug, Default)]
 pub(crate) struct Beside {
     pub(crate) results: Vec<v1::StatementResult>,
-    pub(crate) failed: Option<v1::FailedStatement>,
+    pub(crate) failed: Option<Box<v1::FailedStatement>>,
 }
 
 /// How a commit in one phase ended.

@@ -171,7 +171,7 @@ impl Registry {
         if self.speaking(&branch.gtid.coordinator_id) != Some(branch.gtid.life) {
             return;
         }
-        self.report(&branch.gtid, Message::Vote(branch.vote_on(&gid, vote)));
+        self.report(&branch.gtid, Message::Vote(branch.vote_on(gid, vote)));
     }
 
     /// The life of a coordinator whose words have an effect here.

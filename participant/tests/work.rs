@@ -234,6 +234,28 @@ async fn a_branch_whose_statement_waits_ends_when_it_has_to() {
     committed(&mut coordinator, seq, &vote).await;
 }
 
+/// Those that wait for locks keep others of their kind waiting, and nobody else.
+#[tokio::test]
+async fn whole_transactions_leave_sessions_to_others() {
+    let world = World::with(|config| {
+        (config.sessions, config.work_sessions, config.session_queue_ms) = (2, 1, 300);
+    })
+    .await;
+    let mut coordinator = world.coordinator().await;
+    let holder = superuser(&world).await;
+    holder.batch_execute("BEGIN; UPDATE account SET balance = balance WHERE id = 1").await.unwrap();
+    coordinator.work_for(60_000, 1, &[(ADD, &[1, 1])]).await;
+    waits(&world).await;
+    let turned_away = coordinator.worked(2, &[(ADD, &[1, 2])]).await;
+    assert_eq!(refusal(&turned_away), (String::new(), None));
+    world.branch(&coordinator, 3).ok("UPDATE account SET balance = balance + 1 WHERE id = 2").await;
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    let vote = coordinator.whole_vote(1).await;
+    committed(&mut coordinator, 1, &vote).await;
+    let vote = coordinator.worked(4, &[(ADD, &[1, 1])]).await;
+    committed(&mut coordinator, 4, &vote).await;
+}
+
 /// Each branch leaves one, in one trip too; and what keeps it from that is no error of the work.
 #[tokio::test]
 async fn the_marker_goes_with_the_work() {

@@ -315,7 +315,7 @@ async fn an_agent_killed_at_any_point_leaves_no_half_transaction() {
             let done = done.unwrap();
             match committed {
                 Some(committed) => {
-                    assert_eq!(done.outcome.is_committed(), committed, "{name}: {}", done.outcome)
+                    assert_eq!(done.outcome.is_committed(), committed, "{name}: {}", done.outcome);
                 }
                 None => assert!(!matches!(done.outcome, Outcome::Unknown { .. }), "{name}: {}", done.outcome),
             }

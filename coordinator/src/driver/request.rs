@@ -145,7 +145,7 @@ pub struct Transacted {
     /// life knows nothing of it.
     pub results: Vec<v1::BranchResult>,
     /// The statement that it failed at.
-    pub failed: Option<v1::FailedStatement>,
+    pub failed: Option<Box<v1::FailedStatement>>,
 }
 
 /// When a Commit is answered.

@@ -14,7 +14,7 @@ use super::{Driver, Live, LocalId, Teller};
 pub(super) struct Whole {
     branches: Vec<WholeBranch>,
     options: v1::BranchOptions,
-    failed: Option<v1::FailedStatement>,
+    failed: Option<Box<v1::FailedStatement>>,
 }
 
 struct WholeBranch {
@@ -83,7 +83,7 @@ impl Whole {
         &mut self,
         branch: BranchNumber,
         results: Vec<v1::StatementResult>,
-        failed: Option<v1::FailedStatement>,
+        failed: Option<Box<v1::FailedStatement>>,
     ) {
         if let Some(branch) = self.branches.get_mut(usize::from(branch)) {
             branch.results = results;
@@ -141,9 +141,8 @@ impl Driver {
         if let Some(id) = began {
             return Err(RequestError::KeyInUse(self.gtid(*id)));
         }
-        match &transact.begin.key {
-            Some(key) => self.refuse_known_key(key)?,
-            None => {}
+        if let Some(key) = &transact.begin.key {
+            self.refuse_known_key(key)?;
         }
         let Transact { life, attempt, .. } = transact;
         if attempt.is_some() && *life != self.life.to_string() {
@@ -171,9 +170,12 @@ impl Driver {
 
     /// What cannot be begun everywhere is not begun anywhere.
     fn open_whole(&mut self, transact: Transact) -> Result<(LocalId, Vec<BranchClaim>), RequestError> {
-        let not_begun = |error| match error {
-            RequestError::Unavailable(why) => RequestError::NotBegun(why),
-            other => other,
+        let not_begun = |error| {
+            if let RequestError::Unavailable(why) = &error {
+                RequestError::NotBegun(why.clone())
+            } else {
+                error
+            }
         };
         self.refuse_unless_beginning().map_err(not_begun)?;
         let claims = self.sessions_of(&transact)?;

@@ -52,7 +52,7 @@ impl Host {
         for (number, statement) in work.statements.iter().enumerate() {
             if let Some(refused) = control::refuse(&statement.text) {
                 let error = ExecuteError::Refused(refused).to_string();
-                let ending = self.failed_at(number, error, String::new(), None, false);
+                let ending = self.failed_at(number, &error, String::new(), None, false);
                 return self.end(ending).await;
             }
         }
@@ -74,7 +74,7 @@ impl Host {
             }
             Worked::Failed { statement, error } => {
                 self.session = Some(leased);
-                let ending = self.statement_failed(statement, error);
+                let ending = self.statement_failed(statement, &error);
                 self.end(ending).await;
             }
         }
@@ -102,23 +102,23 @@ impl Host {
         self.cancel_until(working, &*canceller).await
     }
 
-    fn statement_failed(&mut self, statement: usize, error: DatabaseError) -> Ending {
+    fn statement_failed(&mut self, statement: usize, error: &DatabaseError) -> Ending {
         // A session whose transaction was replaced is not used again.
         self.cancelled |= error.aftermath == Aftermath::Replaced;
         if error.broken() {
-            let reason = self.refusal(Cause::BranchLost, &error);
+            let reason = self.refusal(Cause::BranchLost, error);
             return Ending { reason, report: false };
         }
         let retryable = error.retryable;
         let sqlstate = error.sqlstate.clone();
         let sql = error.sql.as_deref().cloned();
-        self.failed_at(statement, error.to_string(), sqlstate, sql, retryable)
+        self.failed_at(statement, &error.to_string(), sqlstate, sql, retryable)
     }
 
     fn failed_at(
         &self,
         statement: usize,
-        error: String,
+        error: &str,
         sqlstate: String,
         sql: Option<v1::SqlError>,
         retryable: bool,
@@ -127,7 +127,7 @@ impl Host {
         let participant = self.branch.participant.to_string();
         let message = format!("statement {number}: {error}");
         let failed = v1::FailedStatement { participant: participant.clone(), statement: number, sql };
-        self.branch.put_beside(Beside { results: Vec::new(), failed: Some(failed) });
+        self.branch.put_beside(Beside { results: Vec::new(), failed: Some(Box::new(failed)) });
         let reason =
             v1::AbortReason { kind: Cause::VotedNo.into(), participant, sqlstate, message, retryable };
         Ending { reason, report: false }

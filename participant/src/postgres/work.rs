@@ -38,15 +38,14 @@ impl PostgresSession {
         results: &mut Results,
     ) -> Worked {
         if let Some(plan) = self.plan(work, one_phase) {
-            match self.in_one_trip(work, &plan, gid, results).await {
-                Worked::Failed { error, .. } if is_guards(&error) => {
-                    if let Err(error) = self.roll_back().await {
-                        return Worked::Failed { statement: 0, error };
-                    }
-                    results.clear();
-                }
-                worked => return worked,
+            let worked = self.in_one_trip(work, &plan, gid, results).await;
+            if !is_guards(&worked) {
+                return worked;
             }
+            if let Err(error) = self.roll_back().await {
+                return Worked::Failed { statement: 0, error };
+            }
+            results.clear();
         }
         step_by_step(self, work, gid, one_phase, results).await
     }
@@ -201,6 +200,9 @@ fn not_guarded(last: usize, error: DatabaseError) -> Worked {
 
 /// A function has left the session in another role, or in another encoding. Step by step that can be served, or is
 /// refused for what it is.
-fn is_guards(error: &DatabaseError) -> bool {
-    error.sqlstate == DIVISION_BY_ZERO && error.sql.is_none()
+fn is_guards(worked: &Worked) -> bool {
+    match worked {
+        Worked::Failed { error, .. } => error.sqlstate == DIVISION_BY_ZERO && error.sql.is_none(),
+        Worked::Ended(_) => false,
+    }
 }

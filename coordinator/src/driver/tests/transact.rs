@@ -67,7 +67,7 @@ async fn votes(world: &mut World, order: &v1::Prepare, kind: vote::Kind, rows: u
         participant: order.participant.clone(),
         gid: order.gid.clone(),
         results: vec![v1::StatementResult { row_count: rows, ..Default::default() }],
-        failed: matches!(kind, vote::Kind::No(_)).then_some(failed),
+        failed: matches!(kind, vote::Kind::No(_)).then(|| Box::new(failed)),
         kind: Some(kind),
     };
     world.agent_says(v1::agent_message::Kind::Vote(vote)).await;
