@@ -171,11 +171,19 @@ impl OneShot {
             if !pinned {
                 request.life = votum.inner.known_life();
             }
+            request.repeated = open;
             let asked = votum.inner.coordinator.transact(request.clone());
             let (heard, status) = match seams.clock.timeout(patience.left(), asked).await {
                 Ok(Ok(reply)) => {
                     votum.inner.note_life(life_of(&reply.gtid));
-                    return Transacted::read(reply);
+                    let done = Transacted::read(reply)?;
+                    let is_known = !matches!(done.outcome, Outcome::Unknown { .. });
+                    // Asked again under the same name, it says what became of it.
+                    (open, pinned) = (true, true);
+                    if is_known || !patience.again().await {
+                        return Ok(done);
+                    }
+                    continue;
                 }
                 Ok(Err(status)) => (heard(&status), status),
                 Err(Elapsed) => {

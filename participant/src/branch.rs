@@ -148,6 +148,19 @@ impl Branch {
         self.standing.send_modify(|standing| standing.beside = Some(Arc::new(beside)));
     }
 
+    /// Lets go of what went with a vote that was given long ago. Should it be asked for once more, it is a no: nothing
+    /// was prepared, and the results of what was read are gone.
+    pub(crate) fn forget_results(&self) {
+        self.standing.send_if_modified(|standing| {
+            let held = standing.beside.take().is_some();
+            if held {
+                let gone = "the results of the branch are not kept any more: run the transaction again";
+                standing.vote = Some(no(reason(v1::abort_reason::Kind::BranchLost, &self.participant, gone)));
+            }
+            held
+        });
+    }
+
     /// Its vote on `gid`, as the coordinator is told.
     pub(crate) fn vote_on(&self, gid: &Gid, vote: v1::vote::Kind) -> v1::Vote {
         let beside = self.standing.borrow().beside.clone();
@@ -219,6 +232,10 @@ impl Branch {
     pub(crate) fn spend(&self) -> bool {
         self.standing.send_if_modified(|standing| {
             let was_prepared = standing.prepared.take().is_some();
+            // The order shows that the vote was heard, and what went with it.
+            if was_prepared {
+                standing.beside = None;
+            }
             standing.perhaps_prepared |= was_prepared;
             was_prepared
         })

@@ -185,7 +185,13 @@ impl Host {
             // In one step with the removal: a message that comes later finds no branch, or a new one.
             let mut registry = self.agent.lock();
             self.branch.settle(|standing| standing.vote = Some(no(lost)));
-            registry.remove(&self.branch);
+            // Once it was to be prepared nothing comes of it any more; and who has it rolled back is told from memory
+            // that there is nothing.
+            if self.branch.standing().gid.is_some() {
+                registry.retire(&self.branch);
+            } else {
+                registry.remove(&self.branch);
+            }
         }
         let standing = self.branch.standing();
         if let (Some(_), Some(vote)) = (&standing.gid, &standing.vote) {

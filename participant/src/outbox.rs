@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::{Either, select};
+use prost::Message as _;
 use tokio::sync::Notify;
 use votum_proto::runtime::Seams;
 use votum_proto::v1;
@@ -20,6 +21,8 @@ use votum_proto::v1::agent_message::Kind as Message;
 
 /// The most messages in one frame.
 const FRAME: usize = 512;
+/// The most bytes in one frame, unless it is of one message: votes carry the results of whole transactions.
+const FRAME_BYTES: usize = 8 << 20;
 /// How long a rider waits at most for something to ride with.
 const RIDE: Duration = Duration::from_millis(20);
 
@@ -138,7 +141,13 @@ impl Frames {
 impl Waiting {
     /// What is urgent, and riders behind it for which there is room.
     fn frame(&mut self) -> v1::AgentFrame {
-        let taken = self.messages.len().min(FRAME);
+        let mut bytes = 0;
+        let fits = |message: &&v1::AgentMessage| {
+            bytes += message.encoded_len();
+            bytes <= FRAME_BYTES
+        };
+        let fitting = self.messages.iter().take(FRAME).take_while(fits).count();
+        let taken = fitting.max(1).min(self.messages.len());
         self.urgent = self.urgent.saturating_sub(taken);
         v1::AgentFrame { messages: self.messages.drain(..taken).collect() }
     }
@@ -197,6 +206,19 @@ mod tests {
         let first = next(&mut frames).await;
         assert_eq!(first.len(), FRAME);
         assert_eq!([first, next(&mut frames).await].concat(), all);
+        assert!(frames.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn large_messages_go_out_in_several_frames() {
+        let (outbox, mut frames) = outbox(&Seams::production());
+        let large = || lost(&"x".repeat(FRAME_BYTES / 2));
+        (0..3).for_each(|_| outbox.put(large()));
+        outbox.put(lost(&"x".repeat(FRAME_BYTES * 2)));
+        drop(outbox);
+        for messages in [1, 1, 1, 1] {
+            assert_eq!(next(&mut frames).await.len(), messages);
+        }
         assert!(frames.next().await.is_none());
     }
 

@@ -29,6 +29,9 @@ pub(crate) type Key = (Gtid, ParticipantName);
 /// back.
 const REMEMBERED: usize = 16_384;
 
+/// Of how many of them the results of their statements are remembered, too: those that voted read-only.
+const RESULTS_REMEMBERED: usize = 256;
+
 /// Everything that the agent remembers.
 #[derive(Default)]
 pub(crate) struct Registry {
@@ -210,6 +213,10 @@ impl Registry {
     /// Notes that a branch has ended: it is remembered for a while. Called again when it is noted already.
     pub(crate) fn retire(&mut self, branch: &Arc<Branch>) {
         self.ended.push_back(Arc::clone(branch));
+        let older = self.ended.len().checked_sub(RESULTS_REMEMBERED + 1);
+        if let Some(older) = older.and_then(|place| self.ended.get(place)) {
+            older.forget_results();
+        }
         while self.ended.len() > REMEMBERED {
             if let Some(oldest) = self.ended.pop_front() {
                 self.remove(&oldest);

@@ -17,6 +17,9 @@ pub struct Work {
     pub statements: Vec<Statement>,
 }
 
+/// What each row and column counts beside its bytes: some have none.
+const EACH: usize = 32;
+
 /// How far a branch's work came.
 #[derive(Debug)]
 pub enum Worked {
@@ -74,7 +77,7 @@ impl Results {
     }
 
     fn takes(&mut self, message: &impl prost::Message) -> bool {
-        match self.left.checked_sub(message.encoded_len()) {
+        match self.left.checked_sub(message.encoded_len() + EACH) {
             Some(left) => self.left = left,
             None => self.too_large = true,
         }
@@ -149,7 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn results_are_kept_by_statement_up_to_the_bound_of_all_of_them() {
-        let mut results = Results::new(row("abc").encoded_len() * 2);
+        let mut results = Results::new((row("abc").encoded_len() + EACH) * 2);
         results.begin();
         results.row(row("abc")).await;
         assert!(results.end(1).is_ok());

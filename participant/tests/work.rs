@@ -153,6 +153,27 @@ async fn a_constraint_that_is_checked_last_refuses_the_branch() {
     committed(&mut coordinator, 3, &vote).await;
 }
 
+/// Rows without a column have no bytes.
+#[tokio::test]
+async fn results_are_bounded_whatever_they_are_made_of() {
+    let world = world().await;
+    let mut coordinator = world.coordinator().await;
+    for (statement, few) in [
+        ("SELECT FROM generate_series(1, $1)", 10),
+        ("SELECT repeat('x', 1000) FROM generate_series(1, $1)", 10),
+    ] {
+        let seq = if statement.contains("repeat") { 10 } else { 0 };
+        let vote = coordinator.worked(seq + 1, &[(ADD, &[1, 1]), (statement, &[few])]).await;
+        committed(&mut coordinator, seq + 1, &vote).await;
+        // In one trip: it was prepared, and must not be counted on.
+        let vote = coordinator.worked(seq + 2, &[(ADD, &[1, 1]), (statement, &[100_000])]).await;
+        assert_eq!(refusal(&vote).0, "");
+        coordinator.rollback(seq + 2, true, 0, 0).await;
+        coordinator.branch_end(seq + 2).await;
+        assert_eq!(prepared(&world).await, 0);
+    }
+}
+
 /// The branch must belong to the agent's role, and its text must be read as it was meant.
 #[tokio::test]
 async fn what_a_function_leaves_of_the_session_is_noticed_before_the_branch_is_prepared() {
@@ -248,6 +269,9 @@ async fn whole_transactions_leave_sessions_to_others() {
     waits(&world).await;
     let turned_away = coordinator.worked(2, &[(ADD, &[1, 2])]).await;
     assert_eq!(refusal(&turned_away), (String::new(), None));
+    // From memory: the database need not be asked what became of it.
+    coordinator.rollback(2, true, 0, 0).await;
+    assert!(matches!(coordinator.branch_end(2).await, End::NeverPrepared(_)));
     world.branch(&coordinator, 3).ok("UPDATE account SET balance = balance + 1 WHERE id = 2").await;
     holder.batch_execute("ROLLBACK").await.unwrap();
     let vote = coordinator.whole_vote(1).await;

@@ -53,6 +53,14 @@ impl Driver {
         }
     }
 
+    /// Something about a transaction's branches is on record.
+    pub(super) fn pay_all(&mut self, id: LocalId) {
+        let owing = self.live.get(&id).map(|live| live.owing.clone()).unwrap_or_default();
+        for participant in owing {
+            self.pay(id, &participant);
+        }
+    }
+
     /// Whether a participant of this transaction is owed more than the bound.
     pub(super) fn is_behind(&self, live: &Live) -> bool {
         let most = self.settings.max_undelivered;

@@ -51,6 +51,9 @@ impl Driver {
                     }
                     self.step(id, Event::Durable((*record).clone()));
                     self.departing_durable(id, &record);
+                    if matches!(*record, Record::Heuristic(_) | Record::Resolved(_)) {
+                        self.pay_all(id);
+                    }
                 }
                 Pending::Lease(until) => {
                     self.leased_until = self.leased_until.max(until);

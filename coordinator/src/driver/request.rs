@@ -132,6 +132,8 @@ pub struct Transact {
     pub attempt: Option<u64>,
     /// Only this life may carry it out, as gtids show it; empty: any.
     pub life: String,
+    /// It may have come before.
+    pub repeated: bool,
 }
 
 /// How a whole transaction ended.

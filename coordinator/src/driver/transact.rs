@@ -33,6 +33,8 @@ const ATTEMPTS: usize = 65_536;
 pub(super) struct Attempts {
     order: VecDeque<u64>,
     began: BTreeMap<u64, LocalId>,
+    /// Some are not remembered any more.
+    forgotten: bool,
 }
 
 impl Attempts {
@@ -43,6 +45,7 @@ impl Attempts {
             && let Some(oldest) = self.order.pop_front()
         {
             self.began.remove(&oldest);
+            self.forgotten = true;
         }
     }
 }
@@ -90,6 +93,13 @@ impl Whole {
         }
         if self.failed.is_none() {
             self.failed = failed;
+        }
+    }
+
+    /// It is decided: nobody is told again what to do.
+    pub(super) fn decided(&mut self) {
+        for branch in &mut self.branches {
+            branch.statements = Vec::new();
         }
     }
 
@@ -141,8 +151,16 @@ impl Driver {
         if let Some(id) = began {
             return Err(RequestError::KeyInUse(self.gtid(*id)));
         }
-        if let Some(key) = &transact.begin.key {
-            self.refuse_known_key(key)?;
+        match &transact.begin.key {
+            Some(key) => self.refuse_known_key(key)?,
+            None if transact.repeated && self.attempts.forgotten => {
+                return Err(RequestError::Invalid(
+                    "the request was repeated so late that nobody remembers whether it was carried out: look what \
+                     became of its work, and give the next one an idempotency key"
+                        .into(),
+                ));
+            }
+            None => {}
         }
         let Transact { life, attempt, .. } = transact;
         if attempt.is_some() && *life != self.life.to_string() {

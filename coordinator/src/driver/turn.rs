@@ -171,6 +171,9 @@ impl Driver {
     /// since then there is nothing to be completed that a client could see.
     fn tell_decided(&mut self, id: LocalId) {
         self.owe(id);
+        if let Some(whole) = self.live.get_mut(&id).and_then(|live| live.whole.as_mut()) {
+            whole.decided();
+        }
         let Some(live) = self.live.get(&id) else { return };
         let outcome = self.outcome_of(live);
         tracing::debug!(gtid = %live.transaction.gtid(), ?outcome, "decided");

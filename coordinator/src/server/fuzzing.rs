@@ -106,8 +106,14 @@ fn transact(bytes: &[u8]) {
     assert_eq!(names.len(), transact.branches.len());
     assert!(transact.branches.iter().all(|(_, work)| !work.statements.is_empty()));
     // What names the request, and how it is answered, is not what it does.
-    let again =
-        v1::TransactRequest { attempt: 7, life: "7-3f9ac2".into(), timeout_ms: 7, wait: 1, ..request };
+    let again = v1::TransactRequest {
+        attempt: 7,
+        life: "7-3f9ac2".into(),
+        timeout_ms: 7,
+        wait: 1,
+        repeated: true,
+        ..request
+    };
     let again = judged(translate::transact(again, &limits)).unwrap();
     assert_eq!(again.begin.key, transact.begin.key);
 }

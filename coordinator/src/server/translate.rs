@@ -121,6 +121,7 @@ pub fn transact(mut request: v1::TransactRequest, limits: &Limits) -> Result<Tra
     let timeout = limits.timeout(std::mem::take(&mut request.timeout_ms));
     let attempt = Some(std::mem::take(&mut request.attempt)).filter(|attempt| *attempt != 0);
     let life = std::mem::take(&mut request.life);
+    let repeated = std::mem::take(&mut request.repeated);
     request.wait = 0;
     let key = (!key.is_empty()).then(|| KeyRecord {
         client: client.clone(),
@@ -133,7 +134,7 @@ pub fn transact(mut request: v1::TransactRequest, limits: &Limits) -> Result<Tra
         return Err(RequestError::Invalid("name at least one branch".into()));
     }
     let begin = Begin { timeout, key, client, label: request.label, attached: Vec::new() };
-    Ok(Transact { begin, isolation, read_only: request.read_only, branches, wait, attempt, life })
+    Ok(Transact { begin, isolation, read_only: request.read_only, branches, wait, attempt, life, repeated })
 }
 
 /// What an idempotency key of a whole transaction stands for: all but the key and its client, the timeout, what the

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::future::{Either, select};
+use prost::Message as _;
 use tokio::sync::mpsc;
 use votum_proto::exchange::{CoordinatorEnd, Incoming};
 use votum_proto::names::Life;
@@ -33,6 +34,8 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(1);
 /// The most messages in one frame; keeps a frame far below the limits on a message's size.
 const MAX_MESSAGES: usize = 256;
+/// The most bytes in one frame, unless it is of one message: some carry the work of a whole transaction.
+const MAX_BYTES: usize = 8 << 20;
 /// How long a stream that takes no more frames may still say why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -304,13 +307,24 @@ async fn write(
             }
         }
         while !waiting.is_empty() {
-            let messages = waiting.drain(..waiting.len().min(MAX_MESSAGES)).collect();
+            let messages = one_frame(&mut waiting);
             if outgoing.send(stamp.frame(messages)).await.is_err() {
                 return Ok(());
             }
             silent = false;
         }
     }
+}
+
+/// What goes into the next frame: at least one message.
+fn one_frame(waiting: &mut VecDeque<v1::CoordinatorMessage>) -> Vec<v1::CoordinatorMessage> {
+    let mut bytes = 0;
+    let fits = |message: &&v1::CoordinatorMessage| {
+        bytes += message.encoded_len();
+        bytes <= MAX_BYTES
+    };
+    let fitting = waiting.iter().take(MAX_MESSAGES).take_while(fits).count();
+    waiting.drain(..fitting.max(1).min(waiting.len())).collect()
 }
 
 /// Hands incoming frames to the driver until the stream ends.

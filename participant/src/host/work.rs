@@ -5,15 +5,16 @@ use std::pin::pin;
 
 use tracing::Instrument as _;
 use votum_proto::names::Gid;
+use votum_proto::runtime::Elapsed;
 use votum_proto::v1;
 use votum_proto::v1::abort_reason::Kind as Cause;
 
-use super::{Host, interruption};
+use super::{Host, PATIENCE, interruption};
 use crate::agent::{Inner, begin_options};
 use crate::branch::{Beside, Ending};
 use crate::control;
 use crate::crash::{self, CrashPoint};
-use crate::database::{Aftermath, DatabaseError, Statement};
+use crate::database::{Aftermath, DatabaseError, Policy, Preparation, Statement};
 use crate::errors::ExecuteError;
 use crate::sessions::Leased;
 use crate::work::{Results, Work, Worked};
@@ -39,6 +40,30 @@ impl Work {
     }
 }
 
+fn no_answer() -> DatabaseError {
+    DatabaseError {
+        policy: Policy::Verify,
+        aftermath: Aftermath::Broken,
+        sqlstate: String::new(),
+        message: format!(
+            "the server answered neither the work nor its cancellation for {} s",
+            PATIENCE.as_secs()
+        ),
+        retryable: true,
+        sql: None,
+    }
+}
+
+/// The longest text of an error that goes with a vote, in bytes.
+const LONGEST: usize = 4 << 10;
+/// The most that the results of a branch may take in a vote, in bytes, whatever is configured: all branches' go into one
+/// answer.
+const MOST: usize = 1 << 20;
+
+fn shortened(text: &str) -> String {
+    text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default().to_owned()
+}
+
 impl Host {
     /// Does the work of a branch that is noted as preparing.
     pub(crate) fn spawn_work(mut self, work: Work, gid: Gid, one_phase: bool) {
@@ -62,7 +87,7 @@ impl Host {
         };
         crash::here(CrashPoint::BeforeBegin);
         let begun = self.agent.seams.clock.now();
-        let mut results = Results::new(self.agent.config.stored_reply_bytes);
+        let mut results = Results::new(self.agent.config.stored_reply_bytes.min(MOST));
         let worked = self.work_session(&mut leased, &work, &gid, one_phase, &mut results).await;
         match worked {
             Worked::Ended(preparation) => {
@@ -99,7 +124,12 @@ impl Host {
             _ = interruption(&self.agent, &self.branch, self.deadline) => {}
         }
         self.cancelled = true;
-        self.cancel_until(working, &*canceller).await
+        let clock = &self.agent.seams.clock;
+        match clock.timeout(PATIENCE, self.cancel_until(working, &*canceller)).await {
+            Ok(done) => done,
+            // Its server process is ended, and until that is certain nobody says that nothing is prepared.
+            Err(Elapsed) => Worked::Ended(Preparation::Unknown(no_answer())),
+        }
     }
 
     fn statement_failed(&mut self, statement: usize, error: &DatabaseError) -> Ending {
@@ -125,7 +155,13 @@ impl Host {
     ) -> Ending {
         let number = u32::try_from(statement).unwrap_or(u32::MAX).saturating_add(1);
         let participant = self.branch.participant.to_string();
-        let message = format!("statement {number}: {error}");
+        let message = format!("statement {number}: {}", shortened(error));
+        let sql = sql.map(|sql| v1::SqlError {
+            message: shortened(&sql.message),
+            detail: shortened(&sql.detail),
+            hint: shortened(&sql.hint),
+            ..sql
+        });
         let failed = v1::FailedStatement { participant: participant.clone(), statement: number, sql };
         self.branch.put_beside(Beside { results: Vec::new(), failed: Some(Box::new(failed)) });
         let reason =

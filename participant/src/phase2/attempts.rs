@@ -80,7 +80,9 @@ impl<'a> Attempts<'a> {
             });
             let standing = self.unless_stopped(branch.settled()).await?;
             // What a listing showed is there, whoever prepared it.
-            if standing.prepared.is_none() && !standing.perhaps_prepared && expected.listed_xid == 0 {
+            // Nor does a branch under another name say anything of this one.
+            let same = gid.is_none() || standing.gid.is_none() || standing.gid.as_ref() == gid;
+            if same && standing.prepared.is_none() && !standing.perhaps_prepared && expected.listed_xid == 0 {
                 return never;
             }
             prepared = standing.prepared.filter(|_| standing.gid.as_ref() == gid);

@@ -50,7 +50,10 @@ pub async fn work(world: Arc<World>, work: Work) {
             }
             Ok(Said::Refused(RequestError::Invalid(_) | RequestError::KeyMismatch(_))) => break,
             Ok(Said::Refused(RequestError::NotBegun(_))) => {}
-            Ok(Said::Refused(_)) | Err(NoAnswer) => (open, pinned) = (true, true),
+            Ok(Said::Refused(_)) | Err(NoAnswer) => {
+                (open, pinned) = (true, true);
+                transact.repeated = true;
+            }
             Ok(Said::Begun(_) | Said::Outcome(_) | Said::OfKey(..)) => {}
         }
         if !pinned {
@@ -132,5 +135,6 @@ fn request(world: &World, work: &Work, attempt: usize, random: &mut Random) -> T
         wait: if completed { Wait::Completed } else { Wait::Decided },
         attempt: Some(random.bits().max(1)),
         life: world.a_known_life().unwrap_or_default(),
+        repeated: false,
     }
 }

@@ -4,6 +4,7 @@
 mod acknowledge;
 #[cfg_attr(not(test), allow(dead_code))] // as `world`
 mod agent;
+#[cfg(test)]
 mod attached;
 #[cfg(test)]
 mod depart;

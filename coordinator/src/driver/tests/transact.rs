@@ -36,6 +36,7 @@ fn whole(key: Option<KeyRecord>) -> Transact {
         wait: Wait::Decided,
         attempt: None,
         life: String::new(),
+        repeated: false,
     }
 }
 
@@ -257,4 +258,36 @@ async fn after_a_doubtful_write_nobody_is_told_anything() {
     assert!(matches!(waiting.outcome, Outcome::Unknown(_)), "{:?}", waiting.outcome);
     let later = transact(&mut world, whole(key(1))).await;
     assert!(matches!(heard(later).await.unwrap(), Err(RequestError::LogFailed(_))));
+}
+
+/// I15: what may have been forgotten is not carried out again on a client's word.
+#[tokio::test]
+async fn a_repetition_that_comes_when_its_first_attempt_may_be_forgotten_is_refused() {
+    let mut world = ready().await;
+    let named = |attempt, repeated| Transact {
+        attempt: Some(attempt),
+        life: life(7).to_string(),
+        repeated,
+        ..whole(None)
+    };
+    // A repetition whose first attempt never came is carried out.
+    drop(transact(&mut world, named(1, true)).await);
+    let given = orders(&mut world);
+    assert_eq!(given.len(), 2);
+    votes(&mut world, &given[0], vote::Kind::No(v1::VoteNo::default()), 0).await;
+    for attempt in 2..=65_540 {
+        drop(transact(&mut world, named(attempt, false)).await);
+        let given = orders(&mut world);
+        // Now and then a lease of names has to reach the disk.
+        world.force().await;
+        if let Some(first) = given.first() {
+            let gid: Gid = first.gid.parse().unwrap();
+            votes(&mut world, first, vote::Kind::No(v1::VoteNo::default()), 0).await;
+            for (branch, participant) in [(0, "a"), (1, "b")] {
+                world.agent_ended(&Gid { branch, ..gid.clone() }, participant, false);
+            }
+        }
+    }
+    let late = transact(&mut world, named(1, true)).await;
+    assert!(matches!(heard(late).await.unwrap(), Err(RequestError::Invalid(why)) if why.contains("so late")));
 }
