@@ -61,7 +61,9 @@ const LONGEST: usize = 4 << 10;
 const MOST: usize = 1 << 20;
 
 fn shortened(text: &str) -> String {
-    text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default().to_owned()
+    let fits = |end: &usize| text.is_char_boundary(*end);
+    let end = (0..=LONGEST.min(text.len())).rev().find(fits).unwrap_or(0);
+    text.get(..end).unwrap_or_default().to_owned()
 }
 
 impl Host {
