@@ -27,7 +27,7 @@ ASK_AGAIN = {
 
 def compile_contract(proto, into):
     """Compiles the .proto files below `proto` and returns the generated modules."""
-    names = ["common", "coordinator", "participant"]
+    names = ["common", "coordinator", "participant", "work"]
     files = [f"votum/v1/{name}.proto" for name in names]
     if protoc.main(["protoc", f"-I{proto}", f"--python_out={into}", f"--grpc_python_out={into}", *files]):
         sys.exit(f"the .proto files in {proto} could not be compiled")
@@ -166,7 +166,7 @@ if __name__ == "__main__":
     parsed = parser.parse_args()
     with tempfile.TemporaryDirectory() as generated:
         modules = compile_contract(parsed.proto, generated)
-        common, _, coordinator, coordinator_grpc, participant, participant_grpc = modules
+        common, _, coordinator, coordinator_grpc, participant, participant_grpc, *_ = modules
         try:
             sys.exit(transfer(parsed))
         except grpc.RpcError as error:
