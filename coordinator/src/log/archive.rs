@@ -24,16 +24,17 @@ pub struct Archive<S> {
     pub(super) gaps: BTreeMap<LogPosition, LogPosition>,
     /// The bytes of all records.
     pub(super) bytes: u64,
-    /// Everything up to here is in the store, or in a gap.
-    pub(super) through: LogPosition,
     pub(super) times: Arc<Times>,
     /// Where retention looks next.
     pub(super) cursor: LogPosition,
 }
 
-/// Running times that readers share with the writer, in milliseconds.
-#[derive(Debug, Default)]
+/// What readers share with the writer; times are running times in milliseconds.
+#[derive(Debug)]
 pub struct Times {
+    /// Every position up to here is in the store, or in a gap. Beyond it the writer is at work: of what it
+    /// leads to first, the record may not be there yet.
+    pub through: AtomicU64,
     /// Now.
     pub running: AtomicU64,
     /// When the youngest transaction that was dropped had ended.
@@ -92,7 +93,8 @@ impl<S: Store> Archive<S> {
                 self.store.put(&key::compared(&compared.participant), &position.to_be_bytes())?;
             }
         }
-        self.through = self.through.max(position);
+        // After the record: who sees the number sees what it counts.
+        self.times.through.fetch_max(position, Ordering::Release);
         Ok(())
     }
 

@@ -46,13 +46,19 @@ pub fn count<S: Store>(store: Arc<S>, identity: &Identity, kept: &[Kept]) -> Res
         };
         archive.put(kept.position, kept.running_ms, &kept.bytes, &kept.record)?;
     }
-    archive.through = kept.last().map_or(archive.through, |kept| kept.position);
+    if let Some(last) = kept.last() {
+        archive.times.through.store(last.position, Ordering::Release);
+    }
     Ok(archive)
 }
 
 fn open<S: Store>(store: Arc<S>, coordinator_id: CoordinatorId) -> Result<Archive<S>, CountError> {
     let dropped_until = store.get(key::DROPPED_UNTIL)?.and_then(|value| u64_be(&value, 0)).unwrap_or(0);
-    let times = Times { running: AtomicU64::new(0), dropped_until: AtomicU64::new(dropped_until) };
+    let times = Times {
+        through: AtomicU64::new(0),
+        running: AtomicU64::new(0),
+        dropped_until: AtomicU64::new(dropped_until),
+    };
     let mut gaps = BTreeMap::new();
     let (from, to) = key::table(key::GAPS);
     for (key, value) in store.scan(&from, &to, usize::MAX)? {
@@ -68,7 +74,7 @@ fn open<S: Store>(store: Arc<S>, coordinator_id: CoordinatorId) -> Result<Archiv
         }
     }
     let times = Arc::new(times);
-    Ok(Archive { store, coordinator_id, gaps, bytes: 0, through: 0, times, cursor: 0 })
+    Ok(Archive { store, coordinator_id, gaps, bytes: 0, times, cursor: 0 })
 }
 
 /// The first record says whose store it is. It may be missing only from a store that has nothing yet.
@@ -114,13 +120,13 @@ fn tally<S: Store>(
         }
     }
     let gaps_end = archive.gaps.last_key_value().map_or(0, |(_, last)| *last);
-    archive.through = gaps_end.max(expected.saturating_sub(1));
-    if archive.through > end {
+    let through = gaps_end.max(expected.saturating_sub(1));
+    if through > end {
         return Err(CountError::Incomplete(format!(
-            "it holds position {}, and the journal ends with {end}: the journal lost what was forced",
-            archive.through
+            "it holds position {through}, and the journal ends with {end}: the journal lost what was forced"
         )));
     }
+    archive.times.through.store(through, Ordering::Release);
     note_missing(archive, expected, end.saturating_add(1), &mut missing)?;
     Ok(missing)
 }

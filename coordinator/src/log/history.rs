@@ -1,7 +1,7 @@
 //! Reading the history, from any thread, while the writer goes on.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use votum_proto::names::{CoordinatorId, Gtid, ParticipantName};
 
@@ -32,7 +32,13 @@ impl<S: Store> Archive<S> {
 impl<S: Store> Reader<S> {
     /// A reading end of a store that nobody writes to.
     pub fn of(store: Arc<S>, coordinator_id: CoordinatorId) -> Self {
-        Self { store, coordinator_id, times: Arc::default() }
+        // Nothing is on its way there.
+        let times = Times {
+            through: AtomicU64::new(LogPosition::MAX),
+            running: AtomicU64::new(0),
+            dropped_until: AtomicU64::new(0),
+        };
+        Self { store, coordinator_id, times: Arc::new(times) }
     }
 
     /// The record at `position`, with its running time; `None` when it is not there.
@@ -55,18 +61,27 @@ impl<S: Store> Reader<S> {
     pub(super) fn load(&self, gtid: &Gtid) -> Result<TransactionHistory, StoreError> {
         let mut history = TransactionHistory::default();
         for position in self.positions(gtid)? {
-            match self.record(position)? {
-                Some((running_ms, record)) => history.add(position, running_ms, record),
-                None => self.dropped_meanwhile(gtid, position)?,
+            if let Some((running_ms, record)) = self.led_to(gtid, position)? {
+                history.add(position, running_ms, record);
             }
         }
         Ok(history)
     }
 
-    /// The writer takes the way to a record away before the record. If the way is still there, it is lost.
-    fn dropped_meanwhile(&self, gtid: &Gtid, position: LogPosition) -> Result<(), StoreError> {
+    /// The record that the entry of `gtid` leads to; `None` when the writer is just putting it there, and so
+    /// has not reported it durable, or is just taking it away.
+    fn led_to(&self, gtid: &Gtid, position: LogPosition) -> Result<Option<(u64, Record)>, StoreError> {
+        let found = self.record(position)?;
+        if found.is_some() || position > self.times.through.load(Ordering::Acquire) {
+            return Ok(found);
+        }
+        // The writer may have ended in between.
+        if let Some(found) = self.record(position)? {
+            return Ok(Some(found));
+        }
+        // It takes the way to a record away before the record. If the way is still there, the record is lost.
         match self.store.get(&key::of_transaction(key::TRANSACTIONS, gtid, position))? {
-            None => Ok(()),
+            None => Ok(None),
             Some(_) => Err(StoreError(format!("the record at position {position}, of {gtid}, is not there"))),
         }
     }

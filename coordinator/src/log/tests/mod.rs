@@ -7,5 +7,6 @@ mod damage;
 mod deaths;
 mod files;
 mod offline;
+mod reading;
 mod retention;
 mod world;
