@@ -1,6 +1,8 @@
 //! A branch that the application works in on a connection of its own.
 
-use crate::{Error, Transaction};
+#[cfg(feature = "tokio-postgres")]
+use crate::Error;
+use crate::Transaction;
 
 /// An attached branch: the application begins it on a connection of its own, works in it with whatever driver it
 /// likes, and prepares it under the name that the transaction gives it. Its participant's agent looks whether it is

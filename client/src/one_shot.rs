@@ -167,6 +167,7 @@ impl OneShot {
         // An attempt of which nothing is known may have been carried out, whatever a later one is told; and only the
         // life that it was meant for can still do that, and knows it again.
         let (mut open, mut pinned) = (false, false);
+        let mut begun = String::new();
         loop {
             if !pinned {
                 request.life = votum.inner.known_life();
@@ -183,6 +184,7 @@ impl OneShot {
                     if is_known || !patience.again().await {
                         return Ok(done);
                     }
+                    begun = done.gtid;
                     continue;
                 }
                 Ok(Err(status)) => (heard(&status), status),
@@ -193,6 +195,8 @@ impl OneShot {
             let again = match heard {
                 Heard::Refusal => false,
                 Heard::NotBegun => true,
+                // Whoever is told of too much load has to send less, unless something was sent already.
+                Heard::TooMuch => open,
                 // What is open is not carried out any more. Where it was, the key knows of it.
                 Heard::OtherLife => {
                     let present = detail(&status).unwrap_or_default().gtid;
@@ -209,7 +213,7 @@ impl OneShot {
             let again = again && (matches!(heard, Heard::OtherLife) || patience.again().await);
             if !again || patience.left().is_zero() {
                 return match open {
-                    true => Ok(Transacted::unknown(text(&status))),
+                    true => Ok(Transacted::unknown(begun, text(&status))),
                     false => Err(Error::from_status(&status, "")),
                 };
             }
@@ -230,6 +234,8 @@ enum Heard {
     Refusal,
     /// Nothing was begun: it may be sent again.
     NotBegun,
+    /// Nothing was begun, because there is too much to do.
+    TooMuch,
     /// The life of the coordinator that it was meant for is over.
     OtherLife,
     /// Nothing of what became of it.
@@ -240,8 +246,7 @@ fn heard(status: &tonic::Status) -> Heard {
     match detail(status) {
         Some(detail) if detail.code == NOT_BEGUN => Heard::NotBegun,
         Some(detail) if detail.code == OTHER_LIFE => Heard::OtherLife,
-        // Whoever is told of too much load has to send less.
-        Some(_) if status.code() == Code::ResourceExhausted => Heard::Refusal,
+        Some(_) if status.code() == Code::ResourceExhausted => Heard::TooMuch,
         None if !says_nothing_of_the_request(status.code()) => Heard::Refusal,
         Some(_) | None => match commit_verdict(status) {
             Verdict::Again => Heard::Nothing,
@@ -251,9 +256,10 @@ fn heard(status: &tonic::Status) -> Heard {
 }
 
 impl Transacted {
-    fn unknown(detail: String) -> Self {
-        let outcome = Outcome::Unknown { gtid: String::new(), detail };
-        Self { gtid: String::new(), outcome, failed: None, results: Vec::new() }
+    /// Of the transaction `gtid`, empty where no answer has named it.
+    fn unknown(gtid: String, detail: String) -> Self {
+        let outcome = Outcome::Unknown { gtid: gtid.clone(), detail };
+        Self { gtid, outcome, failed: None, results: Vec::new() }
     }
 
     fn read(reply: v1::TransactResponse) -> Result<Self, Error> {

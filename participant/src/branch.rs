@@ -148,12 +148,14 @@ impl Branch {
         self.standing.send_modify(|standing| standing.beside = Some(Arc::new(beside)));
     }
 
-    /// Lets go of what went with a vote that was given long ago. Should it be asked for once more, it is a no: nothing
-    /// was prepared, and the results of what was read are gone.
+    /// Lets go of what went with a vote that was given long ago. Where nothing was written, the vote becomes a no
+    /// should it be asked for once more: the results of what was read are gone. One that committed or prepared
+    /// something stands.
     pub(crate) fn forget_results(&self) {
         self.standing.send_if_modified(|standing| {
             let held = standing.beside.take().is_some();
-            if held {
+            let read_only = matches!(standing.vote, Some(v1::vote::Kind::ReadOnly(_)));
+            if held && read_only {
                 let gone = "the results of the branch are not kept any more: run the transaction again";
                 standing.vote = Some(no(reason(v1::abort_reason::Kind::BranchLost, &self.participant, gone)));
             }

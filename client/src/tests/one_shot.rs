@@ -87,3 +87,27 @@ async fn an_abort_is_an_outcome_and_a_refusal_an_error() {
     let (done, lives, _) = asked(None, vec![Err(refused)]).await;
     assert!(matches!(done, Err(Error::Refused(_))) && lives.len() == 1);
 }
+
+fn too_much() -> Status {
+    let detail = v1::ErrorDetail { code: "VOTUM-1205".into(), retryable: true, ..Default::default() };
+    status(Code::ResourceExhausted, "too many transactions at once", &detail)
+}
+
+/// Refused, a request may be given up; what may have been carried out may not be taken for refused.
+#[tokio::test]
+async fn what_may_have_been_carried_out_is_asked_after_however_much_there_is_to_do() {
+    let (done, lives, _) = asked(None, vec![Err(too_much())]).await;
+    assert!(matches!(done, Err(Error::Refused(_))) && lives.len() == 1);
+    let (done, lives, _) = asked(None, vec![lost(), Err(too_much())]).await;
+    assert!(done.unwrap().outcome.is_committed());
+    assert_eq!(lives.len(), 3);
+}
+
+#[tokio::test]
+async fn a_transaction_of_which_nothing_is_known_in_the_end_keeps_the_name_that_was_told() {
+    let unknown = || Ok(v1::outcome::Kind::Unknown(v1::Unknown { detail: "not known".into() }));
+    let answers = std::iter::once(unknown()).chain((0..100).map(|_| lost())).collect();
+    let (done, ..) = asked(None, answers).await;
+    let done = done.unwrap();
+    assert!(matches!(done.outcome, Outcome::Unknown { .. }) && !done.gtid.is_empty(), "{done:?}");
+}
