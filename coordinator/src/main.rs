@@ -10,6 +10,10 @@ use votum_coordinator::{log, removal};
 use votum_proto::runtime::Seams;
 use votum_proto::service::shutdown::Shutdown;
 
+/// Most of what is allocated here is small and short-lived.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// It was told to stop, and has; or the command did what was asked.
 const DONE: u8 = 0;
 /// It could not start, or could not go on.

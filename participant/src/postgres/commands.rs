@@ -11,10 +11,9 @@ use votum_proto::names::{CoordinatorId, Epoch, Gid, ParticipantName};
 use votum_proto::runtime::{BoxFuture, Seams};
 use votum_proto::v1::gone::{Marker, XidStatus};
 
-use super::attached;
 use super::condition::condition;
 use super::connect::{Connection, Connector};
-use super::listing::{FACTS, being_ended_query, find_query, list, parse_facts, parse_found};
+use super::listing::{FACTS, being_ended_query, list, parse_facts};
 use super::session::PostgresSession;
 use super::timeouts::Timeouts;
 use super::{failure, first_row, marker, one_phase, policy, unexpected, witness};
@@ -224,14 +223,7 @@ impl Postgres {
     }
 
     async fn facts(connection: &Connection) -> Result<ServerFacts, DatabaseError> {
-        let answer = connection
-            .client
-            .simple_query(&format!("SELECT {FACTS}"))
-            .await
-            .map_err(|error| failure(Command::OutcomeQuery, &error))?;
-        first_row(&answer)
-            .and_then(|row| parse_facts(row, 0))
-            .ok_or_else(|| unexpected(Command::OutcomeQuery, "server facts"))
+        connection.learned.facts(&connection.client, Command::OutcomeQuery).await
     }
 }
 
@@ -291,21 +283,16 @@ impl Database for Postgres {
 
     async fn find(&self, gid: &Gid) -> Result<Found, DatabaseError> {
         self.on_lane(async |connection| {
-            let answer = connection
-                .client
-                .simple_query(&find_query(gid))
-                .await
-                .map_err(|error| failure(Command::Listing, &error))?;
-            first_row(&answer)
-                .and_then(|row| parse_found(row, &self.attached_roles))
-                .ok_or_else(|| unexpected(Command::Listing, "a row of pg_prepared_xacts"))
+            connection.learned.find(&connection.client, gid, &self.attached_roles).await
         })
         .await
     }
 
     async fn find_attached(&self, gids: &[Gid]) -> Result<FoundAttached, DatabaseError> {
-        self.ask(async |connection| attached::find(&connection.client, gids, &self.attached_roles).await)
-            .await
+        self.ask(async |connection| {
+            connection.learned.find_attached(&connection.client, gids, &self.attached_roles).await
+        })
+        .await
     }
 
     async fn is_being_ended(&self, gid: &Gid) -> Result<bool, DatabaseError> {

@@ -14,6 +14,7 @@ use votum_proto::runtime::{BoxFuture, Seams};
 
 use super::hosts::{Hosts, Opening, Reached, Timeline};
 use super::listing::{FACTS, parse_facts};
+use super::lookup::Learned;
 use super::timeouts::Shown;
 use super::{failure, first_row, tls, unexpected};
 use crate::config::{ConfigProblem, ParticipantConfig, Tls};
@@ -107,6 +108,7 @@ impl Connector {
         let answer: Vec<SimpleQueryMessage> = asked.map_err(|error| failure(Command::Connect, &error))?;
         let facts = first_row(&answer).and_then(|row| parse_facts(row, 0));
         let facts = facts.ok_or_else(|| unexpected(Command::Connect, "server facts"))?;
+        connection.learned.note(&facts);
         Ok((connection, Some(facts).filter(|facts| several || !facts.in_recovery)))
     }
 
@@ -136,13 +138,14 @@ impl Connector {
                 breaks.send_modify(|count| *count += 1);
             }
         });
-        Ok(Connection { client, signs, timeline: Timeline::default() })
+        Ok(Connection { client, learned: Learned::default(), signs, timeline: Timeline::default() })
     }
 }
 
 /// One open connection.
 pub(super) struct Connection {
     pub(super) client: Client,
+    pub(super) learned: Learned,
     signs: Arc<Signs>,
     /// Where it leads.
     pub(super) timeline: Timeline,

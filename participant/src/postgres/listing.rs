@@ -35,16 +35,6 @@ pub(super) fn facts([system, in_recovery, wal_file]: [Option<&str>; 3]) -> Optio
     Some(ServerFacts { system_identifier: system_identifier.cast_unsigned(), timeline, in_recovery })
 }
 
-/// The low half of the transaction id prepared under `gid` in this database, if any, whose it is, who asks, and
-/// the server's facts.
-pub(super) fn find_query(gid: &votum_proto::names::Gid) -> String {
-    format!(
-        "SELECT {FACTS}, p.transaction, p.owner, current_user \
-         FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_prepared_xacts p \
-         ON p.gid = '{gid}' AND p.database = pg_catalog.current_database()"
-    )
-}
-
 /// Whether a session of the agent's role is at COMMIT PREPARED or ROLLBACK PREPARED of `gid`: what it runs is
 /// shown to its own role, cut to track_activity_query_size. One that does not track what it runs may be.
 pub(super) fn being_ended_query(gid: &votum_proto::names::Gid) -> String {
@@ -56,18 +46,6 @@ pub(super) fn being_ended_query(gid: &votum_proto::names::Gid) -> String {
          AND (pg_catalog.starts_with('COMMIT PREPARED ''{gid}''', a.query) \
          OR pg_catalog.starts_with('ROLLBACK PREPARED ''{gid}''', a.query))))"
     )
-}
-
-/// Reads the answer to [`find_query`]. What roles declared for attached work prepared may be ours, too.
-pub(super) fn parse_found(row: &SimpleQueryRow, attached: &[String]) -> Option<crate::database::Found> {
-    let xid = match row.get(FACT_COLUMNS) {
-        Some(text) => Some(text.parse().ok()?),
-        None => None,
-    };
-    let (owner, role) = (row.get(FACT_COLUMNS + 1), row.get(FACT_COLUMNS + 2)?);
-    let ours = owner.is_some_and(|owner| owner == role || attached.iter().any(|attached| attached == owner));
-    let owner = owner.filter(|owner| ours && *owner != role).map(str::to_owned);
-    Some(crate::database::Found { xid, ours, owner, facts: parse_facts(row, 0)? })
 }
 
 /// Lists what is prepared in this database, whoever's it is, in one statement with the server's facts: one

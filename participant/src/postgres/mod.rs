@@ -3,7 +3,6 @@
 //! Every function that the agent's own statements call is named with its schema: a client may have put
 //! anything on its session's search path.
 
-mod attached;
 mod commands;
 mod condition;
 mod connect;
@@ -12,6 +11,7 @@ mod hosted;
 mod hosts;
 mod known;
 mod listing;
+mod lookup;
 pub mod lost_log;
 pub mod marker;
 mod one_phase;
