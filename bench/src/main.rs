@@ -38,10 +38,6 @@ use load::Load;
 use report::{Machine, Report, Round};
 use votum_proto::runtime::Seams;
 
-/// Most of what is allocated here is small and short-lived.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = match arguments.threads {

@@ -8,10 +8,6 @@ use votum_participant::{AgentConfig, databases, run};
 use votum_proto::runtime::Seams;
 use votum_proto::service::shutdown::Shutdown;
 
-/// Most of what is allocated here is small and short-lived.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The configuration or the command line is wrong.
 const WRONG: u8 = 2;
 

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{Mutex, Semaphore};
 use votum_proto::names::{CoordinatorId, Epoch, Gid, ParticipantName};
 use votum_proto::runtime::{BoxFuture, Seams};
 use votum_proto::v1::gone::{Marker, XidStatus};
 
 use super::condition::condition;
 use super::connect::{Connection, Connector};
+use super::lanes::{Lane, Lanes};
 use super::listing::{FACTS, being_ended_query, list, parse_facts};
 use super::session::PostgresSession;
 use super::timeouts::Timeouts;
@@ -23,17 +22,10 @@ use crate::database::{
     Gate, Kept, ServerFacts, Session, Stood, XidOutcome,
 };
 
-/// How many commands may be under way on one phase-2 connection: they run one after another there, and the
-/// next is already at the server when one ends.
-const DEPTH: usize = 4;
 /// How many connections end what one role prepared that is declared for attached work, at most.
 const AS_ONE_OWNER: usize = 2;
 /// How long a question to the server may take.
 pub(super) const QUESTION_LIMIT: Duration = Duration::from_secs(10);
-
-/// The settings of a connection that carries out decisions: no default of the role may cut one short.
-const OWN_SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0; \
-     SET default_transaction_read_only = off; SET default_transaction_isolation = 'read committed'";
 
 /// A PostgreSQL database.
 pub(super) struct Postgres {
@@ -45,51 +37,6 @@ pub(super) struct Postgres {
     as_owners: BTreeMap<String, (Connector, Lanes)>,
     /// For listings and the like: they are answered also when every lane waits for a standby.
     control: Lane,
-}
-
-/// Connections that carry out decisions.
-struct Lanes {
-    each: Vec<Lane>,
-    open: Semaphore,
-}
-
-impl Lanes {
-    fn new(connections: usize) -> Self {
-        Self {
-            each: (0..connections).map(|_| Lane::default()).collect(),
-            open: Semaphore::new(connections * DEPTH),
-        }
-    }
-}
-
-/// One connection of our own, opened when it is first needed and again when it broke.
-#[derive(Default)]
-struct Lane {
-    connection: Mutex<Option<Arc<Connection>>>,
-    in_flight: AtomicUsize,
-}
-
-impl Lane {
-    async fn connection(&self, connector: &Connector) -> Result<Arc<Connection>, DatabaseError> {
-        let mut slot = self.connection.lock().await;
-        if let Some(connection) = slot.as_ref().filter(|connection| connector.serves(connection)) {
-            return Ok(Arc::clone(connection));
-        }
-        *slot = None;
-        let connection = Arc::new(connector.connect().await?);
-        connection
-            .client
-            .batch_execute(OWN_SETTINGS)
-            .await
-            .map_err(|error| failure(Command::Connect, &error))?;
-        *slot = Some(Arc::clone(&connection));
-        Ok(connection)
-    }
-
-    /// Gives up a connection that does not answer.
-    async fn abandon(&self) {
-        *self.connection.lock().await = None;
-    }
 }
 
 /// How a command on a lane ended.
@@ -111,25 +58,9 @@ impl Gate for Open {
     }
 }
 
-/// Counts a command on a lane while it runs.
-struct InFlight<'a>(&'a AtomicUsize);
-
-impl<'a> InFlight<'a> {
-    fn on(counter: &'a AtomicUsize) -> Self {
-        counter.fetch_add(1, Ordering::AcqRel);
-        Self(counter)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl Postgres {
     pub(super) fn new(participant: &ParticipantConfig, seams: Seams) -> Result<Self, ConfigProblem> {
-        let lanes = participant.phase2_connections.unwrap_or(4).max(1);
+        let lanes = participant.phase2_connections.unwrap_or(4);
         Ok(Self::over(participant, Connector::new(participant, seams)?, lanes))
     }
 
@@ -170,12 +101,7 @@ impl Postgres {
         let own = || (&self.connector, &self.lanes);
         let as_owner = owner.and_then(|owner| self.as_owners.get(owner));
         let (connector, lanes) = as_owner.map_or_else(own, |(connector, lanes)| (connector, lanes));
-        // The semaphore is never closed.
-        let _permit = lanes.open.acquire().await;
-        let least_busy = lanes.each.iter().min_by_key(|lane| lane.in_flight.load(Ordering::Acquire));
-        let lane = least_busy.unwrap_or(&self.control);
-        let _counted = InFlight::on(&lane.in_flight);
-        work(lane.connection(connector).await?).await
+        lanes.run(connector, work).await
     }
 
     /// Runs a question on the connection kept for questions, in bounded time.

@@ -10,6 +10,7 @@ pub(crate) mod connection;
 mod hosted;
 mod hosts;
 mod known;
+mod lanes;
 mod listing;
 mod lookup;
 pub mod lost_log;

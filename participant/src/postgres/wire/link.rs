@@ -96,9 +96,6 @@ pub(in crate::postgres) struct Link {
     stream: Stream,
     /// What has arrived and is not yet read.
     input: BytesMut,
-    /// Where it arrives. What is read into has to hold something: to fill new room with zeros for each answer took
-    /// longer than to copy what came.
-    arrival: Box<[u8]>,
     /// What is not yet sent.
     output: BytesMut,
     flushed: bool,
@@ -127,8 +124,7 @@ impl Link {
         seams.spawn(async move { watch(&socket, dropped, &watcher).await });
         Self {
             stream: opened.stream,
-            input: BytesMut::new(),
-            arrival: vec![0; READ].into_boxed_slice(),
+            input: BytesMut::with_capacity(READ),
             output: BytesMut::new(),
             flushed: true,
             owed: 0,
@@ -397,10 +393,13 @@ impl Link {
     }
 
     fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut room = ReadBuf::new(&mut self.arrival);
-        ready!(Pin::new(&mut self.stream).poll_read(context, &mut room))?;
-        self.input.extend_from_slice(room.filled());
-        Poll::Ready(Ok(room.filled().len()))
+        let filled = self.input.len();
+        self.input.resize(filled + READ, 0);
+        let mut room = ReadBuf::new(self.input.get_mut(filled..).unwrap_or_default());
+        let polled = Pin::new(&mut self.stream).poll_read(context, &mut room);
+        let received = room.filled().len();
+        self.input.truncate(filled + received);
+        polled.map_ok(|()| received)
     }
 }
 
