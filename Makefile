@@ -16,7 +16,7 @@ CRASH_POINTS := --features votum-coordinator/crash-points,votum-participant/cras
 MATRICES := crash_matrix network
 
 # What `make bench` measures.
-BENCH ?= --workers 1,8,32 --rate 400
+BENCH ?= --shape one-shot,hosted,attached,embedded-one-shot,embedded-hosted --workers 1,8,32 --seconds 2 --warmup 1
 
 step = @printf '\n\033[1m== %s\033[0m\n' '$(1)'
 
