@@ -4,8 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::alone::Alone;
 use crate::contender::Contender;
 use crate::point::Point;
 use crate::shape::Shape;
@@ -28,6 +29,8 @@ Examples:
       Many short rounds of one kind, which shows how far they spread.
   votum-bench --workers 2 --seconds 1 --warmup 0 --rounds 1
       Whether everything works. The figures mean nothing.
+  votum-bench alone
+      The coordinator and its log, without databases and a network.
 
 Without --coordinator it starts PostgreSQL servers, agents and a coordinator of its own, and removes them \
 afterwards. It ends with 0 only if no money was lost or made, and nothing was left prepared.";
@@ -36,9 +39,12 @@ afterwards. It ends with 0 only if no money was lost or made, and nothing was le
 #[command(
     name = "votum-bench",
     about = "Measures transactions over several databases through Votum, and by clients without a coordinator",
-    after_help = EXAMPLES
+    after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true
 )]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    instead: Option<Instead>,
     /// Closed loops: how many workers each begin their next transaction when the last one has ended. Several
     /// numbers are measured one after another. 1, 8 and 32, if there is no --rate either.
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=200))]
@@ -106,6 +112,14 @@ pub(crate) struct Arguments {
     pub(crate) direct: Vec<String>,
 }
 
+/// What else can be measured.
+#[derive(Debug, Subcommand)]
+enum Instead {
+    /// The coordinator and its log without databases, agents and a network: how many transactions a second it
+    /// decides.
+    Alone(Box<Alone>),
+}
+
 /// When a commit through Votum answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Wait {
@@ -143,6 +157,14 @@ impl fmt::Display for Over {
 }
 
 impl Arguments {
+    /// What is measured of the coordinator alone, where that was asked for.
+    pub(crate) fn alone(&self) -> Option<&Alone> {
+        match &self.instead {
+            Some(Instead::Alone(alone)) => Some(alone),
+            None => None,
+        }
+    }
+
     /// How long each measurement lasts.
     pub(crate) fn window(&self) -> Duration {
         Duration::from_secs(self.seconds)

@@ -4,6 +4,7 @@
 //! All take turns on the same servers, so that whatever else the machine does falls on all. Ends with 0 only if
 //! no money was lost or made and no prepared transaction was left.
 
+mod alone;
 mod arguments;
 mod arrivals;
 mod bank;
@@ -40,14 +41,22 @@ use votum_proto::runtime::Seams;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match arguments.threads {
+    let threads = arguments.alone().map_or(arguments.threads, |alone| alone.threads);
+    let runtime = match threads {
         1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
         many => {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             builder.worker_threads(usize::from(many)).enable_all().build()
         }
     };
-    let done = runtime.context("starting the runtime").and_then(|rt| rt.block_on(bench(&arguments)));
+    let done = runtime.context("starting the runtime").and_then(|rt| {
+        rt.block_on(async {
+            match arguments.alone() {
+                Some(alone) => alone::measure(alone).await,
+                None => bench(&arguments).await,
+            }
+        })
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

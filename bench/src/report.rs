@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::arguments::Arguments;
 pub(crate) use machine::Machine;
 pub(crate) use round::Round;
+pub(crate) use spread::Spread;
 pub(crate) use summary::Summary;
 
 /// The whole of a run.
