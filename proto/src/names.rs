@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,12 +22,13 @@ impl NameError {
     }
 }
 
+// Names are part of every message, record and key: they are shared, not copied.
 macro_rules! text_name {
     ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $accept:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The name as text.
@@ -38,21 +40,21 @@ macro_rules! text_name {
         impl TryFrom<String> for $name {
             type Error = NameError;
             fn try_from(text: String) -> Result<Self, NameError> {
-                let accept: fn(&str) -> bool = $accept;
-                if accept(&text) { Ok(Self(text)) } else { Err(NameError::new($what, &text, $rule)) }
+                text.parse()
             }
         }
 
         impl FromStr for $name {
             type Err = NameError;
             fn from_str(text: &str) -> Result<Self, NameError> {
-                Self::try_from(text.to_owned())
+                let accept: fn(&str) -> bool = $accept;
+                if accept(text) { Ok(Self(text.into())) } else { Err(NameError::new($what, text, $rule)) }
             }
         }
 
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0
+                name.0.as_ref().to_owned()
             }
         }
 

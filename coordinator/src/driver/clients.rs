@@ -89,6 +89,7 @@ impl Driver {
             transaction,
             waiters: Vec::new(),
             deadline: None,
+            completed_wait: None,
             unnoted: None,
             begun: now,
             in_state: now,
@@ -121,8 +122,9 @@ impl Driver {
             }
             LogState::Doubtful(why) => return Err(RequestError::LogFailed(why.clone())),
         }
-        if self.undecided >= self.settings.max_transactions {
-            return Err(RequestError::Overloaded { live: self.undecided });
+        let live = self.undecided.saturating_add(self.parked.len());
+        if live >= self.settings.max_transactions {
+            return Err(RequestError::Overloaded { live });
         }
         Ok(())
     }
@@ -158,22 +160,6 @@ impl Driver {
     fn live_key(&self, key: &record::KeyRecord) -> Option<(LocalId, &record::KeyRecord, Standing)> {
         let (id, known) = self.keys.get(&(key.client.clone(), key.key.clone()))?;
         Some((*id, known, self.live.get(id)?.transaction.standing()))
-    }
-
-    /// The next seq. A new lease is asked for long before the present one is used up.
-    fn next_id(&mut self) -> Result<LocalId, RequestError> {
-        let seq = self.next_seq;
-        let left = self.lease_asked.saturating_sub(seq);
-        if left <= self.settings.lease / 2 {
-            self.lease_asked = self.lease_asked.saturating_add(self.settings.lease);
-            let record = Record::Lease { life: self.life, until: self.lease_asked };
-            self.persist(record, true, Pending::Lease(self.lease_asked));
-        }
-        if seq > self.leased_until {
-            return Err(RequestError::Unavailable("the next lease of gtids is not on disk yet".into()));
-        }
-        self.next_seq += 1;
-        Ok(LocalId { life: self.life, seq })
     }
 
     /// Whether the secret is that transaction's, in this or an earlier life.
@@ -265,8 +251,7 @@ impl Driver {
             return teller.tell(live, outcome);
         }
         if matches!(outcome, Outcome::Committed { .. }) || live.transaction.is_one_phase() {
-            let at = self.seams.clock.now().after(self.settings.completed_wait);
-            self.timers.set(at, Timer::CompletedWait(id));
+            self.set_completed_wait(id);
         }
         if let Some(live) = self.live.get_mut(&id) {
             live.waiters.push(Waiter { wait, teller });
@@ -307,6 +292,7 @@ impl Driver {
                 self.timers.set(deadline, Timer::Drain);
             }
         }
+        self.refuse_parked();
         self.drain_progress();
     }
 

@@ -58,6 +58,7 @@ impl Driver {
                 Pending::Lease(until) => {
                     self.leased_until = self.leased_until.max(until);
                     self.lives.leased(until);
+                    self.unpark();
                 }
                 Pending::Resolution(resolution) => self.resolution_durable(&resolution),
                 Pending::Acknowledgement(acknowledgement) => self.acknowledged(*acknowledgement),
@@ -114,6 +115,7 @@ impl Driver {
         self.verifying.clear();
         self.departures.clear();
         self.log_state = LogState::Doubtful(why);
+        self.refuse_parked();
         self.drain_progress();
     }
 

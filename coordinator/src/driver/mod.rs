@@ -11,6 +11,7 @@
 //! | `inbox` | what the loop takes, and in which order |
 //! | `turn` | effects are carried out, the turn's output is flushed |
 //! | `clients` | Begin, Commit, Rollback |
+//! | `lease` | gtids are leased ahead; whoever begins when they are used up waits for more |
 //! | `lookup` | what became of a transaction |
 //! | `agents` | hellos, votes, acknowledgements |
 //! | `listings` | what is prepared and open at a participant, judged and acted on |
@@ -51,6 +52,7 @@ mod depart;
 mod in_doubt;
 mod inbox;
 mod knowledge;
+mod lease;
 mod listings;
 mod log_events;
 pub mod lookup;
@@ -140,6 +142,7 @@ pub fn start(
         next_seq: 1,
         leased_until,
         lease_asked: leased_until,
+        parked: VecDeque::new(),
         lives: Lives::new(lives.iter().map(seen).collect(), false).with_written_off(written_off),
         live: BTreeMap::new(),
         undecided: 0,
@@ -202,6 +205,8 @@ struct Driver {
     leased_until: u64,
     /// The highest seq whose lease was asked for.
     lease_asked: u64,
+    /// Requests to begin that wait for the next lease.
+    parked: VecDeque<Request>,
     lives: Lives,
     live: BTreeMap<LocalId, Live>,
     undecided: usize,
@@ -310,6 +315,7 @@ impl Driver {
     }
 
     fn on_request(&mut self, request: Request) {
+        let Some(request) = self.park_until_leased(request) else { return };
         match request {
             Request::Begin(begin, answer) => self.begin(begin, answer),
             Request::Commit(commit, answer) => self.commit(commit, answer),

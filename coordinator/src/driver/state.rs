@@ -38,6 +38,8 @@ pub(super) struct Live {
     pub(super) transaction: Transaction,
     pub(super) waiters: Vec<Waiter>,
     pub(super) deadline: Option<Monotonic>,
+    /// When those who wait for its completion have waited long enough.
+    pub(super) completed_wait: Option<Monotonic>,
     /// What the log is to be told of its beginning, when it is still undecided then.
     pub(super) unnoted: Option<(Monotonic, Unnoted)>,
     pub(super) begun: Monotonic,

@@ -218,7 +218,15 @@ impl Driver {
     /// Whoever still waits for this transaction is answered before long, come what may.
     fn wait_no_longer_than(&mut self, id: LocalId) {
         if self.live.get(&id).is_some_and(|live| !live.waiters.is_empty()) {
-            let at = self.seams.clock.now().after(self.settings.completed_wait);
+            self.set_completed_wait(id);
+        }
+    }
+
+    /// One timer for all who wait for a transaction: none is left behind when it leaves memory.
+    pub(super) fn set_completed_wait(&mut self, id: LocalId) {
+        let at = self.seams.clock.now().after(self.settings.completed_wait);
+        if let Some(live) = self.live.get_mut(&id).filter(|live| live.completed_wait.is_none()) {
+            live.completed_wait = Some(at);
             self.timers.set(at, Timer::CompletedWait(id));
         }
     }
@@ -238,6 +246,8 @@ impl Driver {
     /// Answers COMMITTED, not completed, to those who have waited for completion long enough; and UNKNOWN where a
     /// branch decides that does not answer.
     pub(super) fn tell_those_who_wait_too_long(&mut self, id: LocalId) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.completed_wait = None;
         let Some(live) = self.live.get(&id) else { return };
         let outcome = if live.transaction.is_one_phase() {
             Outcome::Unknown("its commit was handed to its branch, whose answer is awaited; ask again".into())
@@ -275,6 +285,9 @@ impl Driver {
 
     fn retire(&mut self, id: LocalId) {
         let Some(mut live) = self.live.remove(&id) else { return };
+        if let Some(at) = live.completed_wait.take() {
+            self.timers.cancel(at, Timer::CompletedWait(id));
+        }
         self.backlog.leaves(&live);
         let outcome = self.outcome_of(&live);
         for waiter in std::mem::take(&mut live.waiters) {

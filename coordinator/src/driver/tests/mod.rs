@@ -11,6 +11,8 @@ mod depart;
 #[allow(unreachable_pub)] // for the fuzzer
 pub mod frames;
 #[cfg(test)]
+mod lease;
+#[cfg(test)]
 mod live;
 #[cfg(test)]
 mod lookups;
