@@ -143,6 +143,9 @@ pub struct Refusal {
     pub message: String,
     /// Whether the same request may succeed later without change: no free session, too many transactions.
     pub retryable: bool,
+    /// When to come back, where that is known: whoever comes before it, or with everybody else, only adds to what is
+    /// in the way.
+    pub retry_after: Option<Duration>,
 }
 
 /// SQLSTATE 40001 `serialization_failure` and 40P01 `deadlock_detected`: PostgreSQL's own advice is to run
@@ -190,6 +193,7 @@ impl Error {
             participant: or_asked(detail.participant),
             message: text(status),
             retryable: detail.retryable,
+            retry_after: Some(detail.retry_after_ms).filter(|ms| *ms > 0).map(Duration::from_millis),
         }))
     }
 }

@@ -12,7 +12,7 @@ use votum_proto::v1;
 use crate::begin::milliseconds;
 use crate::error::text;
 use crate::outcome::Status;
-use crate::retry::{Patience, Verdict, commit_verdict, says_nothing_of_the_request};
+use crate::retry::{Patience, Verdict, commit_verdict, retry_after, says_nothing_of_the_request};
 use crate::votum::Options;
 use crate::{Column, Error, Isolation, Outcome, Row, SqlError, Value, Votum};
 
@@ -160,10 +160,11 @@ impl OneShot {
 
     async fn run(self) -> Result<Transacted, Error> {
         let Self { votum, mut request } = self;
-        let Options { seams, outcome_budget, .. } = &votum.inner.options;
+        let Options { seams, outcome_budget, retry_budget, .. } = &votum.inner.options;
         request.attempt = seams.entropy.bits().max(1);
         let named = !request.idempotency_key.is_empty();
         let mut patience = Patience::new(seams, *outcome_budget);
+        let mut overload = Patience::new(seams, *retry_budget);
         // An attempt of which nothing is known may have been carried out, whatever a later one is told; and only the
         // life that it was meant for can still do that, and knows it again.
         let (mut open, mut pinned) = (false, false);
@@ -192,6 +193,11 @@ impl OneShot {
                     (Heard::Nothing, tonic::Status::unavailable("the coordinator did not answer"))
                 }
             };
+            if let Some(wait) = retry_after(&status).filter(|_| !open)
+                && overload.again_after(wait).await
+            {
+                continue;
+            }
             let again = match heard {
                 Heard::Refusal => false,
                 Heard::NotBegun => true,

@@ -18,6 +18,12 @@ pub(crate) enum Verdict {
     Final,
 }
 
+/// When the other side says that the same request may be sent again, because there is too much to do.
+pub(crate) fn retry_after(status: &Status) -> Option<Duration> {
+    let detail = detail(status).filter(|detail| detail.retryable && detail.retry_after_ms > 0)?;
+    (status.code() == Code::ResourceExhausted).then(|| Duration::from_millis(detail.retry_after_ms))
+}
+
 /// For Begin, Rollback and GetTransaction. Overload is for the caller to know: asking at once would only add
 /// to it.
 pub(crate) fn verdict(status: &Status) -> Verdict {
@@ -131,6 +137,17 @@ impl<'a> Patience<'a> {
     /// Waits before the next attempt; false when the deadline would pass first.
     pub(crate) async fn again(&mut self) -> bool {
         let delay = self.backoff.delay(&*self.seams.entropy);
+        if delay >= self.left() {
+            return false;
+        }
+        self.seams.clock.sleep(delay).await;
+        true
+    }
+
+    /// Waits for as long as the other side asks for, and up to half as long again, so that not everybody comes back
+    /// at once; false when the deadline would pass first.
+    pub(crate) async fn again_after(&mut self, wait: Duration) -> bool {
+        let delay = self.seams.entropy.jittered(wait).saturating_add(wait / 2);
         if delay >= self.left() {
             return false;
         }

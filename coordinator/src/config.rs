@@ -85,6 +85,9 @@ pub struct Limits {
     /// A Commit that waits for the decision alone waits for its acknowledgements, too, while a participant of it has
     /// more commits than this to acknowledge.
     pub max_undelivered: usize,
+    /// A whole transaction that would, by the present pace, wait longer than this for a participant is refused, in
+    /// milliseconds.
+    pub max_wait_ms: u64,
     /// How long undecided transactions may go on when the coordinator is told to stop, in milliseconds.
     pub drain_ms: u64,
 }
@@ -115,6 +118,7 @@ impl Default for Limits {
             max_timeout_ms: 3_600_000,
             completed_wait_ms: 10_000,
             max_undelivered: 64,
+            max_wait_ms: 2_000,
             drain_ms: 10_000,
         }
     }
@@ -344,6 +348,7 @@ impl Limits {
                 0,
                 1_000_000,
             ),
+            bound("limits.max_wait_ms", self.max_wait_ms, 1, DAY_MS),
             bound("limits.drain_ms", self.drain_ms, 0, 600_000),
         ]);
         if self.default_timeout_ms > self.max_timeout_ms {

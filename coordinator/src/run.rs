@@ -146,6 +146,7 @@ pub fn start_driver(
         max_transactions: config.limits.max_transactions,
         completed_wait: Duration::from_millis(config.limits.completed_wait_ms),
         max_undelivered: config.limits.max_undelivered,
+        max_wait: Duration::from_millis(config.limits.max_wait_ms),
         lease: config.log.lease,
         least_reach: config.least_reach(),
         durable,

@@ -1,5 +1,7 @@
 //! What a client is told when its statement cannot be run: a code, a sentence, and whether to try again.
 
+use std::time::Duration;
+
 use tonic::{Code, Status};
 use votum_proto::error::status;
 use votum_proto::names::{Gtid, ParticipantName, SessionName};
@@ -45,8 +47,12 @@ pub(crate) enum ExecuteError {
     OtherSession(SessionName),
     #[error("Commit has been asked for: the branch takes no more statements")]
     Preparing,
-    #[error("no session became free at participant {0} in time: all are in use by other transactions")]
-    NoSession(ParticipantName),
+    #[error(
+        "no session is free at participant {participant} in time: all are in use by other transactions, and by the \
+         present pace will be for {} ms",
+        wait.as_millis()
+    )]
+    NoSession { participant: ParticipantName, wait: Duration },
     #[error("more statements wait for this branch than it takes: send the next after the reply to the last")]
     TooManyWaiting,
     #[error("participant {participant} cannot be reached: {error}")]
@@ -82,7 +88,7 @@ impl ExecuteError {
             Self::OtherSession(_) => ("VOTUM-2007", Code::FailedPrecondition, false),
             Self::ReplyNotKept(_) => ("VOTUM-2008", Code::Aborted, false),
             Self::Preparing => ("VOTUM-2009", Code::FailedPrecondition, false),
-            Self::NoSession(_) => ("VOTUM-2010", Code::ResourceExhausted, true),
+            Self::NoSession { .. } => ("VOTUM-2010", Code::ResourceExhausted, true),
             Self::TooManyWaiting => ("VOTUM-2011", Code::ResourceExhausted, false),
             Self::Unreachable { .. } => ("VOTUM-2012", Code::Unavailable, true),
             Self::Sql(error) if error.sqlstate.is_empty() => {
@@ -91,6 +97,15 @@ impl ExecuteError {
             Self::Sql(error) => ("VOTUM-2013", policy::status_code(&error.sqlstate), error.retryable),
             Self::Refused(_) => ("VOTUM-2014", Code::InvalidArgument, false),
             Self::Stopping => ("VOTUM-2015", Code::Unavailable, true),
+        }
+    }
+
+    /// When to come back, in milliseconds; 0 where nothing is known of that. Half of those that wait are gone by then.
+    fn retry_after_ms(&self) -> u64 {
+        if let Self::NoSession { wait, .. } = self {
+            u64::try_from(wait.as_millis() / 2).unwrap_or(u64::MAX).clamp(1, 10_000)
+        } else {
+            0
         }
     }
 
@@ -110,7 +125,7 @@ impl ExecuteError {
             | Self::ReplyNotKept(_)
             | Self::OtherSession(_)
             | Self::Preparing
-            | Self::NoSession(_)
+            | Self::NoSession { .. }
             | Self::TooManyWaiting
             | Self::Refused(_)
             | Self::Stopping => None,
@@ -121,6 +136,7 @@ impl ExecuteError {
             participant: participant.to_owned(),
             sql,
             retryable,
+            retry_after_ms: self.retry_after_ms(),
         };
         status(grpc, self.to_string(), &detail)
     }

@@ -153,7 +153,7 @@ impl Host {
             }
         };
         leased.map_err(|error| match error {
-            NoSession::AllInUse => ExecuteError::NoSession(name.clone()),
+            NoSession::AllInUse(wait) => ExecuteError::NoSession { participant: name.clone(), wait },
             NoSession::Unreachable(error) => {
                 ExecuteError::Unreachable { participant: name.clone(), error: Box::new(error) }
             }

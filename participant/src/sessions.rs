@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use votum_proto::runtime::Seams;
+use votum_proto::pace::Pace;
+use votum_proto::runtime::{Clock, Seams};
 
 use crate::database::{Database, DatabaseError, Session};
 
@@ -16,9 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Sessions {
     database: Arc<dyn Database>,
     limit: usize,
-    places: Arc<Semaphore>,
+    places: Queue,
     /// For those that hold a session for one trip only.
-    short: Arc<Semaphore>,
+    short: Queue,
     waiting: AtomicUsize,
     idle: Mutex<Vec<Box<dyn Session>>>,
     seams: Seams,
@@ -27,8 +28,8 @@ pub(crate) struct Sessions {
 /// Why no session was had.
 #[derive(Debug)]
 pub(crate) enum NoSession {
-    /// All were in use until the deadline.
-    AllInUse,
+    /// All were in use until the deadline, or would, by the present pace, be for this long.
+    AllInUse(Duration),
     /// The database did not let us in.
     Unreachable(DatabaseError),
 }
@@ -39,8 +40,8 @@ impl Sessions {
         Arc::new(Self {
             database,
             limit,
-            places: Arc::new(Semaphore::new(limit)),
-            short: Arc::new(Semaphore::new(short)),
+            places: Queue::new(limit),
+            short: Queue::new(short),
             waiting: AtomicUsize::new(0),
             idle: Mutex::new(Vec::new()),
             seams,
@@ -65,20 +66,9 @@ impl Sessions {
     ) -> Result<Leased, NoSession> {
         let _counted = Waiting::among(&self.waiting);
         let begun = self.seams.clock.now();
-        let turn = self.place_in(&self.short, limit).await?;
+        let turn = self.short.place(&*self.seams.clock, limit).await?;
         let left = limit.saturating_sub(self.seams.clock.now().since(begun));
         self.lease_within(left, timeout, Some(turn)).await
-    }
-
-    async fn place_in(
-        &self,
-        places: &Arc<Semaphore>,
-        limit: Duration,
-    ) -> Result<OwnedSemaphorePermit, NoSession> {
-        match self.seams.clock.timeout(limit, Arc::clone(places).acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
-            Ok(Err(_)) | Err(_) => Err(NoSession::AllInUse),
-        }
     }
 
     async fn lease_within(
@@ -87,7 +77,7 @@ impl Sessions {
         timeout: Duration,
         turn: Option<OwnedSemaphorePermit>,
     ) -> Result<Leased, NoSession> {
-        let place = self.place_in(&self.places, limit).await?;
+        let place = self.places.place(&*self.seams.clock, limit).await?;
         let session = match self.idle_session() {
             Some(session) => session,
             None => self.database.open_session(Some(timeout)).await.map_err(NoSession::Unreachable)?,
@@ -98,7 +88,7 @@ impl Sessions {
     /// How many are used and waited for.
     pub(crate) fn usage(&self) -> Usage {
         Usage {
-            used: self.limit.saturating_sub(self.places.available_permits()),
+            used: self.limit.saturating_sub(self.places.free.available_permits()),
             waiting: self.waiting.load(Ordering::Relaxed),
         }
     }
@@ -111,6 +101,62 @@ impl Sessions {
             }
         }
         None
+    }
+}
+
+/// Places, and who waits for one.
+struct Queue {
+    free: Arc<Semaphore>,
+    pace: Mutex<Pace>,
+}
+
+impl Queue {
+    /// Whoever waits behind no more than there are places has his turn soon, and is not measured.
+    fn new(places: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(places)), pace: Mutex::new(Pace::new(places)) }
+    }
+
+    /// A place, after waiting at most `limit`; at once refused is who would wait longer by the present pace.
+    async fn place(&self, clock: &dyn Clock, limit: Duration) -> Result<OwnedSemaphorePermit, NoSession> {
+        if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
+            return Ok(place);
+        }
+        let mut waits = Waits::behind(&self.pace, clock, limit)?;
+        let place = clock.timeout(limit, Arc::clone(&self.free).acquire_owned()).await;
+        match place {
+            Ok(Ok(place)) => {
+                waits.served = true;
+                Ok(place)
+            }
+            Ok(Err(_)) | Err(_) => Err(NoSession::AllInUse(limit)),
+        }
+    }
+}
+
+/// One who waits for a place, until he has it, or is dropped.
+struct Waits<'a> {
+    pace: &'a Mutex<Pace>,
+    clock: &'a dyn Clock,
+    served: bool,
+}
+
+impl<'a> Waits<'a> {
+    fn behind(pace: &'a Mutex<Pace>, clock: &'a dyn Clock, limit: Duration) -> Result<Self, NoSession> {
+        let mut known = pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock.now();
+        let expected = known.expected(now);
+        if expected > limit {
+            return Err(NoSession::AllInUse(expected));
+        }
+        known.enters(now);
+        Ok(Self { pace, clock, served: false })
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let now = self.clock.now();
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).leaves(now, self.served);
     }
 }
 
@@ -158,5 +204,58 @@ impl Leased {
             }
             drop((place, turn));
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::time::SystemTime;
+
+    use futures::FutureExt as _;
+    use votum_proto::runtime::{BoxFuture, Monotonic};
+
+    use super::*;
+
+    /// Shows what it is set to, in milliseconds; nobody's patience ends.
+    #[derive(Default)]
+    struct Hand(AtomicU64);
+
+    impl Clock for Hand {
+        fn now(&self) -> Monotonic {
+            Monotonic(Duration::from_millis(self.0.load(Ordering::Relaxed)))
+        }
+
+        fn wall(&self) -> SystemTime {
+            SystemTime::UNIX_EPOCH
+        }
+
+        fn sleep_until(&self, _at: Monotonic) -> BoxFuture<()> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    const PATIENT: Duration = Duration::from_secs(5);
+
+    #[tokio::test]
+    async fn who_would_wait_longer_than_he_may_by_the_present_pace_is_refused_at_once() {
+        let (queue, hand) = (Queue::new(1), Hand::default());
+        let place = queue.place(&hand, PATIENT).await.unwrap();
+        let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(queue.place(&hand, PATIENT))).collect();
+        assert!(waiting.iter_mut().all(|waits| waits.now_or_never().is_none()));
+        hand.0.store(2_000, Ordering::Relaxed);
+        let refused = queue.place(&hand, Duration::from_secs(1)).now_or_never();
+        let Some(Err(NoSession::AllInUse(wait))) = refused else { panic!("{refused:?}") };
+        assert_eq!(wait, Duration::from_secs(2), "for so long nobody was served");
+        assert!(queue.place(&hand, PATIENT).now_or_never().is_none(), "that is within its patience");
+
+        // Whoever has given up, or been served, is not waited for.
+        waiting.truncate(1);
+        drop(place);
+        let second = waiting.pop().unwrap().await.unwrap();
+        hand.0.store(60_000, Ordering::Relaxed);
+        assert!(queue.place(&hand, PATIENT).now_or_never().is_none(), "nobody is before it");
+        drop(second);
+        assert!(queue.place(&hand, Duration::ZERO).now_or_never().unwrap().is_ok());
     }
 }

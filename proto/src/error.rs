@@ -1,5 +1,7 @@
 //! Errors as they cross the wire: a gRPC status with a sentence for people, and details for programs.
 
+use std::time::Duration;
+
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -12,7 +14,8 @@ pub const DOMAIN: &str = "votum";
 const DETAIL_KEY: &str = "votum-error-bin";
 
 /// A status with `message` for people and `detail` for programs. `ErrorInfo` (standard details) repeats the
-/// code, gtid, participant, SQLSTATE and retryability for clients that know nothing of Votum's messages.
+/// code, gtid, participant, SQLSTATE and retryability for clients that know nothing of Votum's messages, and
+/// `RetryInfo` says when to come back, where that is known.
 pub fn status(code: Code, message: impl Into<String>, detail: &ErrorDetail) -> Status {
     use prost::Message as _;
     let sqlstate = detail.sql.as_ref().map(|sql| sql.sqlstate.clone()).unwrap_or_default();
@@ -22,7 +25,10 @@ pub fn status(code: Code, message: impl Into<String>, detail: &ErrorDetail) -> S
         ("participant".to_owned(), detail.participant.clone()),
         ("sqlstate".to_owned(), sqlstate),
     ];
-    let details = ErrorDetails::with_error_info(&detail.code, DOMAIN, metadata);
+    let mut details = ErrorDetails::with_error_info(&detail.code, DOMAIN, metadata);
+    if detail.retry_after_ms > 0 {
+        details.set_retry_info(Some(Duration::from_millis(detail.retry_after_ms)));
+    }
     let mut status = Status::with_error_details(code, message, details);
     status
         .metadata_mut()
@@ -48,5 +54,17 @@ mod tests {
         let status = status(Code::Unavailable, "later", &sent);
         assert_eq!(detail(&status), Some(sent));
         assert_eq!(detail(&Status::unavailable("no details")), None);
+    }
+
+    #[test]
+    fn when_to_come_back_is_said_in_the_standard_details_where_it_is_known() {
+        let said = |retry_after_ms| {
+            let detail = ErrorDetail { retry_after_ms, ..Default::default() };
+            status(Code::ResourceExhausted, "later", &detail)
+                .get_details_retry_info()
+                .and_then(|info| info.retry_delay)
+        };
+        assert_eq!(said(0), None);
+        assert_eq!(said(250), Some(Duration::from_millis(250)));
     }
 }

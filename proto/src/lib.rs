@@ -12,6 +12,7 @@ pub mod crash;
 pub mod error;
 pub mod exchange;
 pub mod names;
+pub mod pace;
 pub mod runtime;
 pub mod secret;
 #[cfg(feature = "service")]

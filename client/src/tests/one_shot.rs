@@ -1,5 +1,7 @@
 //! Whole transactions: what is repeated, for which life of the coordinator, and what is said when nobody knows.
 
+use std::time::Duration;
+
 use tonic::{Code, Status};
 use votum_proto::error::status;
 use votum_proto::v1;
@@ -110,4 +112,21 @@ async fn a_transaction_of_which_nothing_is_known_in_the_end_keeps_the_name_that_
     let (done, ..) = asked(None, answers).await;
     let done = done.unwrap();
     assert!(matches!(done.outcome, Outcome::Unknown { .. }) && !done.gtid.is_empty(), "{done:?}");
+}
+
+fn come_back(retry_after_ms: u64) -> Status {
+    let detail = v1::ErrorDetail { retryable: true, retry_after_ms, ..Default::default() };
+    status(Code::ResourceExhausted, "it would wait too long", &detail)
+}
+
+#[tokio::test]
+async fn who_is_told_when_to_come_back_comes_back_then_unless_patience_ends_before() {
+    let (done, lives, names) = asked(None, vec![Err(come_back(1)), Err(come_back(1))]).await;
+    assert!(done.unwrap().outcome.is_committed());
+    assert_eq!((lives.len(), names), (3, 1));
+    for (retry_after_ms, retry_after) in [(3_600_000, Some(Duration::from_secs(3_600))), (0, None)] {
+        let (done, lives, _) = asked(None, vec![Err(come_back(retry_after_ms))]).await;
+        let Err(Error::Refused(refusal)) = done else { panic!("{done:?}") };
+        assert_eq!((lives.len(), refusal.retry_after), (1, retry_after));
+    }
 }

@@ -258,6 +258,7 @@ impl Driver {
         let Ok(participant) = participant.parse::<ParticipantName>() else { return };
         let id = LocalId::from(&gid.gtid);
         let vote = wire::vote(kind);
+        self.no_longer_waits(id, &participant, !matches!(vote, Vote::No(_)));
         if let Some(live) = self.live.get_mut(&id) {
             if let Some(whole) = live.whole.as_mut().filter(|_| live.transaction.is_undecided()) {
                 whole.note(gid.branch, results, failed);

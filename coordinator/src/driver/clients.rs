@@ -212,6 +212,7 @@ impl Driver {
         // Ended without a vote: no branch was named.
         if was_undecided && !live.transaction.is_undecided() {
             self.undecided = self.undecided.saturating_sub(1);
+            self.nobody_waits_any_more(id);
         }
         self.note_state(id, was_in);
         self.wait_for(id, wait, teller);

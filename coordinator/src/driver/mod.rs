@@ -10,6 +10,7 @@
 //! | `request` | what the servers ask, and what they are answered |
 //! | `inbox` | what the loop takes, and in which order |
 //! | `turn` | effects are carried out, the turn's output is flushed |
+//! | `admission` | whole transactions that would wait too long are refused |
 //! | `clients` | Begin, Commit, Rollback |
 //! | `lease` | gtids are leased ahead; whoever begins when they are used up waits for more |
 //! | `lookup` | what became of a transaction |
@@ -43,6 +44,7 @@ use crate::protocol::record::KeyRecord;
 use crate::transport::{DurablePosition, LinkEvent, LinkHandle};
 
 mod acknowledge;
+mod admission;
 mod agents;
 mod alarms;
 mod attached;
@@ -101,6 +103,8 @@ pub struct Settings {
     /// A Commit that waits for the decision alone waits for its acknowledgements, too, while a participant of it
     /// has more commits than this to acknowledge.
     pub max_undelivered: usize,
+    /// A whole transaction that would wait longer than this for the vote of a participant is refused.
+    pub max_wait: Duration,
     /// How many seqs a lease holds.
     pub lease: u64,
     /// How far back the log has to remember, in running time.
@@ -150,6 +154,7 @@ pub fn start(
         recent: Recent::default(),
         attempts: transact::Attempts::default(),
         backlog: backlog::Backlog::default(),
+        admission: admission::Admission::default(),
         links: Vec::new(),
         participants: BTreeMap::new(),
         log,
@@ -216,6 +221,7 @@ struct Driver {
     /// The requests that whole transactions came in.
     attempts: transact::Attempts,
     backlog: backlog::Backlog,
+    admission: admission::Admission,
     links: Vec<Link>,
     participants: BTreeMap<ParticipantName, Participant>,
     log: Arc<dyn DecisionLog>,

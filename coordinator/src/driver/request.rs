@@ -275,6 +275,22 @@ pub enum RequestError {
         /// How many are live.
         live: usize,
     },
+    /// A whole transaction that would wait too long for a participant; nothing was begun.
+    #[error(
+        "by the present pace it would wait {} ms for participant {participant}, and {} ms is the most that it may; \
+         nothing was begun: try again in {} ms",
+        expected.as_millis(), bound.as_millis(), retry_after.as_millis()
+    )]
+    WouldWait {
+        /// Where.
+        participant: ParticipantName,
+        /// For how long.
+        expected: Duration,
+        /// How long it may.
+        bound: Duration,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// Not now: the log is being counted, is stale or unreadable, or the coordinator is stopping.
     #[error("{0}")]
     Unavailable(String),

@@ -15,6 +15,8 @@ pub(super) struct Whole {
     branches: Vec<WholeBranch>,
     options: v1::BranchOptions,
     failed: Option<Box<v1::FailedStatement>>,
+    /// The participants whose votes are awaited.
+    awaited: Vec<ParticipantName>,
 }
 
 struct WholeBranch {
@@ -60,7 +62,9 @@ impl Whole {
             results: Vec::new(),
         };
         let options = v1::BranchOptions { isolation: isolation.into(), ..Default::default() };
-        Self { branches: branches.into_iter().map(branch).collect(), options, failed: None }
+        let branches: Vec<_> = branches.into_iter().map(branch).collect();
+        let awaited = branches.iter().map(|branch| branch.participant.clone()).collect();
+        Self { branches, options, failed: None, awaited }
     }
 
     /// The work at one participant, with what is left of the transaction's time.
@@ -94,6 +98,17 @@ impl Whole {
         if self.failed.is_none() {
             self.failed = failed;
         }
+    }
+
+    /// A participant has voted; false where that was known.
+    pub(super) fn heard(&mut self, participant: &ParticipantName) -> bool {
+        let place = self.awaited.iter().position(|awaited| awaited == participant);
+        place.map(|place| self.awaited.swap_remove(place)).is_some()
+    }
+
+    /// Nobody's vote is awaited any more; whose was.
+    pub(super) fn nobody_is_awaited(&mut self) -> Vec<ParticipantName> {
+        std::mem::take(&mut self.awaited)
     }
 
     /// It is decided: nobody is told again what to do.
@@ -197,9 +212,14 @@ impl Driver {
         };
         self.refuse_unless_beginning().map_err(not_begun)?;
         let claims = self.sessions_of(&transact)?;
+        self.refuse_what_would_wait(&transact)?;
         let id = self.open(transact.begin.clone()).map_err(not_begun)?;
         if let Some(attempt) = transact.attempt {
             self.attempts.note(attempt, id);
+        }
+        let now = self.seams.clock.now();
+        for (participant, _) in &transact.branches {
+            self.admission.enters(participant, now);
         }
         if let Some(live) = self.live.get_mut(&id) {
             live.whole = Some(Box::new(Whole::new(transact)));

@@ -24,6 +24,7 @@ impl Driver {
         if was_undecided && !live.transaction.is_undecided() {
             self.undecided = self.undecided.saturating_sub(1);
             self.forget_timers(id);
+            self.nobody_waits_any_more(id);
         }
         self.note_state(id, was_in);
         self.carry_out(id, effects);

@@ -4,6 +4,7 @@ use tonic::{Code, Status};
 use votum_proto::error;
 use votum_proto::v1;
 
+use crate::config::in_ms;
 use crate::driver::request::RequestError;
 
 /// The status that tells a client of `error`. `about` is the gtid that the request named, if it named one; an
@@ -11,7 +12,10 @@ use crate::driver::request::RequestError;
 pub fn status(error: &RequestError, about: &str) -> Status {
     let Answer { status, code, retryable } = answer(error);
     let gtid = subject(error).unwrap_or_else(|| about.to_owned());
-    let detail = v1::ErrorDetail { code: code.to_owned(), gtid, retryable, ..Default::default() };
+    let retry_after_ms =
+        if let RequestError::WouldWait { retry_after, .. } = error { in_ms(*retry_after).max(1) } else { 0 };
+    let detail =
+        v1::ErrorDetail { code: code.to_owned(), gtid, retryable, retry_after_ms, ..Default::default() };
     error::status(status, error.to_string(), &detail)
 }
 
@@ -35,6 +39,7 @@ fn answer(error: &RequestError) -> Answer {
         RequestError::KeyCommitted(_) => (Code::AlreadyExists, "VOTUM-1206", false),
         RequestError::KeyMismatch(_) => (Code::InvalidArgument, "VOTUM-1207", false),
         RequestError::Overloaded { .. } => (Code::ResourceExhausted, "VOTUM-1208", true),
+        RequestError::WouldWait { .. } => (Code::ResourceExhausted, "VOTUM-1212", true),
         RequestError::NotBegun(_) => (Code::Unavailable, "VOTUM-1210", true),
         RequestError::OtherLife { .. } => (Code::FailedPrecondition, "VOTUM-1211", false),
         // Whoever watches over the process restarts it; the repeated request is then answered from the log.
@@ -54,6 +59,7 @@ fn subject(error: &RequestError) -> Option<String> {
         RequestError::NotFound(gtid) => Some(gtid.clone()),
         RequestError::Invalid(_)
         | RequestError::Overloaded { .. }
+        | RequestError::WouldWait { .. }
         | RequestError::Unavailable(_)
         | RequestError::NotBegun(_)
         | RequestError::LogFailed(_) => None,
@@ -68,6 +74,17 @@ mod tests {
         "acme-7-3f9ac2-1042".parse().unwrap()
     }
 
+    fn would_wait() -> RequestError {
+        let [expected, bound, retry_after] = [3_000, 1_000, 2_500].map(std::time::Duration::from_millis);
+        RequestError::WouldWait { participant: "bank_a".parse().unwrap(), expected, bound, retry_after }
+    }
+
+    #[test]
+    fn who_would_wait_too_long_is_told_when_to_come_back() {
+        let detail = error::detail(&status(&would_wait(), "")).unwrap();
+        assert_eq!((detail.retryable, detail.retry_after_ms), (true, 2_500));
+    }
+
     /// One of each.
     fn every_error() -> Vec<RequestError> {
         vec![
@@ -79,6 +96,7 @@ mod tests {
             RequestError::KeyCommitted(gtid()),
             RequestError::KeyMismatch(gtid()),
             RequestError::Overloaded { live: 5 },
+            would_wait(),
             RequestError::NotBegun("not connected".into()),
             RequestError::OtherLife { asked: "6-3f9ac2".into(), present: gtid() },
             RequestError::LogFailed("EIO".into()),

@@ -113,4 +113,14 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Clients of ours repeat it for the present life where that is safe: under an idempotency key, or \
             where no earlier request is open. Otherwise look what became of the work.",
     },
+    Page {
+        code: "VOTUM-1212",
+        title: "a whole transaction would wait too long",
+        meaning: "By the pace at which a participant has voted lately, those that wait there already take longer \
+            than a transaction may wait (`limits.max_wait_ms`, or its own timeout).",
+        cause: "More transactions than the database carries out; or it stands still, for example behind a lock.",
+        safe: "Nothing was begun. Transactions that were begun go on.",
+        remedy: "Try again after the time that the answer names (`google.rpc.RetryInfo`); clients of ours do, for as \
+            long as their budget lasts. Where it lasts, send less, or look at the participant that it names.",
+    },
 ];

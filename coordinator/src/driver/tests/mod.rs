@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod acknowledge;
+#[cfg(test)]
+mod admission;
 #[cfg_attr(not(test), allow(dead_code))] // as `world`
 mod agent;
 #[cfg(test)]

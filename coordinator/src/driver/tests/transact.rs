@@ -12,9 +12,9 @@ use super::super::request::{Begin, Outcome, Request, RequestError, Transact, Tra
 use super::world::{AGENT, World, heard, life, name};
 use crate::protocol::record::KeyRecord;
 
-type Answered = oneshot::Receiver<Result<Transacted, RequestError>>;
+pub(super) type Answered = oneshot::Receiver<Result<Transacted, RequestError>>;
 
-fn whole(key: Option<KeyRecord>) -> Transact {
+pub(super) fn whole(key: Option<KeyRecord>) -> Transact {
     let work = |participant: &str| {
         let statement = v1::WorkStatement { statement: format!("at {participant}"), ..Default::default() };
         let read_only = participant == "b";
@@ -44,7 +44,7 @@ fn key(hash: u8) -> Option<KeyRecord> {
     Some(KeyRecord { client: String::new(), key: "k".into(), request_hash: [hash; 32] })
 }
 
-async fn transact(world: &mut World, transact: Transact) -> Answered {
+pub(super) async fn transact(world: &mut World, transact: Transact) -> Answered {
     let (answer, answered) = oneshot::channel();
     world.driver.send(Request::Transact(transact, answer)).await;
     world.settle().await;
@@ -52,7 +52,7 @@ async fn transact(world: &mut World, transact: Transact) -> Answered {
 }
 
 /// The orders with work that the agent was given since the last look.
-fn orders(world: &mut World) -> Vec<v1::Prepare> {
+pub(super) fn orders(world: &mut World) -> Vec<v1::Prepare> {
     let messages = std::mem::take(&mut world.received).into_iter();
     let order = |message: v1::CoordinatorMessage| match message.kind {
         Some(Kind::Prepare(prepare)) => Some(prepare),
@@ -61,7 +61,7 @@ fn orders(world: &mut World) -> Vec<v1::Prepare> {
     messages.filter_map(order).collect()
 }
 
-async fn votes(world: &mut World, order: &v1::Prepare, kind: vote::Kind, rows: u64) {
+pub(super) async fn votes(world: &mut World, order: &v1::Prepare, kind: vote::Kind, rows: u64) {
     let failed = v1::FailedStatement { participant: order.participant.clone(), statement: 1, sql: None };
     let vote = v1::Vote {
         gtid: order.gtid.clone(),
@@ -74,11 +74,11 @@ async fn votes(world: &mut World, order: &v1::Prepare, kind: vote::Kind, rows: u
     world.agent_says(v1::agent_message::Kind::Vote(vote)).await;
 }
 
-fn yes() -> vote::Kind {
+pub(super) fn yes() -> vote::Kind {
     vote::Kind::Yes(v1::VoteYes { xid8: 700, system_identifier: 11, timeline: 1, marker: false })
 }
 
-fn hello(instance: u64) -> v1::AgentHello {
+pub(super) fn hello(instance: u64) -> v1::AgentHello {
     v1::AgentHello { instance, can_work: true, ..World::hello() }
 }
 

@@ -67,6 +67,15 @@ impl World {
         Self::start(owed, None, 1)
     }
 
+    /// Ready to work, where so many transactions may be live.
+    pub(super) async fn ready_for(max_transactions: usize) -> Self {
+        let mut world = Self::start_for(max_transactions, Vec::new(), None, 1);
+        world.count();
+        world.connect(Self::hello()).await;
+        world.received.clear();
+        world
+    }
+
     /// What is lacking up to `epoch` was written off before this life.
     pub(super) fn written_off(epoch: u64) -> Self {
         Self::written_off_with(epoch, Vec::new())
@@ -88,6 +97,15 @@ impl World {
     }
 
     fn start(owed: Vec<TransactionHistory>, written_off: Option<Epoch>, agents: usize) -> Self {
+        Self::start_for(5, owed, written_off, agents)
+    }
+
+    fn start_for(
+        max_transactions: usize,
+        owed: Vec<TransactionHistory>,
+        written_off: Option<Epoch>,
+        agents: usize,
+    ) -> Self {
         let log = Arc::new(MemoryLog::default());
         let (log_events, events) = mpsc::unbounded_channel();
         let (link_events, links) = mpsc::unbounded_channel();
@@ -107,9 +125,10 @@ impl World {
         let durable = DurablePosition::default();
         let metrics = Metrics::default();
         let settings = Settings {
-            max_transactions: 5,
+            max_transactions,
             completed_wait: Duration::from_secs(10),
             max_undelivered: 2,
+            max_wait: Duration::from_secs(1),
             lease: 10,
             least_reach: Duration::from_secs(7200),
             durable: durable.clone(),
