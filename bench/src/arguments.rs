@@ -8,9 +8,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::alone::Alone;
 use crate::contender::Contender;
+use crate::overload;
 use crate::point::Point;
 use crate::shape::Shape;
-use crate::work::Mix;
+use crate::work::{ACCOUNTS_PER_WORKER, Mix};
 
 /// The closed loops that are measured when nothing else is asked for.
 const WORKERS: [u32; 3] = [1, 8, 32];
@@ -59,6 +60,15 @@ pub(crate) struct Arguments {
     /// their latency runs.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=200))]
     in_flight: u32,
+    /// Overload: finds what Votum does in closed loops of the most --workers, then offers that, twice and four
+    /// times as much in open loops, and then half of it. There are no direct clients, each of which would need
+    /// connections of its own.
+    #[arg(long, conflicts_with = "rate")]
+    pub(crate) overload: bool,
+    /// How long the client asks again for what is refused because there is too much to do. Its own patience
+    /// unless it is named.
+    #[arg(long, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub(crate) patience_ms: Option<u64>,
     /// How long each measurement lasts.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
@@ -186,14 +196,22 @@ impl Arguments {
 
     /// Who is measured: the floors first.
     pub(crate) fn contenders(&self) -> Vec<Contender> {
-        Contender::all(&self.shape, &self.wait)
+        let all = Contender::all(&self.shape, &self.wait);
+        all.into_iter().filter(|one| !self.overload || matches!(one, Contender::Votum(..))).collect()
+    }
+
+    /// How many transactions may be under way at once, whatever is offered.
+    fn most_in_flight(&self) -> u32 {
+        let points = self.points().into_iter().map(Point::workers);
+        points.chain(self.overload.then_some(overload::IN_FLIGHT)).max().unwrap_or(1)
     }
 
     /// From what the work is drawn.
     pub(crate) fn mix(&self) -> anyhow::Result<Mix> {
         Ok(Mix {
             banks: usize::try_from(self.participants)?,
-            workers: self.points().iter().map(|point| point.workers()).max().unwrap_or(1),
+            workers: self.most_in_flight(),
+            own: if self.overload { overload::ACCOUNTS } else { ACCOUNTS_PER_WORKER },
             read_percent: self.read_percent,
             hot_rows: self.hot_rows,
         })

@@ -1,5 +1,7 @@
 //! What every contender is to the load: a way on which work is carried out.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use votum_proto::runtime::Seams;
 
@@ -15,6 +17,8 @@ pub(crate) struct Setting {
     pub(crate) coordinator: String,
     /// The banks, in the order of a transfer's legs.
     pub(crate) banks: Vec<BankAddress>,
+    /// How long the client asks again, where that is not left to it.
+    pub(crate) patience: Option<Duration>,
 }
 
 /// One way to carry out work, opened once for a whole run: what its workers share is here.

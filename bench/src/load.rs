@@ -72,6 +72,7 @@ impl Load {
             seams: seams.clone(),
             coordinator: installation.coordinator().to_owned(),
             banks: installation.banks().to_vec(),
+            patience: arguments.patience_ms.map(Duration::from_millis),
         };
         let mut ways = BTreeMap::new();
         for contender in arguments.contenders() {
@@ -268,7 +269,7 @@ mod tests {
         let load = Load {
             seams,
             ways: [(Contender::Direct, Box::new(stalls) as Box<dyn Way>)].into(),
-            mix: Mix { banks: 2, workers: 1, read_percent: 0, hot_rows: None },
+            mix: Mix { banks: 2, workers: 1, own: 1_000, read_percent: 0, hot_rows: None },
             processes: Vec::new(),
             warmup: Duration::ZERO,
             window,

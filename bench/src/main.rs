@@ -16,6 +16,7 @@ mod floor;
 mod installation;
 mod latency;
 mod load;
+mod overload;
 mod plots;
 mod point;
 mod report;
@@ -94,6 +95,9 @@ async fn measure(
     banks: &Banks,
     rounds: &mut Vec<Round>,
 ) -> anyhow::Result<()> {
+    if arguments.overload {
+        return overload::measure(seams, arguments, load, banks, rounds).await;
+    }
     let (points, contenders) = (arguments.points(), arguments.contenders());
     let bar = progress_bar(arguments, points.len() * contenders.len());
     for &point in &points {
@@ -129,7 +133,7 @@ fn keep(arguments: &Arguments, report: &Report) -> anyhow::Result<()> {
     }
 }
 
-fn progress_bar(arguments: &Arguments, each_round: usize) -> ProgressBar {
+pub(crate) fn progress_bar(arguments: &Arguments, each_round: usize) -> ProgressBar {
     let runs = u64::try_from(each_round).unwrap_or(0) * u64::from(arguments.rounds);
     let seconds = runs * (arguments.warmup() + arguments.window()).as_secs();
     println!("{runs} measurements, {seconds} s, and some moments for each to begin and to settle:\n");

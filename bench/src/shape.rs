@@ -61,13 +61,17 @@ impl Shape {
 
 /// A client of the coordinator, whose commits wait for `wait`.
 async fn connect(setting: &Setting, wait: Wait) -> Result<Votum, votum_client::Error> {
-    options(wait).connect(&setting.coordinator).await
+    options(setting, wait).connect(&setting.coordinator).await
 }
 
-fn options(wait: Wait) -> votum_client::Options {
+fn options(setting: &Setting, wait: Wait) -> votum_client::Options {
     let waits_for = match wait {
         Wait::Decided => votum_client::Wait::Decided,
         Wait::Completed => votum_client::Wait::Completed,
     };
-    Votum::options().client_name("votum-bench").wait(waits_for)
+    let options = Votum::options().client_name("votum-bench").wait(waits_for);
+    match setting.patience {
+        Some(patience) => options.retry_budget(patience),
+        None => options,
+    }
 }

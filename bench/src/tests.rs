@@ -27,7 +27,10 @@ async fn scene() -> anyhow::Result<Scene> {
         addresses.push(BankAddress { participant: format!("bank-{slot}"), connection });
     }
     let banks = Banks::open(&seams, &addresses, 1_000).await?;
-    Ok(Scene { setting: Setting { seams, coordinator: String::new(), banks: addresses }, banks })
+    Ok(Scene {
+        setting: Setting { seams, coordinator: String::new(), banks: addresses, patience: None },
+        banks,
+    })
 }
 
 fn transfer(accounts: [i64; 2], order: Order) -> Work {

@@ -3,7 +3,7 @@
 use votum_proto::runtime::Entropy;
 
 /// Each worker has this many accounts at each bank for itself, so that no two workers meet.
-const ACCOUNTS_PER_WORKER: u32 = 1_000;
+pub(crate) const ACCOUNTS_PER_WORKER: u32 = 1_000;
 
 /// The only statement of a transfer's branch, the same for every contender.
 pub(crate) const MOVE: &str = "UPDATE votum_bench_accounts SET balance = balance + $1 WHERE id = $2";
@@ -55,6 +55,8 @@ pub(crate) struct Mix {
     pub(crate) banks: usize,
     /// The most workers of any measurement.
     pub(crate) workers: u32,
+    /// How many accounts at each bank are a worker's own.
+    pub(crate) own: u32,
     /// How many of a hundred transactions only read.
     pub(crate) read_percent: u8,
     /// How many rows all transfers share, where they do.
@@ -68,7 +70,7 @@ impl Mix {
     }
 
     fn first_shared(&self) -> i64 {
-        i64::from(self.workers) * i64::from(ACCOUNTS_PER_WORKER)
+        i64::from(self.workers) * i64::from(self.own)
     }
 
     /// What worker `worker` does next, at random.
@@ -88,8 +90,8 @@ impl Mix {
         if let Some(rows) = self.hot_rows {
             return vec![self.first_shared() + i64::from(below(rows, entropy)); self.banks];
         }
-        let own = i64::from(worker) * i64::from(ACCOUNTS_PER_WORKER);
-        (0..self.banks).map(|_| own + i64::from(below(ACCOUNTS_PER_WORKER, entropy))).collect()
+        let own = i64::from(worker) * i64::from(self.own);
+        (0..self.banks).map(|_| own + i64::from(below(self.own, entropy))).collect()
     }
 }
 
@@ -115,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    const MIX: Mix = Mix { banks: 2, workers: 8, read_percent: 0, hot_rows: None };
+    const MIX: Mix = Mix { own: ACCOUNTS_PER_WORKER, banks: 2, workers: 8, read_percent: 0, hot_rows: None };
 
     fn draw(mix: &Mix, times: usize) -> Vec<Work> {
         let seams = Seams::production();
@@ -132,7 +134,7 @@ mod tests {
     #[test]
     fn a_transfer_makes_no_money_and_stays_among_its_workers_accounts() {
         for banks in 2..=4 {
-            for work in draw(&Mix { banks, ..MIX }, 500) {
+            for work in draw(&Mix { own: ACCOUNTS_PER_WORKER, banks, ..MIX }, 500) {
                 let legs = legs(&work);
                 assert_eq!(legs.len(), banks);
                 assert_eq!(legs.iter().map(|leg| leg.amount).sum::<i64>(), 0);

@@ -53,7 +53,7 @@ async fn open(setting: &Setting, wait: Wait, id: &str) -> anyhow::Result<(Votum,
             Wait::Completed => format!("{id}c"),
         })
         .initialize_if_empty()
-        .options(options(wait))
+        .options(options(setting, wait))
         .open()
         .await?;
     Ok((votum, directory))
