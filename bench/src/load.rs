@@ -1,8 +1,8 @@
 //! One measurement: workers that carry out transactions, as fast as they can or as they arrive.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -29,6 +29,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Between the last arrival of an open loop and its end: who is free takes what has just arrived.
 const LAST_CALL: Duration = Duration::from_millis(3);
+
+/// How many tallies workers share at most: histograms are large, and workers may be thousands.
+const SHARED: usize = 32;
 
 /// What one measurement found.
 pub(crate) struct Measured {
@@ -122,22 +125,31 @@ impl Load {
                 Pace::Open(Arrivals::begin(schedule, &self.seams.clock)?)
             }
         };
-        let mut tallies = Vec::new();
-        for (worker, carrier) in (0..).zip(carriers) {
+        let shared = (0..carriers.len().min(SHARED)).map(|_| Ok(Arc::new(Mutex::new(Tally::new()?))));
+        let shared = shared.collect::<anyhow::Result<Vec<_>>>()?;
+        let mut ended = Vec::new();
+        for ((worker, carrier), tally) in (0..).zip(carriers).zip(shared.iter().cycle()) {
             let (result, received) = oneshot::channel();
+            let tally = Arc::clone(tally);
             let worker =
                 Worker { seams: self.seams.clone(), mix: self.mix, pace: pace.clone(), window, worker };
             self.seams.spawn(async move {
+                worker.work(carrier, &tally).await;
+                drop(tally);
                 // The receiver is gone only when the measurement was given up.
-                let _ = result.send(worker.work(carrier).await);
+                let _ = result.send(());
             });
-            tallies.push(received);
+            ended.push(received);
         }
         let used = self.watch(window, bar).await;
         let never_begun = pace.end(&self.seams, window.from).await;
         let mut sum = Tally::new()?;
-        for tally in join_all(tallies).await {
-            sum.add(tally.context("a worker ended without a result")??)?;
+        for worker in join_all(ended).await {
+            worker.context("a worker ended without a result")?;
+        }
+        for tally in shared {
+            let tally = Arc::into_inner(tally).context("a worker still counts")?;
+            sum.add(tally.into_inner().unwrap_or_else(PoisonError::into_inner))?;
         }
         self.committed.fetch_add(sum.all_committed, Ordering::Relaxed);
         self.unknown.fetch_add(sum.all_unknown, Ordering::Relaxed);
@@ -213,20 +225,21 @@ struct Worker {
 }
 
 impl Worker {
-    async fn work(self, mut carrier: Box<dyn Carrier>) -> anyhow::Result<Tally> {
-        let mut tally = Tally::new()?;
+    async fn work(self, mut carrier: Box<dyn Carrier>, tally: &Mutex<Tally>) {
         while let Some(meant) = self.pace.next(&self.seams, &self.window).await {
             let begun = self.seams.clock.now();
             let work = self.mix.next(self.worker, &*self.seams.entropy);
             let ended = carrier.carry_out(&work).await;
             let times = Times { meant, begun, ended: self.seams.clock.now() };
             let committed = matches!(ended, Ended::Committed);
-            tally.note(&work, ended, &times, &self.window);
+            {
+                let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+                tally.note(&work, ended, &times, &self.window);
+            }
             if !committed {
                 self.pace.pause(&self.seams).await;
             }
         }
-        Ok(tally)
     }
 }
 

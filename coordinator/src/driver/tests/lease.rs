@@ -54,11 +54,9 @@ async fn no_seq_is_given_to_two_and_none_beyond_what_is_on_disk() {
             waiting.push(begin(&mut world).await);
         }
         world.force().await;
-        let on_disk =
-            world.log.durable.records.lock().unwrap().iter().fold(10, |most, record| match record {
-                Record::Lease { until, .. } => most.max(*until),
-                _ => most,
-            });
+        let on_disk = world.log.durable.records.lock().unwrap().iter().fold(10, |most, record| {
+            if let Record::Lease { until, .. } = record { most.max(*until) } else { most }
+        });
         for answered in waiting {
             let begun = heard(answered).await.unwrap().unwrap();
             assert!(begun.gtid.seq <= on_disk, "{} is beyond {on_disk}", begun.gtid);
