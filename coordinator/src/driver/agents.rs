@@ -97,16 +97,20 @@ impl Driver {
                 self.listing_failed(participant, "its agent does not serve it");
             }
         }
+        let last = first && self.links.len() > 1 && self.unheard().is_none();
+        // What the others listed was left because of the last one.
+        let listed_in_vain = last && !matches!(self.log_state, LogState::Counting);
+        if listed_in_vain {
+            // Before its own listings, which would be taken for the end of all that there was to settle.
+            self.settlement.hear_again();
+        }
         for listing in hello.listings {
             self.on_listing(agent, listing);
         }
-        let counting = matches!(self.log_state, LogState::Counting);
-        if first && self.links.len() > 1 && self.unheard().is_none() {
+        if last {
             self.hand_over_what_waited();
         }
-        if first && !counting && self.links.len() > 1 && self.unheard().is_none() {
-            // The last one: what the others listed was left because of it.
-            self.settlement.hear_again();
+        if listed_in_vain {
             self.ask_for_listings();
         }
         // Something goes out in any case: it tells the link that the hello was judged.

@@ -158,7 +158,7 @@ fn request(sql: &str) -> Option<Message> {
     } else if holds("pg_logical_emit_message") {
         Message::SqlConfirm
     } else if holds("pg_prepared_xacts") {
-        if holds("p.gid = '") { Message::SqlFind } else { Message::SqlList }
+        if holds("p.gid = $1") { Message::SqlFind } else { Message::SqlList }
     } else if sql == "ROLLBACK" {
         Message::SqlRollback
     } else if sql.ends_with("COMMIT") {
