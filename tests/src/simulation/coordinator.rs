@@ -342,8 +342,9 @@ impl Machine {
 /// The journal alone holds every decision that is still owed, whatever has become of the store.
 fn owes_what_is_prepared(world: &World, name: &str, opened: &Opened) {
     let owed = |gtid: &Gtid| {
-        let history = opened.owed.iter().filter_map(|history| history.decided.as_ref());
-        history.into_iter().any(|decided| decided.gtid == *gtid)
+        // What a last agent decided is owed from the record on that hands the decision to it.
+        let known = opened.owed.iter().flat_map(|history| history.decided.iter().chain(&history.delegated));
+        known.into_iter().any(|decided| decided.gtid == *gtid)
     };
     for (index, host) in world.hosts.iter().enumerate() {
         for gid in host.server().state.prepared.keys() {
