@@ -161,7 +161,6 @@ impl Shared {
             attempt: None,
             life: String::new(),
             repeated: false,
-            last_agent: false,
         };
         Ok(self.driver.ask(|answer| Request::Transact(transact, answer)).await?.outcome)
     }
