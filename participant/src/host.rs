@@ -3,7 +3,6 @@
 //! whatever it is doing.
 
 mod end;
-mod last;
 mod one_phase;
 mod prepare;
 mod work;

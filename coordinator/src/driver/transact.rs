@@ -7,7 +7,6 @@ use votum_proto::names::{BranchNumber, Gtid, ParticipantName, SessionName};
 use votum_proto::runtime::Monotonic;
 use votum_proto::v1;
 
-use super::last_agent::Last;
 use super::request::{Answer, BranchClaim, Outcome, RequestError, Transact, Transacted, Wait};
 use super::{Driver, Live, LocalId, Teller};
 
@@ -18,10 +17,6 @@ pub(super) struct Whole {
     failed: Option<Box<v1::FailedStatement>>,
     /// The participants whose votes are awaited.
     awaited: Vec<ParticipantName>,
-    /// When the transaction's time is over.
-    deadline: Option<Monotonic>,
-    /// The branch that decides for the others.
-    pub(super) last: Option<Last>,
 }
 
 struct WholeBranch {
@@ -58,7 +53,7 @@ impl Attempts {
 }
 
 impl Whole {
-    fn new(transact: Transact, deadline: Option<Monotonic>) -> Self {
+    fn new(transact: Transact) -> Self {
         let Transact { isolation, read_only, branches, .. } = transact;
         let branch = |(participant, work): (ParticipantName, v1::BranchWork)| WholeBranch {
             participant,
@@ -69,13 +64,18 @@ impl Whole {
         let options = v1::BranchOptions { isolation: isolation.into(), ..Default::default() };
         let branches: Vec<_> = branches.into_iter().map(branch).collect();
         let awaited = branches.iter().map(|branch| branch.participant.clone()).collect();
-        Self { branches, options, failed: None, awaited, deadline, last: None }
+        Self { branches, options, failed: None, awaited }
     }
 
     /// The work at one participant, with what is left of the transaction's time.
-    pub(super) fn work(&self, branch: BranchNumber, now: Monotonic) -> Option<v1::Work> {
+    pub(super) fn work(
+        &self,
+        branch: BranchNumber,
+        now: Monotonic,
+        deadline: Option<Monotonic>,
+    ) -> Option<v1::Work> {
         let WholeBranch { read_only, statements, .. } = self.branches.get(usize::from(branch))?;
-        let left = self.deadline.map_or(0, |deadline| deadline.since(now).as_millis());
+        let left = deadline.map_or(0, |deadline| deadline.since(now).as_millis());
         let options = v1::BranchOptions {
             read_only: *read_only,
             // 0 would be the agent's longest.
@@ -83,11 +83,6 @@ impl Whole {
             ..self.options
         };
         Some(v1::Work { statements: statements.clone(), options: Some(options) })
-    }
-
-    /// When the transaction's time is over.
-    pub(super) fn deadline(&self) -> Option<Monotonic> {
-        self.deadline
     }
 
     /// Keeps what a branch's vote brought along.
@@ -144,8 +139,7 @@ impl Transacted {
             Outcome::Aborted { .. } => (Vec::new(), whole.and_then(|whole| whole.failed.clone())),
             Outcome::InProgress(_) | Outcome::Unknown(_) | Outcome::Expired => (Vec::new(), None),
         };
-        let decided_by = whole.and_then(|whole| whole.last.as_ref()).map(|last| last.participant.clone());
-        Self { gtid, outcome, results, failed, decided_by }
+        Self { gtid, outcome, results, failed }
     }
 }
 
@@ -199,8 +193,7 @@ impl Driver {
         }
         match (teller, self.lookup(gtid)) {
             (Teller::Transacted(answer), Ok(outcome)) => {
-                let (results, failed, decided_by) = (Vec::new(), None, None);
-                let known = Transacted { gtid: gtid.clone(), outcome, results, failed, decided_by };
+                let known = Transacted { gtid: gtid.clone(), outcome, results: Vec::new(), failed: None };
                 let _ = answer.send(Ok(known));
             }
             (Teller::Outcome(answer), Ok(outcome)) => drop(answer.send(Ok(outcome))),
@@ -228,14 +221,8 @@ impl Driver {
         for (participant, _) in &transact.branches {
             self.admission.enters(participant, now);
         }
-        let last = self.choose_last(&transact, &claims);
         if let Some(live) = self.live.get_mut(&id) {
-            let mut whole = Whole::new(transact, live.deadline);
-            if let Some((last, agent)) = last {
-                live.transaction.let_decide(agent);
-                whole.last = Some(last);
-            }
-            live.whole = Some(Box::new(whole));
+            live.whole = Some(Box::new(Whole::new(transact)));
         }
         Ok((id, claims))
     }

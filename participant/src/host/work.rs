@@ -40,7 +40,7 @@ impl Work {
     }
 }
 
-pub(super) fn no_answer() -> DatabaseError {
+fn no_answer() -> DatabaseError {
     DatabaseError {
         policy: Policy::Verify,
         aftermath: Aftermath::Broken,
@@ -58,7 +58,7 @@ pub(super) fn no_answer() -> DatabaseError {
 const LONGEST: usize = 4 << 10;
 /// The most that the results of a branch may take in a vote, in bytes, whatever is configured: all branches' go into one
 /// answer.
-pub(super) const MOST: usize = 1 << 20;
+const MOST: usize = 1 << 20;
 
 fn shortened(text: &str) -> String {
     let fits = |end: &usize| text.is_char_boundary(*end);
@@ -134,7 +134,7 @@ impl Host {
         }
     }
 
-    pub(super) fn statement_failed(&mut self, statement: usize, error: &DatabaseError) -> Ending {
+    fn statement_failed(&mut self, statement: usize, error: &DatabaseError) -> Ending {
         // A session whose transaction was replaced is not used again.
         self.cancelled |= error.aftermath == Aftermath::Replaced;
         if error.broken() {
@@ -147,7 +147,7 @@ impl Host {
         self.failed_at(statement, &error.to_string(), sqlstate, sql, retryable)
     }
 
-    pub(super) fn failed_at(
+    fn failed_at(
         &self,
         statement: usize,
         error: &str,

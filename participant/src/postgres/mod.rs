@@ -7,7 +7,6 @@ mod commands;
 mod condition;
 mod connect;
 pub(crate) mod connection;
-mod decide;
 mod hosted;
 mod hosts;
 mod known;

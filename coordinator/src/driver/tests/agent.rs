@@ -138,7 +138,6 @@ impl World {
             gid: gid.to_string(),
             was_commit,
             kind: Some(kind),
-            ..Default::default()
         })
     }
 

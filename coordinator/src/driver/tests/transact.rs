@@ -37,7 +37,6 @@ pub(super) fn whole(key: Option<KeyRecord>) -> Transact {
         attempt: None,
         life: String::new(),
         repeated: false,
-        last_agent: false,
     }
 }
 
