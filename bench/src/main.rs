@@ -33,10 +33,11 @@ use anyhow::Context as _;
 use arguments::Arguments;
 use bank::Banks;
 use clap::Parser as _;
-use contender::in_turn;
+use contender::{Contender, in_turn};
 use indicatif::{ProgressBar, ProgressStyle};
 use installation::Installation;
 use load::Load;
+use point::Point;
 use report::{Machine, Report, Round};
 use votum_proto::runtime::Seams;
 
@@ -76,7 +77,12 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
 
     let load = Load::new(&seams, &installation, arguments).await?;
     let mut rounds = Vec::new();
-    let measured = measure(&seams, arguments, &load, &banks, &mut rounds).await;
+    let bench = Bench { seams: &seams, arguments, load: &load, banks: &banks };
+    let measured = if arguments.overload {
+        overload::measure(&bench, &mut rounds).await
+    } else {
+        measure(&bench, &mut rounds).await
+    };
     let judged = banks.judge(&load.promised()).await;
     // Whatever failed, what was measured until then is not lost.
     let report = Report::new(arguments, machine, rounds)?;
@@ -87,30 +93,46 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     banks.close().await
 }
 
-/// Everything that was asked for, one measurement after another, each added to `rounds`.
-async fn measure(
-    seams: &Seams,
-    arguments: &Arguments,
-    load: &Load,
-    banks: &Banks,
-    rounds: &mut Vec<Round>,
-) -> anyhow::Result<()> {
-    if arguments.overload {
-        return overload::measure(seams, arguments, load, banks, rounds).await;
+/// What measurements are made of.
+struct Bench<'a> {
+    seams: &'a Seams,
+    arguments: &'a Arguments,
+    load: &'a Load,
+    banks: &'a Banks,
+}
+
+impl Bench<'_> {
+    /// One measurement, added to `rounds`, and its throughput. Where it is to `settle`, until nothing is prepared any
+    /// more; the next one begins at once otherwise.
+    async fn round(
+        &self,
+        (contender, point, number): (Contender, Point, u32),
+        settle: bool,
+        bar: &ProgressBar,
+        rounds: &mut Vec<Round>,
+    ) -> anyhow::Result<f64> {
+        bar.set_message(format!("{point}, {contender}, round {number}"));
+        let measured = self.load.run(contender, point, bar).await?;
+        let settled = if settle { Some(self.banks.settle(self.seams).await) } else { None };
+        let took = settled.as_ref().and_then(|settled| settled.as_ref().ok().copied());
+        let round = Round::new(contender, point, number, measured, took);
+        bar.suspend(|| println!("{round}"));
+        let done = round.transactions_per_second;
+        rounds.push(round);
+        settled.transpose()?;
+        Ok(done)
     }
+}
+
+/// Everything that was asked for, one measurement after another, each added to `rounds`.
+async fn measure(bench: &Bench<'_>, rounds: &mut Vec<Round>) -> anyhow::Result<()> {
+    let arguments = bench.arguments;
     let (points, contenders) = (arguments.points(), arguments.contenders());
     let bar = progress_bar(arguments, points.len() * contenders.len());
     for &point in &points {
         for number in 1..=arguments.rounds {
             for contender in in_turn(&contenders, number) {
-                bar.set_message(format!("{point}, {contender}, round {number}"));
-                let measured = load.run(contender, point, &bar).await?;
-                let settled = banks.settle(seams).await;
-                let took = settled.as_ref().ok().copied();
-                let round = Round::new(contender, point, number, measured, took);
-                bar.suspend(|| println!("{round}"));
-                rounds.push(round);
-                settled?;
+                bench.round((contender, point, number), true, &bar, rounds).await?;
             }
         }
     }

@@ -3,15 +3,10 @@
 
 use std::time::Duration;
 
-use votum_proto::runtime::Seams;
-
-use crate::arguments::Arguments;
-use crate::bank::Banks;
 use crate::contender::Contender;
-use crate::load::Load;
 use crate::point::Point;
-use crate::progress_bar;
 use crate::report::{Round, Spread};
+use crate::{Bench, progress_bar};
 
 /// As many transactions may be under way at once, so that the client holds back nothing that matters.
 pub(crate) const IN_FLIGHT: u32 = 8_000;
@@ -24,13 +19,8 @@ const OFFERED: [f64; 4] = [1.0, 2.0, 4.0, 0.5];
 ///
 /// # Errors
 /// When a measurement fails.
-pub(crate) async fn measure(
-    seams: &Seams,
-    arguments: &Arguments,
-    load: &Load,
-    banks: &Banks,
-    rounds: &mut Vec<Round>,
-) -> anyhow::Result<()> {
+pub(crate) async fn measure(bench: &Bench<'_>, rounds: &mut Vec<Round>) -> anyhow::Result<()> {
+    let arguments = bench.arguments;
     let contenders = arguments.contenders();
     let bar = progress_bar(arguments, contenders.len() * (1 + OFFERED.len()));
     let workers = arguments.points().into_iter().map(Point::workers).max().unwrap_or(1);
@@ -38,22 +28,14 @@ pub(crate) async fn measure(
     for &contender in &contenders {
         let mut of_peak = vec![Vec::new(); OFFERED.len()];
         for number in 1..=arguments.rounds {
-            let measure = async |point: Point, settle: bool, rounds: &mut Vec<Round>| {
-                bar.set_message(format!("{point}, {contender}, round {number}"));
-                let measured = load.run(contender, point, &bar).await?;
-                let settled = if settle { Some(banks.settle(seams).await?) } else { None };
-                let round = Round::new(contender, point, number, measured, settled);
-                bar.suspend(|| println!("{round}"));
-                let done = round.transactions_per_second;
-                rounds.push(round);
-                anyhow::Ok(done)
-            };
-            let peak = measure(Point::Closed { workers }, true, rounds).await?;
+            let peak =
+                bench.round((contender, Point::Closed { workers }, number), true, &bar, rounds).await?;
             for (times, of_peak) in OFFERED.iter().zip(&mut of_peak) {
                 let rate = (peak * times).clamp(1.0, f64::from(u32::MAX)) as u32;
                 // What comes after an overload comes at once.
                 let settle = *times < 1.0;
-                let done = measure(Point::Open { rate, in_flight: IN_FLIGHT }, settle, rounds).await?;
+                let point = Point::Open { rate, in_flight: IN_FLIGHT };
+                let done = bench.round((contender, point, number), settle, &bar, rounds).await?;
                 of_peak.push(done / peak.max(1.0));
             }
         }
