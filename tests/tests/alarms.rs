@@ -59,8 +59,9 @@ async fn a_stale_log_and_what_waits_because_of_it_are_shown_until_the_true_log_i
     world.until_shown(COORDINATOR, &alarm("VOTUM-1402", A), Some(1.0)).await.unwrap();
     let page = world.until_shown(COORDINATOR, &alarm("VOTUM-1401", ""), Some(1.0)).await.unwrap();
     assert_eq!(page.value("votum_log_stale"), Some(1.0));
-    let page = world.until_shown(COORDINATOR, &at("votum_participant_quarantined", A), Some(1.0)).await;
-    assert_eq!(page.unwrap().value(&at("votum_participant_in_doubt", A)), Some(1.0));
+    world.until_shown(COORDINATOR, &at("votum_participant_quarantined", A), Some(1.0)).await.unwrap();
+    // `known` may be undelivered in the copy: its order is in doubt too, until it is answered and listed again
+    world.until_shown(COORDINATOR, &at("votum_participant_in_doubt", A), Some(1.0)).await.unwrap();
     world.coordinator.kill9().unwrap();
 
     std::fs::remove_dir_all(world.log_directory()).unwrap();
