@@ -20,6 +20,7 @@ mod own;
 pub mod policy;
 pub mod preflight;
 mod prepare;
+mod reset;
 mod session;
 mod statements;
 mod text;
