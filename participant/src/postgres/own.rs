@@ -102,6 +102,11 @@ pub(super) static LOOK: Own = own(
     Form::Text,
 );
 
+/// Whether what is looked at before PREPARE may be otherwise behind it: by triggers of the database's own that run
+/// within it, or by an agent that can be anybody.
+pub(super) const CHANGES_WITHIN: &str = "(EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable AND NOT tgisinternal) \
+     OR pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on')";
+
 /// The commit is on disk, and where the role waits for standbys on at least one, before it is answered.
 pub(super) static DURABLE: Own = own(
     13,
@@ -125,6 +130,21 @@ pub(super) static GUARD: Own = own(
     Form::Text,
 );
 
+/// As [`GUARD`], for a session whose two roles are one, and where nothing of a client's is left to run: it also lets
+/// advisory locks go, and sees to it that a role that holds for this transaction alone does not hide another that
+/// would be left behind.
+pub(super) static LAST_GUARD: Own = own(
+    24,
+    "votum_last_guard",
+    "SELECT pg_catalog.pg_current_xact_id(), 1 OPERATOR(pg_catalog./) \
+     CASE WHEN current_user OPERATOR(pg_catalog.=) $1 AND session_user OPERATOR(pg_catalog.=) $1 \
+     AND pg_catalog.current_setting('client_encoding') OPERATOR(pg_catalog.=) 'UTF8' THEN 1 ELSE 0 END, \
+     pg_catalog.current_setting('DateStyle'), pg_catalog.current_setting('IntervalStyle'), \
+     pg_catalog.current_setting('TimeZone'), pg_catalog.current_setting('standard_conforming_strings'), \
+     pg_catalog.pg_advisory_unlock_all(), pg_catalog.set_config('role', 'none', false)",
+    Form::Text,
+);
+
 static RESET_ALL: Own = own(15, "votum_reset_all", "RESET ALL", Form::Text);
 static DISCARD_SEQUENCES: Own = own(16, "votum_discard_sequences", "DISCARD SEQUENCES", Form::Text);
 pub(super) static CLOSE_ALL: Own = own(17, "votum_close_all", "CLOSE ALL", Form::Text);
@@ -139,15 +159,24 @@ pub(super) static LEFTOVERS: Own = own(
     Form::Text,
 );
 
+/// As [`LEFTOVERS`], within a branch's transaction: as [`LAST_GUARD`] sees to roles.
+pub(super) static LAST_LEFTOVERS: Own = own(
+    25,
+    "votum_last_leftovers",
+    "SELECT pg_catalog.pg_advisory_unlock_all(), pg_catalog.set_config('role', 'none', false), current_user, \
+     session_user",
+    Form::Text,
+);
+
 /// As [`LEFTOVERS`], and says whether clients have prepared statements by SQL, which takes a full reset, too;
-/// and whether branches are to carry markers.
+/// whether branches are to carry markers; and [`CHANGES_WITHIN`].
 /// To list the statements costs the server about as much as an UPDATE. It has no name that a client could
 /// take.
 pub(super) fn all_leftovers() -> String {
     format!(
         "SELECT pg_catalog.pg_advisory_unlock_all(), \
          EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() WHERE from_sql), current_user, session_user, \
-         {}",
+         {}, {CHANGES_WITHIN}",
         super::marker::USABLE
     )
 }
@@ -164,7 +193,7 @@ pub(super) static RESET_BUT_STATEMENTS: [&Own; 6] =
 /// reset.
 pub(super) static RESET_COMMITTED: [&Own; 4] = [&RESET_ALL, &UNLISTEN, &DISCARD_TEMP, &DISCARD_SEQUENCES];
 
-/// What of that is left to do when a branch has just been prepared. PREPARE refuses what has used temporary
+/// What of that is left to do when a branch has just been prepared, or is about to be. PREPARE refuses what has used temporary
 /// objects, LISTEN, or cursors WITH HOLD, and nothing else than the branch ran in the session; another role is
 /// reset before it.
 pub(super) static RESET_PREPARED: [&Own; 2] = [&RESET_ALL, &DISCARD_SEQUENCES];
@@ -306,7 +335,7 @@ mod tests {
     fn no_two_own_statements_share_a_place_or_a_name() {
         let begins = BEGIN.iter().flatten();
         let resets = RESET_BUT_STATEMENTS.iter().copied();
-        let others = [&SETTINGS, &IDENTITY, &TYPES, &LEFTOVERS, &MARK, &GUARD];
+        let others = [&SETTINGS, &IDENTITY, &TYPES, &LEFTOVERS, &MARK, &GUARD, &LAST_GUARD, &LAST_LEFTOVERS];
         let all: Vec<_> = begins.chain(resets).chain(others).collect();
         let bits: std::collections::BTreeSet<_> = all.iter().map(|own| own.bit).collect();
         let names: std::collections::BTreeSet<_> = all.iter().map(|own| own.name).collect();

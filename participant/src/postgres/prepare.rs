@@ -7,7 +7,8 @@
 
 use votum_proto::names::Gid;
 
-use super::own::{MARK, RESET_BUT_STATEMENTS, RESET_PREPARED, RESET_ROLE, texts};
+use super::own::{LAST_LEFTOVERS, MARK, RESET_BUT_STATEMENTS, RESET_PREPARED, RESET_ROLE, texts};
+use super::reset::Place;
 use super::session::PostgresSession;
 use super::wire::{Failed, Form, Tag, Transaction, Trip, Unsendable};
 use super::{failed, marker, unexpected, unsendable};
@@ -102,19 +103,23 @@ impl PostgresSession {
             ask: self.branch.xid8.is_none(),
             // One that has written nothing so far stays as it is.
             mark: self.marks && self.branch.xid8.is_some() && !self.branch.marked,
+            reset: self.place_of_reset(),
         };
         let trip = match self.preparing(gid, beside) {
             Ok(trip) => trip,
             Err(error) => return Preparation::Refused(unsendable(Command::Prepare, &error)),
         };
         let waits_cancelled = self.link.unreplicated();
-        let Prepared { asked, marker, tag } = match self.prepared(trip, beside).await {
+        let Prepared { asked, marker, own_roles, tag } = match self.prepared(trip, beside).await {
             Ok(done) => done,
             Err(NotPrepared::Unmarked(error)) => return self.unmarked(failed(Command::Prepare, error)),
             Err(NotPrepared::Failed(error)) => return not_prepared(failed(Command::Prepare, error)),
         };
         let xid8 = self.branch.xid8.or(asked);
-        self.was_prepared(&tag, waits_cancelled, xid8, marker || self.branch.marked).await
+        let marker = marker || self.branch.marked;
+        let preparation = self.was_prepared(&tag, waits_cancelled, xid8, marker, beside.reset).await;
+        self.clean &= own_roles;
+        preparation
     }
 
     /// What the end of a trip that prepares says, with what it did and how often a wait for a standby had been
@@ -125,6 +130,7 @@ impl PostgresSession {
         waits_cancelled: u64,
         xid8: Option<u64>,
         marker: bool,
+        reset: Place,
     ) -> Preparation {
         if tag.is("ROLLBACK") {
             return Preparation::Refused(transaction_failed());
@@ -133,7 +139,10 @@ impl PostgresSession {
             let lost = self.link.give_up("something else than PREPARE TRANSACTION was done");
             return not_prepared(failed(Command::Prepare, lost.into()));
         }
-        self.clean = self.was_reset(RESET_PREPARED.len()).await;
+        self.clean = match reset {
+            Place::BeforePrepare => self.is_ready().await,
+            Place::BehindPrepare => self.was_reset(RESET_PREPARED.len()).await,
+        };
         if self.link.unreplicated() != waits_cancelled {
             return Preparation::Unsound(standby_wait_cancelled("PREPARE TRANSACTION"));
         }
@@ -155,8 +164,14 @@ impl PostgresSession {
         if beside.mark {
             self.put_marker(&mut trip, &marker::key(gid))?;
         }
+        if beside.reset == Place::BeforePrepare {
+            self.own.run(&mut trip, &LAST_LEFTOVERS, None)?;
+            self.put_reset_before(&mut trip)?;
+        }
         put(&mut trip, &format!("PREPARE TRANSACTION '{gid}'"))?;
-        self.put_reset(&mut trip, &RESET_PREPARED)?;
+        if beside.reset == Place::BehindPrepare {
+            self.put_reset(&mut trip, &RESET_PREPARED)?;
+        }
         Ok(trip)
     }
 
@@ -179,7 +194,13 @@ impl PostgresSession {
         let asked = row.as_ref().and_then(texts).and_then(|[xid8]| xid8?.parse().ok());
         // A rule or a trigger of an administrator's may keep the row out.
         let marker = beside.mark && self.link.done().await.map_err(NotPrepared::unmarked)?.0.rows() == 1;
-        Ok(Prepared { asked, marker, tag: self.link.done().await?.0 })
+        let mut own_roles = true;
+        if beside.reset == Place::BeforePrepare {
+            let (_, left) = self.link.done().await?;
+            own_roles = self.has_own_roles(left.as_ref());
+            self.did_reset().await?;
+        }
+        Ok(Prepared { asked, marker, own_roles, tag: self.link.done().await?.0 })
     }
 
     /// The marker was refused: the table may be gone, or this role's right to it. That is looked up before the
@@ -206,12 +227,16 @@ struct Beside {
     ask: bool,
     /// The commit marker.
     mark: bool,
+    /// What makes the session ready for the next branch.
+    reset: Place,
 }
 
 /// What the trip that prepares says.
 struct Prepared {
     asked: Option<u64>,
     marker: bool,
+    /// The session works as the agent's own roles, if that was asked.
+    own_roles: bool,
     tag: Tag,
 }
 

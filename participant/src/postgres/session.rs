@@ -56,6 +56,8 @@ pub(super) struct PostgresSession {
     pub(super) lists: bool,
     /// The database has a place for commit markers, as far as was seen.
     pub(super) marks: bool,
+    /// As [`own::CHANGES_WITHIN`], as far as was seen; true until that was looked up.
+    pub(super) changes_within: bool,
     pub(super) clock: Arc<dyn Clock>,
     /// Statements that were run before.
     pub(super) known: Known,
@@ -86,6 +88,8 @@ pub(super) struct BranchState {
     pub(super) own_role: bool,
     /// Its commit marker is in it.
     pub(super) marked: bool,
+    /// What it was given or did has its session made ready only behind PREPARE.
+    pub(super) resets_behind: bool,
     pub(super) types: Types,
 }
 
@@ -129,6 +133,7 @@ impl PostgresSession {
             listed: clock.now(),
             lists: false,
             marks,
+            changes_within: true,
             clock,
             known: Known::default(),
             own: OwnStatements::default(),
@@ -237,7 +242,8 @@ impl Session for PostgresSession {
         let timeouts = Some(needed).filter(|_| options.read_only || !served);
         let begin = own::begin(options.isolation, options.read_only);
         self.pending_begin = Some(Opening { begin, timeouts });
-        self.branch = BranchState { read_only: options.read_only, ..BranchState::default() };
+        let (read_only, resets_behind) = (options.read_only, timeouts.is_some());
+        self.branch = BranchState { read_only, resets_behind, ..BranchState::default() };
         self.clean = false;
         Ok(())
     }

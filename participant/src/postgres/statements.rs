@@ -7,6 +7,7 @@ use tokio_postgres::fallible_iterator::FallibleIterator as _;
 
 use super::known::{Met, may_be_kept};
 use super::own::{IDENTITY, Identity};
+use super::reset::does_more_than_rows;
 use super::session::{PostgresSession, another_transaction, branch_ends};
 use super::types;
 use super::values::{self, Column, Parameter};
@@ -183,6 +184,7 @@ impl PostgresSession {
         }
         self.tampered |= TAMPERING.iter().any(|name| tag.is(name));
         self.may_have_prepared |= CODE.iter().any(|name| tag.is(name));
+        self.branch.resets_behind |= does_more_than_rows(&tag);
         let ended = CONTROL.iter().any(|name| tag.is(name)) || (first && tag.is("ROLLBACK"));
         if ended || self.link.transaction() != Transaction::Open {
             return Err(another_transaction());

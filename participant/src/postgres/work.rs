@@ -13,8 +13,9 @@
 
 use votum_proto::names::Gid;
 
-use super::own::{GUARD, RESET_PREPARED, texts};
+use super::own::{GUARD, LAST_GUARD, RESET_PREPARED, texts};
 use super::prepare::{not_prepared, put, server_of_the_past};
+use super::reset::Place;
 use super::session::PostgresSession;
 use super::statements::{Run, Way, copied_out};
 use super::wire::{Failed, Tag, Transaction, Trip, Unsendable};
@@ -79,7 +80,8 @@ impl PostgresSession {
             return first(server_of_the_past());
         }
         let waits_cancelled = self.link.unreplicated();
-        let trip = match self.whole(plan, gid) {
+        let reset = self.place_of_reset();
+        let trip = match self.whole(plan, gid, reset) {
             Ok(trip) => trip,
             Err(error) => {
                 self.pending_begin = None;
@@ -105,21 +107,27 @@ impl PostgresSession {
                 return self.stopped(number, run, error).await;
             }
         }
-        self.end_of_trip(plan.len().saturating_sub(1), waits_cancelled).await
+        self.end_of_trip(plan.len().saturating_sub(1), waits_cancelled, reset).await
     }
 
     /// The whole trip.
-    fn whole(&mut self, plan: &Plan<'_>, gid: &Gid) -> Result<Trip, Unsendable> {
+    fn whole(&mut self, plan: &Plan<'_>, gid: &Gid, reset: Place) -> Result<Trip, Unsendable> {
         let mut trip = self.trip()?;
         for (run, way) in plan {
             run.put(&mut trip, way)?;
         }
-        self.own.run(&mut trip, &GUARD, Some(&self.roles.current))?;
+        let guard = if reset == Place::BeforePrepare { &LAST_GUARD } else { &GUARD };
+        self.own.run(&mut trip, guard, Some(&self.roles.current))?;
         if self.marks {
             self.put_marker(&mut trip, &marker::key(gid))?;
         }
+        if reset == Place::BeforePrepare {
+            self.put_reset_before(&mut trip)?;
+        }
         put(&mut trip, &format!("PREPARE TRANSACTION '{gid}'"))?;
-        self.put_reset(&mut trip, &RESET_PREPARED)?;
+        if reset == Place::BehindPrepare {
+            self.put_reset(&mut trip, &RESET_PREPARED)?;
+        }
         Ok(trip)
     }
 
@@ -143,7 +151,7 @@ impl PostgresSession {
     }
 
     /// All statements have run: reads what comes behind them.
-    async fn end_of_trip(&mut self, last: usize, waits_cancelled: u64) -> Worked {
+    async fn end_of_trip(&mut self, last: usize, waits_cancelled: u64, reset: Place) -> Worked {
         let guarded = match self.link.done().await {
             Ok((_, row)) => row,
             Err(error) => return not_guarded(last, failed(Command::Prepare, error)),
@@ -166,8 +174,13 @@ impl PostgresSession {
         } else {
             false
         };
+        if reset == Place::BeforePrepare
+            && let Err(error) = self.did_reset().await
+        {
+            return Worked::Ended(not_prepared(failed(Command::Prepare, error)));
+        }
         Worked::Ended(match self.link.done().await {
-            Ok((tag, _)) => self.whole_was_prepared(&tag, waits_cancelled, xid8, marked).await,
+            Ok((tag, _)) => self.whole_was_prepared(&tag, waits_cancelled, xid8, marked, reset).await,
             Err(error) => not_prepared(failed(Command::Prepare, error)),
         })
     }
@@ -178,8 +191,9 @@ impl PostgresSession {
         waits_cancelled: u64,
         xid8: Option<u64>,
         marked: bool,
+        reset: Place,
     ) -> Preparation {
-        let preparation = self.was_prepared(tag, waits_cancelled, xid8, marked).await;
+        let preparation = self.was_prepared(tag, waits_cancelled, xid8, marked, reset).await;
         if matches!(preparation, Preparation::Prepared { .. }) && self.link.transaction() != Transaction::None
         {
             return Preparation::Unsound(unexpected(Command::Prepare, "that it is over"));

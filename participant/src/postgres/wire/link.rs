@@ -77,6 +77,11 @@ impl Tag {
         self.text() == name
     }
 
+    /// Whether it was a command of that name, of those that say how many rows they touched.
+    pub(in crate::postgres) fn begins(&self, name: &str) -> bool {
+        self.text().split(' ').next() == Some(name)
+    }
+
     /// How many rows it touched or returned; 0 for commands that do neither.
     pub(in crate::postgres) fn rows(&self) -> u64 {
         self.text().rsplit(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0)
