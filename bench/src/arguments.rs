@@ -11,6 +11,7 @@ use crate::contender::Contender;
 use crate::overload;
 use crate::point::Point;
 use crate::shape::Shape;
+use crate::waterfall::Waterfall;
 use crate::work::{ACCOUNTS_PER_WORKER, Mix};
 
 /// The closed loops that are measured when nothing else is asked for.
@@ -128,6 +129,8 @@ enum Instead {
     /// The coordinator and its log without databases, agents and a network: how many transactions a second it
     /// decides.
     Alone(Box<Alone>),
+    /// Where the time of one transaction goes, step by step.
+    Waterfall(Waterfall),
 }
 
 /// When a commit through Votum answers.
@@ -171,7 +174,15 @@ impl Arguments {
     pub(crate) fn alone(&self) -> Option<&Alone> {
         match &self.instead {
             Some(Instead::Alone(alone)) => Some(alone),
-            None => None,
+            Some(Instead::Waterfall(_)) | None => None,
+        }
+    }
+
+    /// Whether the steps of one transaction are measured.
+    pub(crate) fn waterfall(&self) -> Option<&Waterfall> {
+        match &self.instead {
+            Some(Instead::Waterfall(waterfall)) => Some(waterfall),
+            Some(Instead::Alone(_)) | None => None,
         }
     }
 

@@ -25,6 +25,7 @@ mod shape;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod waterfall;
 mod work;
 
 use std::process::ExitCode;
@@ -53,9 +54,10 @@ fn main() -> ExitCode {
     };
     let done = runtime.context("starting the runtime").and_then(|rt| {
         rt.block_on(async {
-            match arguments.alone() {
-                Some(alone) => alone::measure(alone).await,
-                None => bench(&arguments).await,
+            match (arguments.alone(), arguments.waterfall()) {
+                (Some(alone), _) => alone::measure(alone).await,
+                (None, Some(waterfall)) => waterfall::measure(waterfall).await,
+                (None, None) => bench(&arguments).await,
             }
         })
     });

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+pub(crate) use self::canvas::{colour, font, on_canvas};
 use crate::point::Point;
 use crate::report::{Report, Summary};
 

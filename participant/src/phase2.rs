@@ -133,6 +133,7 @@ impl Task {
         let clock = Arc::clone(&self.agent.seams.clock);
         loop {
             let begun = clock.now();
+            tracing::debug!(was_commit = order.commits(), "begins to end the branch");
             let end = Attempts::new(&self, &control).carry_out(&order).await;
             if end.is_some() {
                 let was_commit = order.commits();

@@ -15,7 +15,7 @@ const LINE: u32 = 34;
 const LETTER: i32 = 9;
 
 /// A canvas, or a part of it, in pixels.
-pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// The generic family, which every program that shows SVG knows.
 const FONT: &str = "sans-serif";
@@ -36,7 +36,7 @@ const COLOURS: [RGBColor; 7] = [
 ///
 /// # Errors
 /// As `draw` answers.
-pub(super) fn on_canvas(
+pub(crate) fn on_canvas(
     size: (u32, u32),
     caption: &str,
     legend: &[(String, RGBColor)],
@@ -61,12 +61,12 @@ pub(super) fn on_canvas(
 }
 
 /// A font of `height` pixels.
-pub(super) fn font(height: u32) -> (&'static str, u32) {
+pub(crate) fn font(height: u32) -> (&'static str, u32) {
     (FONT, height)
 }
 
 /// Number `place` of the colours, around and around.
-pub(super) fn colour(place: usize) -> RGBColor {
+pub(crate) fn colour(place: usize) -> RGBColor {
     COLOURS.into_iter().cycle().nth(place % COLOURS.len()).unwrap_or(BLACK)
 }
 

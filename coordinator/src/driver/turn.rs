@@ -65,7 +65,7 @@ impl Driver {
     fn carry_out_one(&mut self, id: LocalId, effect: Effect) {
         match effect {
             Effect::Persist { record, forced } => {
-                Self::crash_before(&record, forced);
+                Self::before_deciding(&record, forced);
                 self.persist(record.clone(), forced, Pending::Transaction(id, Box::new(record)));
             }
             Effect::SendPrepare { participant, gid, session, last_ordinal, one_phase } => {
@@ -334,10 +334,11 @@ impl Driver {
         }
     }
 
-    fn crash_before(record: &Record, forced: bool) {
+    fn before_deciding(record: &Record, forced: bool) {
         let commits = matches!(record, Record::Decided(decided) if decided.decision == Decision::Commit);
         // What a branch has decided is recorded afterwards, and waits for nothing.
         if forced && (commits || matches!(record, Record::Delegated(_))) {
+            tracing::debug!(gtid = record.gtid().map(tracing::field::display), "the votes are in");
             crash::here(CrashPoint::VotesIn);
         }
     }

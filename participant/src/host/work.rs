@@ -88,6 +88,7 @@ impl Host {
             Err(error) => return self.never_opened(None, &error),
         };
         crash::here(CrashPoint::BeforeBegin);
+        tracing::debug!("begins with the work");
         let begun = self.agent.seams.clock.now();
         let mut results = Results::new(self.agent.config.stored_reply_bytes.min(MOST));
         let worked = self.work_session(&mut leased, &work, &gid, one_phase, &mut results).await;
