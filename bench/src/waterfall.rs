@@ -37,7 +37,7 @@ pub(crate) struct Waterfall {
 /// Which lines the processes write: those about steps of transactions.
 const FILTER: &str = "info,votum_coordinator=debug,votum_participant=debug";
 
-const MOVE: &str = "UPDATE account SET balance = balance + $1 WHERE id = $2";
+const MOVE: &str = "UPDATE accounts SET balance = balance + $1 WHERE id = $2";
 
 /// One step of a transaction: somebody's, from one moment to another, in µs after the client sent it.
 #[derive(Debug, Clone, PartialEq)]
