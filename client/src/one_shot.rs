@@ -55,6 +55,9 @@ pub struct Transacted {
     pub outcome: Outcome,
     /// The statement that it failed at, where it was one.
     pub failed: Option<FailedStatement>,
+    /// With [`OneShot::last_agent`]: the participant whose branch decided, or was to. `None` where all branches were
+    /// prepared.
+    pub decided_by: Option<String>,
     results: Vec<(String, Vec<StatementResult>)>,
 }
 
@@ -141,6 +144,16 @@ impl OneShot {
     /// default applies otherwise. Rounded up to a millisecond.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.request.timeout_ms = milliseconds(timeout);
+        self
+    }
+
+    /// Has one branch of several decide: it is not prepared, but committed with its work in one trip when all others
+    /// are prepared, and they follow. It is the last one, in the order in which participants were first named, that is
+    /// not opened READ ONLY and whose database keeps commit markers; where there is none, all are prepared as ever.
+    /// [`Transacted::decided_by`] says which. What that trades is told in docs/protocol.md: while its participant does
+    /// not answer, the others' locks are kept.
+    pub fn last_agent(mut self) -> Self {
+        self.request.last_agent = true;
         self
     }
 
@@ -265,11 +278,11 @@ impl Transacted {
     /// Of the transaction `gtid`, empty where no answer has named it.
     fn unknown(gtid: String, detail: String) -> Self {
         let outcome = Outcome::Unknown { gtid: gtid.clone(), detail };
-        Self { gtid, outcome, failed: None, results: Vec::new() }
+        Self { gtid, outcome, failed: None, decided_by: None, results: Vec::new() }
     }
 
     fn read(reply: v1::TransactResponse) -> Result<Self, Error> {
-        let v1::TransactResponse { gtid, outcome, results, failed } = reply;
+        let v1::TransactResponse { gtid, outcome, results, failed, decided_by } = reply;
         let status = Status::from(outcome.unwrap_or_default());
         let outcome =
             status.outcome().unwrap_or_else(|detail| Outcome::Unknown { gtid: gtid.clone(), detail });
@@ -284,7 +297,8 @@ impl Transacted {
             Ok((result.participant, statements.collect::<Result<Vec<_>, Error>>()?))
         };
         let results = results.into_iter().map(branch).collect::<Result<Vec<_>, Error>>()?;
-        Ok(Self { gtid, outcome, failed, results })
+        let decided_by = Some(decided_by).filter(|participant| !participant.is_empty());
+        Ok(Self { gtid, outcome, failed, decided_by, results })
     }
 }
 

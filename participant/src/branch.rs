@@ -15,7 +15,7 @@ pub(crate) enum Phase {
     Open,
     /// Prepare was asked for; it takes no more statements.
     Preparing,
-    /// It has offered to be committed in one phase, and waits for the word.
+    /// It has offered to be committed in one phase, or is to decide, and waits for the word.
     Ready,
     /// The word has come: it is being committed.
     Committing,
@@ -191,6 +191,21 @@ impl Branch {
             }
             open
         })
+    }
+
+    /// Turns an open branch into one that waits for the word to decide.
+    pub(crate) fn start_deciding(&self, gid: &Gid) {
+        self.standing.send_modify(|standing| {
+            standing.gid = Some(gid.clone());
+            standing.phase = Phase::Ready;
+        });
+    }
+
+    /// What came of its work, once.
+    pub(crate) fn take_beside(&self) -> Option<Arc<Beside>> {
+        let mut taken = None;
+        self.standing.send_modify(|standing| taken = standing.beside.take());
+        taken
     }
 
     /// Notes an offer to be committed in one phase.

@@ -9,7 +9,7 @@ use votum_proto::names::{CoordinatorId, Epoch, Gid, Life, ParticipantName};
 use votum_proto::runtime::BoxFuture;
 use votum_proto::v1;
 
-use crate::work::{self, Results, Work, Worked};
+use crate::work::{self, Decided, Deciding, Results, Work, Worked};
 
 /// What was being done when a database answered with an error: half of the key of the policy table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -215,7 +215,18 @@ pub trait Session: Send + Sync {
     async fn work(&mut self, work: &Work, gid: &Gid, one_phase: bool, results: &mut Results) -> Worked {
         work::step_by_step(self, work, gid, one_phase, results).await
     }
-    /// Commits what [`Session::prepare`] has found ready. Durable where it says so, whatever the role's settings.
+    /// Leaves the transaction open with its commit marker, ready for [`Session::commit_one_phase`], whether it has
+    /// written or not; says on which server. Nothing is prepared.
+    ///
+    /// # Errors
+    /// When it cannot decide by its commit: what is open is to be rolled back.
+    async fn ready(&mut self, gid: &Gid) -> Result<ServerFacts, DatabaseError>;
+    /// Begins a transaction, runs all its statements, and commits it with its commit marker, in as few round trips as
+    /// it can. As [`Session::work`] otherwise.
+    async fn decide(&mut self, deciding: &Deciding, results: &mut Results) -> Decided {
+        work::decide_step_by_step(self, deciding, results).await
+    }
+    /// Commits what [`Session::prepare`] or [`Session::ready`] has left open. Durable where it says so, whatever the role's settings.
     /// Dropping the future leaves the session in an unknown state.
     async fn commit_one_phase(&mut self) -> OnePhase;
     /// Rolls back what is open. The session's settings are not reset.
@@ -332,6 +343,8 @@ pub struct DatabaseListing {
     pub role: String,
     /// The database's name.
     pub database: String,
+    /// It keeps commit markers, and one COMMIT binds all that a branch does there.
+    pub can_decide: bool,
     /// Every row of it.
     pub prepared: Vec<v1::PreparedTransaction>,
 }

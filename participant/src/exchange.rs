@@ -2,6 +2,7 @@
 //! orders come in and reports go out until the stream ends.
 
 mod hello;
+mod last;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -202,6 +203,9 @@ fn obey(
                 target(agent, hello, &order.gtid, &order.participant, &order.gid)?;
             let gid = gid.ok_or("an order to commit names a gid")?;
             let key = (gtid, participant.name().clone());
+            if order.work.is_some() {
+                last::open(agent, registry, hello, &participant, &key, &gid, order);
+            }
             phase2::admit(agent, registry, &participant, key, hello.life, phase2::Order::OnePhase { gid });
             Ok(())
         }

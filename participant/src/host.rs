@@ -3,6 +3,7 @@
 //! whatever it is doing.
 
 mod end;
+mod last;
 mod one_phase;
 mod prepare;
 mod work;

@@ -89,6 +89,7 @@ pub(crate) async fn draft<'a>(
             listing.in_recovery = found.facts.in_recovery;
             listing.role = found.role;
             listing.database = found.database;
+            listing.can_decide = found.can_decide;
             match participant.identify(&found.facts) {
                 Ok(()) => {
                     listing.prepared = found.prepared;

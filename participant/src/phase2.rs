@@ -170,6 +170,15 @@ impl Task {
         }
         let (gtid, participant) = &self.key;
         let was_commit = order.commits();
+        let beside = match order {
+            Order::OnePhase { .. } => registry.branch(&self.key).and_then(|branch| branch.take_beside()),
+            Order::Commit { .. } | Order::Rollback { .. } => None,
+        };
+        let (results, failed) = match (&end, beside) {
+            (End::Done(_), Some(beside)) => (beside.results.clone(), None),
+            (End::Refused(_), Some(beside)) => (Vec::new(), beside.failed.as_deref().cloned()),
+            (_, _) => (Vec::new(), None),
+        };
         let rides = match order {
             Order::Commit { nobody_waits, .. } => *nobody_waits && matches!(end, End::Done(_)),
             Order::OnePhase { .. } | Order::Rollback { .. } => false,
@@ -184,6 +193,8 @@ impl Task {
                 gid: order.gid().map(ToString::to_string).unwrap_or_default(),
                 was_commit,
                 kind: Some(end),
+                results,
+                failed,
             });
             if rides {
                 registry.report_by_the_way(gtid, ended);

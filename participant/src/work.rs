@@ -5,7 +5,8 @@ use votum_proto::names::Gid;
 use votum_proto::v1;
 
 use crate::database::{
-    Aftermath, BeginOptions, DatabaseError, Policy, Preparation, RowSink, Session, Statement,
+    Aftermath, BeginOptions, DatabaseError, OnePhase, Policy, Preparation, RowSink, ServerFacts, Session,
+    Statement,
 };
 
 /// All that a branch does.
@@ -15,6 +16,58 @@ pub struct Work {
     pub options: BeginOptions,
     /// Run one after another. At least one.
     pub statements: Vec<Statement>,
+}
+
+/// What the last branch of a transaction does, whose siblings are prepared: its commit decides.
+#[derive(Debug, Clone)]
+pub struct Deciding {
+    /// Its name, of which its commit marker's key is made.
+    pub gid: Gid,
+    /// What it does.
+    pub work: Work,
+    /// The server's own name. It runs on no other.
+    pub system_identifier: u64,
+    /// Its timeline.
+    pub timeline: u32,
+}
+
+impl Deciding {
+    /// Whether this is the server on which it may run.
+    ///
+    /// # Errors
+    /// A refusal where it is not.
+    pub fn may_run_on(&self, facts: &ServerFacts) -> Result<(), DatabaseError> {
+        let found = (facts.system_identifier, facts.timeline);
+        if found == (self.system_identifier, self.timeline) {
+            return Ok(());
+        }
+        Err(DatabaseError {
+            policy: Policy::VoteNo,
+            aftermath: Aftermath::Answered,
+            sqlstate: String::new(),
+            message: format!(
+                "the branch was to decide on server {} (timeline {}), and its session leads to {} (timeline {}): \
+                 run the transaction again",
+                self.system_identifier, self.timeline, facts.system_identifier, facts.timeline
+            ),
+            retryable: true,
+            sql: None,
+        })
+    }
+}
+
+/// How far the work of a branch came whose commit decides.
+#[derive(Debug)]
+pub enum Decided {
+    /// Every statement has run, and this is how its commit ended.
+    Ended(OnePhase),
+    /// A statement was not done. It can never commit; what is open is to be rolled back.
+    Failed {
+        /// Which, from 0.
+        statement: usize,
+        /// Why.
+        error: DatabaseError,
+    },
 }
 
 /// What each row and column counts beside its bytes: some have none.
@@ -138,6 +191,32 @@ pub(crate) async fn step_by_step<S: Session + ?Sized>(
         }
     }
     Worked::Ended(session.prepare(gid, one_phase).await)
+}
+
+/// The same for a branch that decides.
+pub(crate) async fn decide_step_by_step<S: Session + ?Sized>(
+    session: &mut S,
+    deciding: &Deciding,
+    results: &mut Results,
+) -> Decided {
+    let Deciding { gid, work, .. } = deciding;
+    if let Err(error) = session.begin(&work.options).await {
+        return Decided::Failed { statement: 0, error };
+    }
+    for (number, statement) in work.statements.iter().enumerate() {
+        results.begin();
+        let ran = session.run(statement, results).await;
+        if let Err(error) = ran.and_then(|rows| results.end(rows)) {
+            return Decided::Failed { statement: number, error };
+        }
+    }
+    Decided::Ended(match session.ready(gid).await {
+        Ok(facts) => match deciding.may_run_on(&facts) {
+            Ok(()) => session.commit_one_phase().await,
+            Err(error) => OnePhase::Refused(error),
+        },
+        Err(error) => OnePhase::Refused(error),
+    })
 }
 
 #[cfg(test)]

@@ -341,6 +341,7 @@ async fn a_newer_life_ends_what_is_ready_and_settles_it() {
             gtid: gtid.to_string(),
             participant: support::BANK.into(),
             gid: older.gid(1).to_string(),
+            ..Default::default()
         }))
         .await;
     let end = newer

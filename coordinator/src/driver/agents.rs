@@ -27,6 +27,7 @@ impl Driver {
                     in_doubt: 0,
                     oldest_in_doubt_ms: 0,
                     database: None,
+                    decides_on: None,
                     quarantined: std::collections::BTreeMap::new(),
                     unproven: None,
                 };
@@ -45,6 +46,7 @@ impl Driver {
                 can_hold: false,
                 can_commit_one_phase: false,
                 can_work: false,
+                can_decide: false,
                 can_verify_attached: false,
             });
         }
@@ -79,6 +81,7 @@ impl Driver {
         link.can_hold = hello.can_hold;
         link.can_commit_one_phase = hello.can_commit_one_phase;
         link.can_work = hello.can_work;
+        link.can_decide = hello.can_decide;
         link.can_verify_attached = hello.can_verify_attached;
         link.down.clear();
         let participants = link.participants.clone();
@@ -298,7 +301,7 @@ impl Driver {
         }
     }
 
-    fn on_branch_end(&mut self, end: v1::BranchEnd) {
+    fn on_branch_end(&mut self, mut end: v1::BranchEnd) {
         let Some((gtid, participant)) = parse(&end.gtid, &end.participant) else { return };
         let Some(kind) = end.kind else { return };
         let report = wire::report(kind);
@@ -314,6 +317,10 @@ impl Driver {
             });
         } else if one_phase {
             crash::here(CrashPoint::OnePhaseAnswered);
+        }
+        if one_phase {
+            let (results, failed) = (std::mem::take(&mut end.results), end.failed.take());
+            self.note_what_decided(&gid, results, failed);
         }
         self.resolution_answered(&participant, &end.gid, &report);
         self.note_mended(&end.gid, end.was_commit, &report);

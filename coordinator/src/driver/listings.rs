@@ -66,6 +66,7 @@ impl Driver {
         self.alarms.clear(UNHEARD, "", participant.as_str());
         self.count_in_doubt(participant, listing);
         self.note_database(participant, listing);
+        self.note_where_it_decides(participant, listing);
         let mut unsettled = self.oldest_undecided();
         let mut left: Vec<String> = Vec::new();
         for row in &listing.prepared {

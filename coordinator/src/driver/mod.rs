@@ -54,6 +54,7 @@ mod depart;
 mod in_doubt;
 mod inbox;
 mod knowledge;
+mod last_agent;
 mod lease;
 mod listings;
 mod log_events;

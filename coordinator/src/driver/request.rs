@@ -134,6 +134,8 @@ pub struct Transact {
     pub life: String,
     /// It may have come before.
     pub repeated: bool,
+    /// Of several branches one is to decide by its own commit, if one can.
+    pub last_agent: bool,
 }
 
 /// How a whole transaction ended.
@@ -148,6 +150,8 @@ pub struct Transacted {
     pub results: Vec<v1::BranchResult>,
     /// The statement that it failed at.
     pub failed: Option<Box<v1::FailedStatement>>,
+    /// The participant whose branch decided, or was to; `None` where all were prepared, and where nobody remembers.
+    pub decided_by: Option<ParticipantName>,
 }
 
 /// When a Commit is answered.

@@ -119,6 +119,8 @@ pub(super) struct Link {
     pub(super) can_commit_one_phase: bool,
     /// The agent takes work along with the order to prepare.
     pub(super) can_work: bool,
+    /// The agent runs and commits the last of several branches, which decides.
+    pub(super) can_decide: bool,
     /// The agent knows attached branches.
     pub(super) can_verify_attached: bool,
 }
@@ -134,6 +136,9 @@ pub(super) struct Participant {
     pub(super) oldest_in_doubt_ms: u64,
     /// Which database it is, as its last complete listing said.
     pub(super) database: Option<DatabaseIdentity>,
+    /// Where a branch there may decide for its siblings, as its last complete listing said: the server and its
+    /// timeline.
+    pub(super) decides_on: Option<(u64, u32)>,
     /// Branches that wait for a person, by gid, with the transaction id that was listed.
     pub(super) quarantined: BTreeMap<String, u32>,
     /// What nobody can prove of its commits since its server changed its timeline.

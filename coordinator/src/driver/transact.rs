@@ -7,6 +7,7 @@ use votum_proto::names::{BranchNumber, Gtid, ParticipantName, SessionName};
 use votum_proto::runtime::Monotonic;
 use votum_proto::v1;
 
+use super::last_agent::Last;
 use super::request::{Answer, BranchClaim, Outcome, RequestError, Transact, Transacted, Wait};
 use super::{Driver, Live, LocalId, Teller};
 
@@ -17,6 +18,10 @@ pub(super) struct Whole {
     failed: Option<Box<v1::FailedStatement>>,
     /// The participants whose votes are awaited.
     awaited: Vec<ParticipantName>,
+    /// When the transaction's time is over.
+    deadline: Option<Monotonic>,
+    /// The branch that decides for the others.
+    pub(super) last: Option<Last>,
 }
 
 struct WholeBranch {
@@ -53,7 +58,7 @@ impl Attempts {
 }
 
 impl Whole {
-    fn new(transact: Transact) -> Self {
+    fn new(transact: Transact, deadline: Option<Monotonic>) -> Self {
         let Transact { isolation, read_only, branches, .. } = transact;
         let branch = |(participant, work): (ParticipantName, v1::BranchWork)| WholeBranch {
             participant,
@@ -64,18 +69,13 @@ impl Whole {
         let options = v1::BranchOptions { isolation: isolation.into(), ..Default::default() };
         let branches: Vec<_> = branches.into_iter().map(branch).collect();
         let awaited = branches.iter().map(|branch| branch.participant.clone()).collect();
-        Self { branches, options, failed: None, awaited }
+        Self { branches, options, failed: None, awaited, deadline, last: None }
     }
 
     /// The work at one participant, with what is left of the transaction's time.
-    pub(super) fn work(
-        &self,
-        branch: BranchNumber,
-        now: Monotonic,
-        deadline: Option<Monotonic>,
-    ) -> Option<v1::Work> {
+    pub(super) fn work(&self, branch: BranchNumber, now: Monotonic) -> Option<v1::Work> {
         let WholeBranch { read_only, statements, .. } = self.branches.get(usize::from(branch))?;
-        let left = deadline.map_or(0, |deadline| deadline.since(now).as_millis());
+        let left = self.deadline.map_or(0, |deadline| deadline.since(now).as_millis());
         let options = v1::BranchOptions {
             read_only: *read_only,
             // 0 would be the agent's longest.
@@ -83,6 +83,11 @@ impl Whole {
             ..self.options
         };
         Some(v1::Work { statements: statements.clone(), options: Some(options) })
+    }
+
+    /// When the transaction's time is over.
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        self.deadline
     }
 
     /// Keeps what a branch's vote brought along.
@@ -139,7 +144,8 @@ impl Transacted {
             Outcome::Aborted { .. } => (Vec::new(), whole.and_then(|whole| whole.failed.clone())),
             Outcome::InProgress(_) | Outcome::Unknown(_) | Outcome::Expired => (Vec::new(), None),
         };
-        Self { gtid, outcome, results, failed }
+        let decided_by = whole.and_then(|whole| whole.last.as_ref()).map(|last| last.participant.clone());
+        Self { gtid, outcome, results, failed, decided_by }
     }
 }
 
@@ -193,7 +199,8 @@ impl Driver {
         }
         match (teller, self.lookup(gtid)) {
             (Teller::Transacted(answer), Ok(outcome)) => {
-                let known = Transacted { gtid: gtid.clone(), outcome, results: Vec::new(), failed: None };
+                let (results, failed, decided_by) = (Vec::new(), None, None);
+                let known = Transacted { gtid: gtid.clone(), outcome, results, failed, decided_by };
                 let _ = answer.send(Ok(known));
             }
             (Teller::Outcome(answer), Ok(outcome)) => drop(answer.send(Ok(outcome))),
@@ -221,8 +228,14 @@ impl Driver {
         for (participant, _) in &transact.branches {
             self.admission.enters(participant, now);
         }
+        let last = self.choose_last(&transact, &claims);
         if let Some(live) = self.live.get_mut(&id) {
-            live.whole = Some(Box::new(Whole::new(transact)));
+            let mut whole = Whole::new(transact, live.deadline);
+            if let Some((last, agent)) = last {
+                live.transaction.let_decide(agent);
+                whole.last = Some(last);
+            }
+            live.whole = Some(Box::new(whole));
         }
         Ok((id, claims))
     }

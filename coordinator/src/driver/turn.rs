@@ -72,9 +72,8 @@ impl Driver {
                 let link = self.participants.get(&participant).and_then(|known| self.links.get(known.agent));
                 let one_phase = one_phase && link.is_some_and(|link| link.can_commit_one_phase);
                 let now = self.seams.clock.now();
-                let work = self.live.get(&id).and_then(|live| {
-                    live.whole.as_ref().and_then(|whole| whole.work(gid.branch, now, live.deadline))
-                });
+                let whole = self.live.get(&id).and_then(|live| live.whole.as_ref());
+                let work = whole.and_then(|whole| whole.work(gid.branch, now));
                 let order = wire::prepare(&participant, &gid, session, last_ordinal, one_phase, work);
                 self.ask_for_vote(id, &participant, order);
             }
@@ -93,7 +92,9 @@ impl Driver {
                 self.send(&participant, order);
                 self.freeze_at(CrashPoint::FirstParticipantTold);
             }
-            Effect::SendCommitOnePhase { participant, gid } => self.hand_over(id, &participant, &gid),
+            Effect::SendCommitOnePhase { participant, gid, first } => {
+                self.hand_over(id, &participant, &gid, first);
+            }
             Effect::SendRollback { participant, gid, xid8, listed_xid } => {
                 let order =
                     wire::rollback_branch(&self.gtid(id), &participant, gid.as_ref(), xid8, listed_xid);
@@ -190,7 +191,7 @@ impl Driver {
 
     /// What an earlier life handed over is settled by what is absent: that waits for a log that is known to be whole
     /// (R8), and is ordered again once the last agent was heard.
-    fn hand_over(&mut self, id: LocalId, participant: &ParticipantName, gid: &Gid) {
+    fn hand_over(&mut self, id: LocalId, participant: &ParticipantName, gid: &Gid, first: bool) {
         let before = self.live.get(&id).is_some_and(|live| live.transaction.was_handed_before());
         if before && (self.stale.is_some() || self.unheard().is_some()) {
             return;
@@ -202,7 +203,12 @@ impl Driver {
             self.alarms.raise("VOTUM-1403", &gid.gtid.to_string(), participant.as_str(), what);
             return;
         }
-        self.send(participant, wire::commit_one_phase(participant, gid));
+        let task = if first { self.last_task(id, gid.branch) } else { None };
+        let order = match task {
+            Some(task) => wire::decide(participant, gid, task),
+            None => wire::commit_one_phase(participant, gid),
+        };
+        self.send(participant, order);
         self.freeze_at(CrashPoint::HandedOver);
         self.wait_no_longer_than(id);
     }
@@ -225,7 +231,10 @@ impl Driver {
 
     /// One timer for all who wait for a transaction: none is left behind when it leaves memory.
     pub(super) fn set_completed_wait(&mut self, id: LocalId) {
-        let at = self.seams.clock.now().after(self.settings.completed_wait);
+        let from = self.seams.clock.now();
+        // The last of several branches has its statements to run before it can answer.
+        let from = self.works_until(id).filter(|until| *until > from).unwrap_or(from);
+        let at = from.after(self.settings.completed_wait);
         if let Some(live) = self.live.get_mut(&id).filter(|live| live.completed_wait.is_none()) {
             live.completed_wait = Some(at);
             self.timers.set(at, Timer::CompletedWait(id));
@@ -351,7 +360,7 @@ impl Driver {
     }
 
     fn crash_after_last_prepare(&mut self, id: LocalId) {
-        let asked = |live: &Live| live.orders_sent == live.transaction.branches().len();
+        let asked = |live: &Live| live.orders_sent == live.transaction.voters();
         if self.live.get(&id).is_some_and(asked) {
             self.freeze_at(CrashPoint::AfterLastPrepare);
         }

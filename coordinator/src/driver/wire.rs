@@ -44,11 +44,36 @@ pub(super) fn verify_attached(participant: &ParticipantName, gid: &Gid) -> v1::C
 }
 
 pub(super) fn commit_one_phase(participant: &ParticipantName, gid: &Gid) -> v1::CoordinatorMessage {
+    message(Kind::CommitOnePhase(one_phase(participant, gid)))
+}
+
+/// Has the last branch do its work, and decide.
+pub(super) fn decide(participant: &ParticipantName, gid: &Gid, task: LastTask) -> v1::CoordinatorMessage {
+    let LastTask { session, work, system_identifier, timeline } = task;
     message(Kind::CommitOnePhase(v1::CommitOnePhase {
+        work: Some(work),
+        session: Some(session.into()),
+        system_identifier,
+        timeline,
+        ..one_phase(participant, gid)
+    }))
+}
+
+/// What the last branch is to do, in which life of its agent, and on which server.
+pub(super) struct LastTask {
+    pub(super) session: SessionName,
+    pub(super) work: v1::Work,
+    pub(super) system_identifier: u64,
+    pub(super) timeline: u32,
+}
+
+fn one_phase(participant: &ParticipantName, gid: &Gid) -> v1::CommitOnePhase {
+    v1::CommitOnePhase {
         gtid: gid.gtid.to_string(),
         participant: participant.to_string(),
         gid: gid.to_string(),
-    }))
+        ..Default::default()
+    }
 }
 
 /// The first order to commit a branch, on the stream on which its vote came. Where `nobody_waits` for its

@@ -25,7 +25,16 @@ pub struct Transactions {
     by_state: BTreeMap<&'static str, Histogram>,
     /// Aborts for whichever reason.
     aborts: Counter,
+    last_agent: Family<Asked, Counter>,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Asked {
+    decided: &'static str,
+}
+
+/// Where a transaction that asked for a last agent is decided.
+const DECIDED: [&str; 2] = ["coordinator", "participant"];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Ended {
@@ -47,7 +56,11 @@ impl Default for Transactions {
             drop(ended.get_or_create(&Ended { outcome, reason: "" }));
         }
         let (begun, aborts) = (Counter::default(), Counter::default());
-        Self { begun, ended, in_state, by_state: by_state.into(), aborts }
+        let last_agent = Family::<Asked, Counter>::default();
+        for decided in DECIDED {
+            drop(last_agent.get_or_create(&Asked { decided }));
+        }
+        Self { begun, ended, in_state, by_state: by_state.into(), aborts, last_agent }
     }
 }
 
@@ -80,6 +93,13 @@ impl Transactions {
         self.aborts.inc();
     }
 
+    /// One asked for a branch to decide, which was found or not.
+    pub(crate) fn asked_for_last_agent(&self, found: bool) {
+        let [coordinator, participant] = DECIDED;
+        let decided = if found { participant } else { coordinator };
+        self.last_agent.get_or_create(&Asked { decided }).inc();
+    }
+
     /// One has left `state`, in which it was for so long.
     pub(crate) fn left(&self, state: &str, after: Duration) {
         if let Some(histogram) = self.by_state.get(state) {
@@ -110,6 +130,11 @@ impl Transactions {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("transactions_begun", "Transactions begun", self.begun.clone());
         registry.register("transactions", "Transactions whose outcome stands", self.ended.clone());
+        registry.register(
+            "transactions_last_agent",
+            "Transactions that asked for a last agent, by where they are decided",
+            self.last_agent.clone(),
+        );
         registry.register_with_unit(
             "transaction_state",
             "How long transactions were in each state of the protocol",

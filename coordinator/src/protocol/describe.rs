@@ -70,9 +70,13 @@ fn branches(f: &mut fmt::Formatter<'_>, branches: &[PreparedBranch]) -> fmt::Res
         let PreparedBranch { participant, xid8, system_identifier, timeline, marker, .. } = branch;
         let separator = if at == 0 { "" } else { ", " };
         let marker = if *marker { ", marker" } else { "" };
+        let id = match branch.was_never_prepared() {
+            true => "by its own commit".to_owned(),
+            false => format!("xid8 {xid8}"),
+        };
         write!(
             f,
-            "{separator}{participant} (xid8 {xid8}, system {system_identifier}, timeline {timeline}{marker})"
+            "{separator}{participant} ({id}, system {system_identifier}, timeline {timeline}{marker})"
         )?;
     }
     Ok(())

@@ -8,11 +8,30 @@ use super::record::{Decided, Heuristic, HeuristicKind, MAX_TEXT, PreparedBranch,
 use super::recovery;
 use super::transaction::{Delivery, Phase, Transaction, Undo};
 
+impl Undo {
+    /// One that is owed.
+    pub(super) fn owed(branch: &PreparedBranch) -> Self {
+        Self {
+            number: branch.number,
+            participant: branch.participant.clone(),
+            done: false,
+            departing: false,
+            ask_server: false,
+            overruling: None,
+        }
+    }
+
+    /// Whether its rollback is still owed, and nothing else is under way.
+    pub(super) fn is_owed(&self) -> bool {
+        !self.done && !self.departing && self.overruling.is_none()
+    }
+}
+
 impl Transaction {
     /// A record of this transaction is on disk.
     pub(super) fn durable(&mut self, record: &Record) -> Vec<Effect> {
         let was_deciding = matches!(self.phase, Phase::Deciding { .. });
-        let was_closing = self.is_one_phase();
+        let (was_closing, had_siblings) = (self.is_one_phase(), self.has_siblings());
         self.apply(record);
         match record {
             Record::Decided(_) if was_deciding => {
@@ -20,8 +39,8 @@ impl Transaction {
                 effects.extend(self.commit_orders(false, |_| true));
                 effects
             }
-            Record::Delegated(_) => self.one_phase_orders(|_| true),
-            Record::Decided(_) => self.delegation_closed(was_closing),
+            Record::Delegated(_) => self.one_phase_orders(true, |_| true),
+            Record::Decided(decided) => self.delegation_closed(decided, was_closing, had_siblings),
             Record::Ended { .. } => vec![Effect::Retire],
             Record::Heuristic(heuristic) => {
                 let mut effects = self.finish_if_settled();
@@ -49,7 +68,11 @@ impl Transaction {
     }
 
     /// Orders to commit what is owed, for the branches that `choose` picks.
-    fn commit_orders(&self, compare_first: bool, choose: impl Fn(&PreparedBranch) -> bool) -> Vec<Effect> {
+    pub(super) fn commit_orders(
+        &self,
+        compare_first: bool,
+        choose: impl Fn(&PreparedBranch) -> bool,
+    ) -> Vec<Effect> {
         let Phase::Committing { decided, delivered } = &self.phase else { return Vec::new() };
         let owed = decided.branches.iter().zip(delivered).filter(|(_, d)| **d == Delivery::Owed);
         let chosen = owed.filter(|(branch, _)| choose(branch));
@@ -57,7 +80,7 @@ impl Transaction {
     }
 
     /// Orders to roll back what voted yes, for the branches that `choose` picks.
-    fn rollback_orders(&self, choose: impl Fn(&Undo) -> bool) -> Vec<Effect> {
+    pub(super) fn rollback_orders(&self, choose: impl Fn(&Undo) -> bool) -> Vec<Effect> {
         let Phase::Aborting { decided, undone } = &self.phase else { return Vec::new() };
         undone
             .iter()
@@ -78,7 +101,7 @@ impl Transaction {
         effects.extend(self.commit_orders(true, |branch| branch.participant == *participant));
         effects.extend(self.rollback_orders(|undo| undo.participant == *participant));
         effects.extend(self.overruled_orders(|branch| branch.participant == *participant));
-        effects.extend(self.one_phase_orders(|at| at == participant));
+        effects.extend(self.one_phase_orders(false, |at| at == participant));
         effects
     }
 
@@ -86,7 +109,7 @@ impl Transaction {
         let mut effects = self.commit_orders(true, |branch| branch.number == number);
         effects.extend(self.rollback_orders(|undo| undo.number == number));
         effects.extend(self.overruled_orders(|branch| branch.number == number));
-        effects.extend(self.one_phase_orders(|_| true));
+        effects.extend(self.one_phase_orders(false, |_| true));
         effects
     }
 
@@ -111,7 +134,7 @@ impl Transaction {
         if let Some(effects) = self.overruled_answered(number, was_commit, report) {
             return effects;
         }
-        if was_commit && let Some(effects) = self.one_phase_answered(report) {
+        if was_commit && let Some(effects) = self.one_phase_answered(number, report) {
             return effects;
         }
         if was_commit { self.commit_answered(number, report) } else { self.rollback_answered(number, report) }
@@ -226,9 +249,9 @@ impl Transaction {
         ]
     }
 
-    fn retire_if_undone(&mut self) -> Vec<Effect> {
+    pub(super) fn retire_if_undone(&mut self) -> Vec<Effect> {
         let Phase::Aborting { undone, .. } = &self.phase else { return Vec::new() };
-        if undone.iter().all(|undo| undo.done) {
+        if undone.iter().all(|undo| undo.done) && !self.unrecorded {
             vec![Effect::TellCompleted, Effect::Retire]
         } else {
             Vec::new()

@@ -180,6 +180,8 @@ pub enum Effect {
         participant: ParticipantName,
         /// Which branch.
         gid: Gid,
+        /// It is the first: the last of several branches is given its work with this one, and with no other.
+        first: bool,
     },
     /// Order a rollback, or the end of a session that was not prepared.
     SendRollback {

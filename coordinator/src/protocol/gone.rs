@@ -126,6 +126,9 @@ enum HowItEnded {
 fn how_it_ended(branch: &PreparedBranch, gone: &Gone) -> HowItEnded {
     let PreparedBranch { xid8, timeline, .. } = branch;
     let same_timeline = gone.timeline == *timeline || sings(Canary::IgnoreTimeline);
+    if branch.was_never_prepared() {
+        return as_marked(gone, same_timeline);
+    }
     match (gone.status, gone.marker) {
         (XidStatus::NotAsked, _) => HowItEnded::NotAsked,
         (XidStatus::InProgress, _) => HowItEnded::NotYet,
@@ -160,6 +163,20 @@ fn how_it_ended(branch: &PreparedBranch, gone: &Gone) -> HowItEnded {
         }
         (XidStatus::Forgotten, Marker::Unknown | Marker::Absent | Marker::Aborted) => {
             HowItEnded::Unknown(format!("the server no longer remembers transaction id {xid8}"))
+        }
+    }
+}
+
+/// A branch that decided by its own commit: nobody knows its transaction id, and its marker is all there is.
+fn as_marked(gone: &Gone, same_timeline: bool) -> HowItEnded {
+    match gone.marker {
+        Marker::Committed => HowItEnded::Committed,
+        Marker::Absent | Marker::Aborted if !same_timeline => HowItEnded::RolledBack(format!(
+            "it decided by its commit, with a commit marker; the server is on timeline {} now, and has none",
+            gone.timeline
+        )),
+        Marker::Unknown | Marker::Absent | Marker::Aborted => {
+            HowItEnded::Unknown("it decided by its commit, and no commit marker says so any more".into())
         }
     }
 }

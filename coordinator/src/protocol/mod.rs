@@ -17,6 +17,7 @@ pub mod event;
 pub mod gone;
 pub mod history;
 pub mod knowledge;
+pub mod last_agent;
 pub mod lives;
 pub mod one_phase;
 pub mod record;

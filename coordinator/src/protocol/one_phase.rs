@@ -1,13 +1,14 @@
 //! One-phase commit: where a transaction has one branch, and its database keeps commit markers, the decision is
-//! handed to that branch. That is on disk before the branch hears of it (I3); then its own COMMIT is the decision.
+//! handed to that branch; or where it has several, and asks for that, to the last of them (`last_agent`). That is on disk before the branch hears of it (I3); then its own COMMIT is the decision.
 //! An answer that is lost is never guessed: the marker says how it ended, or is made to say that it never will
 //! have committed (R13).
 
 use votum_proto::canary::{Canary, sings};
-use votum_proto::names::ParticipantName;
+use votum_proto::names::{BranchNumber, ParticipantName};
 
 use super::event::{Effect, Prepared, Report};
 use super::gone::{Gone, Marker, not_the_participant};
+use super::last_agent::{aborted, has_siblings};
 use super::record::{
     AbortKind, AbortReason, Decided, Decision, HeuristicKind, MAX_TEXT, PreparedBranch, Record, cut,
 };
@@ -100,12 +101,7 @@ impl Transaction {
         let branches = branches.clone();
         let decided = self.decision(Decision::Commit, &branches);
         self.phase = Phase::Delegating { decided: decided.clone() };
-        // I3: alone. The order is an effect of its return.
-        let mut effects = vec![Effect::Persist { record: Record::Delegated(decided.clone()), forced: true }];
-        if sings(Canary::DelegateBeforeForced) {
-            effects.extend(orders(&decided, |_| true));
-        }
-        effects
+        delegation(&decided)
     }
 
     /// The decision is handed over: what of it is on disk says so, in the live path and in recovery alike.
@@ -118,9 +114,13 @@ impl Transaction {
     }
 
     /// Orders to commit in one phase, or to settle how that ended, where `choose` picks the participant.
-    pub(super) fn one_phase_orders(&self, choose: impl Fn(&ParticipantName) -> bool) -> Vec<Effect> {
+    pub(super) fn one_phase_orders(
+        &self,
+        first: bool,
+        choose: impl Fn(&ParticipantName) -> bool,
+    ) -> Vec<Effect> {
         let Phase::OnePhase { decided, handed } = &self.phase else { return Vec::new() };
-        if *handed == Handed::Closing { Vec::new() } else { orders(decided, choose) }
+        if *handed == Handed::Closing { Vec::new() } else { orders(decided, first, choose) }
     }
 
     /// Whether an earlier life handed the decision over: what is found out rests on the absence of its marker.
@@ -143,7 +143,11 @@ impl Transaction {
     }
 
     /// The agent's answer; `None` where the decision was not handed over.
-    pub(super) fn one_phase_answered(&mut self, report: &Report) -> Option<Vec<Effect>> {
+    pub(super) fn one_phase_answered(
+        &mut self,
+        number: BranchNumber,
+        report: &Report,
+    ) -> Option<Vec<Effect>> {
         let Phase::OnePhase { decided, handed } = &self.phase else { return None };
         let told = match handed {
             Handed::Now => Told::Nothing,
@@ -151,8 +155,9 @@ impl Transaction {
             Handed::Doubted => Told::LongAgo,
             Handed::Closing => return Some(Vec::new()),
         };
-        let [branch] = decided.branches.as_slice() else { return Some(Vec::new()) };
-        let (decided, branch) = (decided.clone(), branch.clone());
+        let deciding = decided.deciding().filter(|branch| branch.number == number);
+        let Some(branch) = deciding else { return Some(Vec::new()) };
+        let (decided, branch, handed) = (decided.clone(), branch.clone(), *handed);
         let end = match report {
             Report::Done => OnePhaseEnd::Committed,
             Report::Refused(reason) => return Some(self.close_aborted(decided, reason.clone(), None)),
@@ -162,7 +167,7 @@ impl Transaction {
             },
         };
         Some(match end {
-            OnePhaseEnd::Committed => self.close_committed(decided),
+            OnePhaseEnd::Committed => self.close_committed(decided, handed),
             OnePhaseEnd::Aborted => self.close_aborted(decided, never_committed(&branch), None),
             OnePhaseEnd::PerhapsLost(seen) => {
                 let reason = never_committed(&branch);
@@ -174,7 +179,15 @@ impl Transaction {
 
     /// The database's commit is the decision, and durable there: the record of it waits for nothing. Where a crash
     /// takes it, it is found out again.
-    fn close_committed(&mut self, decided: Decided) -> Vec<Effect> {
+    fn close_committed(&mut self, decided: Decided, handed: Handed) -> Vec<Effect> {
+        if has_siblings(&decided) {
+            let record = Record::Decided(decided.clone());
+            let orders = self.siblings_follow(decided, handed);
+            let mut effects = vec![Effect::Persist { record, forced: false }, Effect::TellDecided];
+            effects.extend(orders);
+            effects.extend(self.resume());
+            return effects;
+        }
         let ended = Record::Ended { gtid: self.gtid.clone() };
         self.phase = Phase::Committed { decided: decided.clone() };
         vec![
@@ -193,13 +206,18 @@ impl Transaction {
         reason: AbortReason,
         lost: Option<(PreparedBranch, String)>,
     ) -> Vec<Effect> {
-        let gid = decided.gid(0);
-        let aborted = Decided { decision: Decision::Abort(reason.clone()), ..decided.clone() };
-        let record = Effect::Persist { record: Record::Decided(aborted), forced: lost.is_some() };
+        let aborted = aborted(&decided, reason.clone());
+        let record = Effect::Persist { record: Record::Decided(aborted.clone()), forced: lost.is_some() };
         let Some((branch, seen)) = lost else {
+            if has_siblings(&decided) && !aborted.branches.is_empty() {
+                self.unrecorded = true;
+                let orders = self.siblings_roll_back(aborted);
+                return [vec![record, Effect::TellDecided], orders].concat();
+            }
             self.phase = Phase::Aborted { reason };
             return vec![record, Effect::TellDecided, Effect::TellCompleted];
         };
+        let gid = decided.gid(branch.number);
         self.phase = Phase::OnePhase { decided, handed: Handed::Closing };
         let mut effects = Self::depart(gid, &branch, HeuristicKind::Hazard, &seen);
         effects.push(record);
@@ -208,9 +226,19 @@ impl Transaction {
 
     /// The record of an abort is on disk. Until then the log says that the decision was handed over, and memory
     /// has to know better.
-    pub(super) fn delegation_closed(&self, was_closing: bool) -> Vec<Effect> {
+    pub(super) fn delegation_closed(
+        &mut self,
+        decided: &Decided,
+        was_closing: bool,
+        had_siblings: bool,
+    ) -> Vec<Effect> {
+        self.unrecorded = false;
+        if had_siblings && !decided.branches.is_empty() {
+            let orders = self.siblings_roll_back(decided.clone());
+            return [vec![Effect::TellDecided], orders].concat();
+        }
         if !matches!(self.phase, Phase::Aborted { .. }) {
-            return Vec::new();
+            return self.retire_if_undone();
         }
         let mut effects =
             if was_closing { vec![Effect::TellDecided, Effect::TellCompleted] } else { Vec::new() };
@@ -219,12 +247,22 @@ impl Transaction {
     }
 }
 
-fn orders(decided: &Decided, choose: impl Fn(&ParticipantName) -> bool) -> Vec<Effect> {
+/// I3: the record, alone. The order is an effect of its return.
+pub(super) fn delegation(decided: &Decided) -> Vec<Effect> {
+    let mut effects = vec![Effect::Persist { record: Record::Delegated(decided.clone()), forced: true }];
+    if sings(Canary::DelegateBeforeForced) {
+        effects.extend(orders(decided, true, |_| true));
+    }
+    effects
+}
+
+fn orders(decided: &Decided, first: bool, choose: impl Fn(&ParticipantName) -> bool) -> Vec<Effect> {
     let order = |branch: &PreparedBranch| Effect::SendCommitOnePhase {
         participant: branch.participant.clone(),
         gid: decided.gid(branch.number),
+        first,
     };
-    decided.branches.iter().filter(|branch| choose(&branch.participant)).map(order).collect()
+    decided.deciding().into_iter().filter(|branch| choose(&branch.participant)).map(order).collect()
 }
 
 fn never_committed(branch: &PreparedBranch) -> AbortReason {

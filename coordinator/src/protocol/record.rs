@@ -32,7 +32,7 @@ pub enum Record {
     Begun(Begun),
     /// The decision. With `Decision::Commit`, this record is the transaction.
     Decided(Decided),
-    /// The decision was handed to the one branch that commits in one phase.
+    /// The decision was handed to one branch, whose commit it is ([`Decided::deciding`]).
     Delegated(Decided),
     /// Every branch has acknowledged.
     Ended {
@@ -108,7 +108,8 @@ pub struct Decided {
     pub decision: Decision,
     /// How many branches Commit named, read-only ones included: part of every gid. 0 where some were attached.
     pub branches_named: BranchNumber,
-    /// The branches that voted yes. For an abort: those that had voted yes until then.
+    /// The branches that voted yes. For an abort: those that had voted yes until then. Where a branch decided that
+    /// was never prepared, it is the last of them, and has no transaction id.
     pub branches: Vec<PreparedBranch>,
     /// The idempotency key, where the client gave one.
     pub key: Option<KeyRecord>,
@@ -121,6 +122,14 @@ impl Decided {
     pub fn gid(&self, branch: BranchNumber) -> Gid {
         Gid { gtid: self.gtid.clone(), branch, branches: self.branches_named }
     }
+
+    /// Of a delegation: the branch to which the decision is handed. The only one, or the one without an id.
+    pub fn deciding(&self) -> Option<&PreparedBranch> {
+        match self.branches.as_slice() {
+            [only] => Some(only),
+            branches => branches.iter().find(|branch| branch.was_never_prepared()),
+        }
+    }
 }
 
 /// A branch that voted yes.
@@ -130,7 +139,8 @@ pub struct PreparedBranch {
     pub number: BranchNumber,
     /// Where it is.
     pub participant: ParticipantName,
-    /// The transaction id that its server gave it.
+    /// The transaction id that its server gave it; 0 where its own commit decided for its siblings, before which it
+    /// had none.
     pub xid8: u64,
     /// The server's own name, from `pg_control_system()`.
     pub system_identifier: u64,
@@ -138,6 +148,13 @@ pub struct PreparedBranch {
     pub timeline: u32,
     /// Whether it carries a commit marker.
     pub marker: bool,
+}
+
+impl PreparedBranch {
+    /// Whether it decided for its siblings, which alone were prepared: its commit marker says how it ended.
+    pub fn was_never_prepared(&self) -> bool {
+        self.xid8 == 0
+    }
 }
 
 /// An idempotency key and the hash of the request that it stands for. Key and outcome are one record.

@@ -134,8 +134,8 @@ impl Transaction {
             }
             Phase::Preparing { branches } => (0..).zip(branches).map(|(n, b)| b.view(n)).collect(),
             Phase::Deciding { decided } => views(decided, |_| "yes"),
-            Phase::Delegating { decided } => views(decided, |_| "ready"),
-            Phase::OnePhase { decided, .. } => views(decided, |_| "committing"),
+            Phase::Delegating { decided } => views(decided, |place| waiting(decided, place, "ready")),
+            Phase::OnePhase { decided, .. } => views(decided, |place| waiting(decided, place, "committing")),
             Phase::Committing { decided, delivered } => views(decided, |place| match delivered.get(place) {
                 Some(Delivery::Owed | Delivery::Departing) | None => "committing",
                 Some(Delivery::Acknowledged) => "acknowledged",
@@ -170,6 +170,12 @@ impl Voter {
         };
         BranchView { participant: self.participant.clone(), number: Some(number), state, xid8 }
     }
+}
+
+/// What a branch is in a transaction that was handed to one of them.
+fn waiting(decided: &Decided, place: usize, deciding: &'static str) -> &'static str {
+    let decides = decided.branches.get(place).zip(decided.deciding()).is_some_and(|(at, it)| at == it);
+    if decides { deciding } else { "yes" }
 }
 
 fn views(decided: &Decided, state: impl Fn(usize) -> &'static str) -> Vec<BranchView> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use votum_proto::names::{BranchNumber, Gid, Gtid, ParticipantName, SessionName};
 
 use super::event::{Effect, Event, Prepared};
+use super::last_agent::LastAgent;
 use super::one_phase::Handed;
 use super::record::{
     AbortReason, Decided, Decision, Heuristic, HeuristicKind, KeyRecord, PreparedBranch, Record, Resolved,
@@ -22,6 +23,11 @@ pub struct Transaction {
     pub(super) heuristics: Vec<Heuristic>,
     /// What people settled, on disk.
     pub(super) resolved: Vec<Resolved>,
+    /// The branch that is to decide for the others.
+    pub(super) last: Option<LastAgent>,
+    /// What was handed to a branch was aborted, and the record of that is on its way: until it is on disk the log says
+    /// otherwise, and memory has to know better.
+    pub(super) unrecorded: bool,
     pub(super) phase: Phase,
 }
 
@@ -39,7 +45,7 @@ pub(super) enum Phase {
     Deciding {
         decided: Decided,
     },
-    /// The record that the decision is the only branch's own is on its way to the disk.
+    /// The record that the decision is one branch's own is on its way to the disk.
     Delegating {
         decided: Decided,
     },
@@ -154,19 +160,12 @@ pub(super) struct Undo {
     pub(super) overruling: Option<Overruling>,
 }
 
-impl Undo {
-    /// Whether its rollback is still owed, and nothing else is under way.
-    pub(super) fn is_owed(&self) -> bool {
-        !self.done && !self.departing && self.overruling.is_none()
-    }
-}
-
 impl Transaction {
     /// A transaction that begins now.
     pub fn begin(gtid: Gtid, label: String, key: Option<KeyRecord>) -> Self {
         let phase = Phase::Active { sessions: BTreeMap::new() };
         let (attached, heuristics, resolved) = (Vec::new(), Vec::new(), Vec::new());
-        Self { gtid, label, key, attached, heuristics, resolved, phase }
+        Self { gtid, label, key, attached, heuristics, resolved, last: None, unrecorded: false, phase }
     }
 
     /// A transaction as the log's records leave it, when they leave a commit that is owed, or a decision that was
@@ -208,10 +207,10 @@ impl Transaction {
         self.label.clone_from(&decided.label);
         self.key.clone_from(&decided.key);
         match &decided.decision {
-            // Committed in one phase: nothing is owed, and `Ended` is on its way.
-            Decision::Commit if matches!(self.phase, Phase::Committed { .. }) => {}
+            // A branch has decided it, and memory knows how far the others are.
+            Decision::Commit if matches!(self.phase, Phase::Committed { .. } | Phase::Committing { .. }) => {}
             Decision::Commit => {
-                let delivered = decided.branches.iter().map(|_| Delivery::Owed).collect();
+                let delivered = super::last_agent::deliveries(decided);
                 self.phase = Phase::Committing { decided: decided.clone(), delivered };
             }
             // Live, the abort stands before its record is on disk, and rollbacks may be under way.

@@ -68,7 +68,7 @@ impl Transaction {
         let Phase::Preparing { branches } = &self.phase else { return Vec::new() };
         (0..)
             .zip(branches)
-            .filter(|(_, voter)| voter.vote.is_none() && choose(voter))
+            .filter(|(number, voter)| voter.vote.is_none() && !self.decides(*number) && choose(voter))
             .map(|(number, voter)| {
                 let (participant, gid) = (voter.participant.clone(), self.gid(number, branches.len()));
                 match voter.work {
@@ -90,6 +90,10 @@ impl Transaction {
     ) -> Vec<Effect> {
         if let Phase::Aborting { .. } = self.phase {
             return self.voted_too_late(branch, &vote);
+        }
+        // Nobody has asked for its vote.
+        if self.decides(branch) {
+            return Vec::new();
         }
         let Phase::Preparing { branches } = &mut self.phase else { return Vec::new() };
         let alone = branches.len() == 1;
@@ -117,9 +121,13 @@ impl Transaction {
     fn decide_if_all_voted(&mut self) -> Vec<Effect> {
         let Phase::Preparing { branches } = &self.phase else { return Vec::new() };
         // I2: only when every branch has voted yes or read-only.
-        let missing = branches.iter().filter(|voter| voter.vote.is_none()).count();
+        let asked = (0..).zip(branches).filter(|(number, _)| !self.decides(*number));
+        let missing = asked.filter(|(_, voter)| voter.vote.is_none()).count();
         if missing > usize::from(sings(Canary::DecideWithoutLastVote)) {
             return Vec::new();
+        }
+        if let Some(last) = self.last {
+            return self.delegate_to(last);
         }
         let decided = self.decision(Decision::Commit, branches);
         if decided.branches.is_empty() {
@@ -271,18 +279,7 @@ impl Transaction {
             | Phase::ReadOnly => return Vec::new(),
         };
         let decided = self.decision(Decision::Abort(reason.clone()), &branches);
-        let undone: Vec<Undo> = decided
-            .branches
-            .iter()
-            .map(|b| Undo {
-                number: b.number,
-                participant: b.participant.clone(),
-                done: false,
-                departing: false,
-                ask_server: false,
-                overruling: None,
-            })
-            .collect();
+        let undone: Vec<Undo> = decided.branches.iter().map(Undo::owed).collect();
         let mut effects = vec![Effect::Persist { record: Record::Decided(decided.clone()), forced: false }];
         effects.push(Effect::TellDecided);
         effects.extend(rollbacks);
@@ -306,8 +303,10 @@ impl Transaction {
     }
 
     fn roll_back_all(&self, branches: &[Voter]) -> Vec<Effect> {
-        let unfinished =
-            (0..).zip(branches).filter(|(_, voter)| !matches!(voter.vote, Some(Voted::ReadOnly)));
+        let unfinished = (0..).zip(branches).filter(|(number, voter)| {
+            // What was to decide has not been told of anything.
+            !matches!(voter.vote, Some(Voted::ReadOnly)) && !self.decides(*number)
+        });
         unfinished
             .map(|(number, voter)| Effect::SendRollback {
                 participant: voter.participant.clone(),

@@ -83,8 +83,11 @@ impl CoordinatorService {
         let refused = |error| errors::status(&error, "");
         let transact = translate::transact(request, &self.limits).map_err(refused)?;
         let done = self.driver.ask(|answer| driver::Request::Transact(transact, answer)).await;
-        let driver::Transacted { gtid, outcome: ended, results, failed } = done.map_err(refused)?;
-        Ok(v1::TransactResponse { gtid: gtid.to_string(), outcome: Some(outcome(ended)), results, failed })
+        let driver::Transacted { gtid, outcome: ended, results, failed, decided_by } =
+            done.map_err(refused)?;
+        let decided_by = decided_by.map(|participant| participant.to_string()).unwrap_or_default();
+        let (gtid, outcome) = (gtid.to_string(), Some(outcome(ended)));
+        Ok(v1::TransactResponse { gtid, outcome, results, failed, decided_by })
     }
 
     async fn end(&self, request: v1::RollbackRequest) -> Result<v1::RollbackResponse, Status> {

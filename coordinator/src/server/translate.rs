@@ -122,6 +122,7 @@ pub fn transact(mut request: v1::TransactRequest, limits: &Limits) -> Result<Tra
     let attempt = Some(std::mem::take(&mut request.attempt)).filter(|attempt| *attempt != 0);
     let life = std::mem::take(&mut request.life);
     let repeated = std::mem::take(&mut request.repeated);
+    let last_agent = std::mem::take(&mut request.last_agent);
     request.wait = 0;
     let key = (!key.is_empty()).then(|| KeyRecord {
         client: client.clone(),
@@ -134,7 +135,8 @@ pub fn transact(mut request: v1::TransactRequest, limits: &Limits) -> Result<Tra
         return Err(RequestError::Invalid("name at least one branch".into()));
     }
     let begin = Begin { timeout, key, client, label: request.label, attached: Vec::new() };
-    Ok(Transact { begin, isolation, read_only: request.read_only, branches, wait, attempt, life, repeated })
+    let read_only = request.read_only;
+    Ok(Transact { begin, isolation, read_only, branches, wait, attempt, life, repeated, last_agent })
 }
 
 /// What an idempotency key of a whole transaction stands for: all but the key and its client, the timeout, what the

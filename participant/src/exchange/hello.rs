@@ -82,6 +82,7 @@ fn answer(agent: &Inner, remembered: Option<Remembered>, listings: Vec<v1::Listi
         can_hold: true,
         can_commit_one_phase: true,
         can_work: true,
+        can_decide: true,
         can_verify_attached: true,
     }
 }

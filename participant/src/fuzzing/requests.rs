@@ -245,6 +245,25 @@ fn commit_one_phase() -> Order {
         gtid: gtid(1042).to_string(),
         participant: "bank".into(),
         gid: gid(),
+        ..Default::default()
+    })
+}
+
+/// The order to run the last of several branches, and to decide by its commit.
+fn decide() -> Order {
+    let statement = "update accounts set balance = 0".into();
+    let statement = v1::WorkStatement { statement, ..Default::default() };
+    Order::CommitOnePhase(v1::CommitOnePhase {
+        gtid: gtid(1043).to_string(),
+        participant: "bank".into(),
+        gid: gid().replace("1042", "1043"),
+        work: Some(v1::Work {
+            statements: vec![statement],
+            options: Some(v1::BranchOptions { isolation: 3, read_only: false, timeout_ms: 5_000 }),
+        }),
+        session: Some(v1::SessionName { agent_instance: 1, counter: 0 }),
+        system_identifier: 7,
+        timeline: 1,
     })
 }
 
@@ -298,6 +317,7 @@ pub fn frames() -> Vec<Vec<u8>> {
         Order::VerifyAttached(verify),
         commit_one_phase(),
         work(),
+        decide(),
     ];
     let mut frames: Vec<_> = orders.iter().map(|order| frame_of([order.clone()])).collect();
     let Order::Prepare(offered) = prepare() else { unreachable!("it makes one") };

@@ -274,7 +274,8 @@ impl Database for Arc<Played> {
             ..Default::default()
         };
         let prepared = self.done().prepared.iter().map(row).collect();
-        Ok(DatabaseListing { facts: FACTS, role: "votum".into(), database: "bank".into(), prepared })
+        let (role, database) = ("votum".into(), "bank".into());
+        Ok(DatabaseListing { facts: FACTS, role, database, can_decide: true, prepared })
     }
     async fn keep(&self, _coordinator: &CoordinatorId, _kept: &Kept) -> Result<Stood, DatabaseError> {
         Ok(Stood::Nowhere)
@@ -319,6 +320,10 @@ impl Session for Open {
         }
         self.database.done().prepared.insert(gid.clone(), 700);
         Preparation::Prepared { xid8: 700, facts: FACTS, marker: false }
+    }
+    async fn ready(&mut self, gid: &Gid) -> Result<ServerFacts, DatabaseError> {
+        self.ready = Some(gid.clone());
+        Ok(FACTS)
     }
     async fn commit_one_phase(&mut self) -> OnePhase {
         if let Some(gid) = self.ready.take() {

@@ -70,7 +70,7 @@ impl Host {
         });
     }
 
-    fn committed(&self, end: Option<OnePhaseEnd>) {
+    pub(super) fn committed(&self, end: Option<OnePhaseEnd>) {
         let mut registry = self.agent.lock();
         self.branch.settle(|standing| standing.one_phase = end);
         registry.retire(&self.branch);

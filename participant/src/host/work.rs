@@ -40,7 +40,7 @@ impl Work {
     }
 }
 
-fn no_answer() -> DatabaseError {
+pub(super) fn no_answer() -> DatabaseError {
     DatabaseError {
         policy: Policy::Verify,
         aftermath: Aftermath::Broken,
@@ -58,7 +58,7 @@ fn no_answer() -> DatabaseError {
 const LONGEST: usize = 4 << 10;
 /// The most that the results of a branch may take in a vote, in bytes, whatever is configured: all branches' go into one
 /// answer.
-const MOST: usize = 1 << 20;
+pub(super) const MOST: usize = 1 << 20;
 
 fn shortened(text: &str) -> String {
     let fits = |end: &usize| text.is_char_boundary(*end);
@@ -135,7 +135,7 @@ impl Host {
         }
     }
 
-    fn statement_failed(&mut self, statement: usize, error: &DatabaseError) -> Ending {
+    pub(super) fn statement_failed(&mut self, statement: usize, error: &DatabaseError) -> Ending {
         // A session whose transaction was replaced is not used again.
         self.cancelled |= error.aftermath == Aftermath::Replaced;
         if error.broken() {
@@ -148,7 +148,7 @@ impl Host {
         self.failed_at(statement, &error.to_string(), sqlstate, sql, retryable)
     }
 
-    fn failed_at(
+    pub(super) fn failed_at(
         &self,
         statement: usize,
         error: &str,

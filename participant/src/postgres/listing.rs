@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use tokio_postgres::{Client, SimpleQueryRow};
 use votum_proto::v1;
 
+use super::marker::USABLE;
+use super::own::UNBOUND;
 use super::{failure, first_row, rows, unexpected};
 use crate::database::{Command, DatabaseError, DatabaseListing, ServerFacts};
 
@@ -52,7 +54,8 @@ pub(super) fn being_ended_query(gid: &votum_proto::names::Gid) -> String {
 /// row for each, or a single one whose gid is null.
 pub(super) async fn list(client: &Client, details: bool) -> Result<DatabaseListing, DatabaseError> {
     let query = format!(
-        "SELECT {FACTS}, current_user, pg_catalog.current_database(), p.gid, p.transaction, p.owner, p.database, \
+        "SELECT {FACTS}, current_user, pg_catalog.current_database(), {USABLE} AND NOT {UNBOUND}, \
+         p.gid, p.transaction, p.owner, p.database, \
          GREATEST(0, (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - p.prepared) * 1000))::bigint \
          FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_prepared_xacts p \
          ON p.database = pg_catalog.current_database() ORDER BY p.prepared, p.gid"
@@ -65,18 +68,19 @@ pub(super) async fn list(client: &Client, details: bool) -> Result<DatabaseListi
         facts: parse_facts(first, 0).ok_or_else(unreadable)?,
         role: text(first, FACT_COLUMNS),
         database: text(first, FACT_COLUMNS + 1),
+        can_decide: first.get(FACT_COLUMNS + 2) == Some("t"),
         prepared: Vec::new(),
     };
     for row in rows(&answer) {
-        let Some(gid) = row.get(FACT_COLUMNS + 2) else { continue };
+        let Some(gid) = row.get(FACT_COLUMNS + 3) else { continue };
         let number = |column: usize| row.get(column).and_then(|text| text.parse::<u64>().ok());
-        let xid = number(FACT_COLUMNS + 3).and_then(|xid| u32::try_from(xid).ok()).ok_or_else(unreadable)?;
+        let xid = number(FACT_COLUMNS + 4).and_then(|xid| u32::try_from(xid).ok()).ok_or_else(unreadable)?;
         listing.prepared.push(v1::PreparedTransaction {
             gid: gid.to_owned(),
             xid,
-            owner: text(row, FACT_COLUMNS + 4),
-            database: text(row, FACT_COLUMNS + 5),
-            age_ms: number(FACT_COLUMNS + 6).unwrap_or(0),
+            owner: text(row, FACT_COLUMNS + 5),
+            database: text(row, FACT_COLUMNS + 6),
+            age_ms: number(FACT_COLUMNS + 7).unwrap_or(0),
             ..Default::default()
         });
     }

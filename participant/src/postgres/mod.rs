@@ -7,6 +7,7 @@ mod commands;
 mod condition;
 mod connect;
 pub(crate) mod connection;
+mod decide;
 mod hosted;
 mod hosts;
 mod known;

@@ -9,13 +9,13 @@ use votum_proto::v1::gone::Marker;
 use super::own::{CLOSE_ALL, CONSTRAINTS, DURABLE, LOOK, Own, RESET_COMMITTED, RESET_ROLE, texts};
 use super::prepare::{NotPrepared, put, server_of_the_past, standby_wait_cancelled, transaction_failed};
 use super::session::{PostgresSession, another_transaction};
-use super::wire::{Transaction, Trip, Unsendable};
+use super::wire::{Failed, Tag, Transaction, Trip, Unsendable};
 use super::{failed, failure, first_row, marker, unexpected, unsendable};
 use crate::database::{Command, DatabaseError, OnePhase, Policy, Preparation, ServerFacts};
 
 /// What COMMIT would do after the last look at the branch is done before it: deferred triggers run, which may set
 /// anything; cursors WITH HOLD would be run to their ends.
-static BEFORE: [&Own; 2] = [&CONSTRAINTS, &CLOSE_ALL];
+pub(super) static BEFORE: [&Own; 2] = [&CONSTRAINTS, &CLOSE_ALL];
 
 /// How long a tombstone waits for a COMMIT that is under way, before it is tried again: what else goes over its
 /// connection waits with it.
@@ -99,7 +99,17 @@ impl PostgresSession {
             Err(error) => return OnePhase::Refused(unsendable(Command::CommitOnePhase, &error)),
         };
         let waits_cancelled = self.link.unreplicated();
-        let tag = match self.second_done(trip).await {
+        let done = self.second_done(trip).await;
+        self.was_committed(done, waits_cancelled).await
+    }
+
+    /// What COMMIT answered, with how often a wait for a standby had been cancelled before it.
+    pub(super) async fn was_committed(
+        &mut self,
+        done: Result<Tag, Failed>,
+        waits_cancelled: u64,
+    ) -> OnePhase {
+        let tag = match done {
             Ok(tag) => tag,
             Err(error) => {
                 let error = failed(Command::CommitOnePhase, error);
@@ -126,7 +136,7 @@ impl PostgresSession {
     }
 
     /// By the session's own statement, unless a client may have put another in its place.
-    fn put_own(&mut self, trip: &mut Trip, own: &Own) -> Result<(), Unsendable> {
+    pub(super) fn put_own(&mut self, trip: &mut Trip, own: &Own) -> Result<(), Unsendable> {
         if self.tampered || self.may_have_prepared {
             put(trip, own.text())
         } else {

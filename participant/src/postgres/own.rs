@@ -90,15 +90,21 @@ pub(super) static MARK: Own = own(21, "votum_mark", super::marker::INSERTION, Fo
 pub(super) static CONSTRAINTS: Own =
     own(22, "votum_constraints", "SET CONSTRAINTS ALL IMMEDIATE", Form::Text);
 
+/// Whether a COMMIT leaves anything open of what a branch did.
+macro_rules! unbound {
+    () => {
+        "(EXISTS (SELECT FROM pg_catalog.pg_foreign_server) \
+         OR EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable AND NOT tgisinternal))"
+    };
+}
+
 /// Whether it is still the same transaction; and whether it is to be prepared all the same: where one COMMIT does not
 /// bind all that it did, or where a trigger of the database's own may be left that runs within COMMIT (one that ran
 /// before it may have deferred another), and then sets anything.
 pub(super) static LOOK: Own = own(
     11,
     "votum_look",
-    "SELECT pg_catalog.pg_current_xact_id_if_assigned(), \
-     EXISTS (SELECT FROM pg_catalog.pg_foreign_server) \
-     OR EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable AND NOT tgisinternal)",
+    concat!("SELECT pg_catalog.pg_current_xact_id_if_assigned(), ", unbound!()),
     Form::Text,
 );
 
@@ -106,6 +112,9 @@ pub(super) static LOOK: Own = own(
 /// within it, or by an agent that can be anybody.
 pub(super) const CHANGES_WITHIN: &str = "(EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable AND NOT tgisinternal) \
      OR pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on')";
+
+/// The second answer of [`LOOK`].
+pub(super) const UNBOUND: &str = unbound!();
 
 /// The commit is on disk, and where the role waits for standbys on at least one, before it is answered.
 pub(super) static DURABLE: Own = own(
@@ -134,7 +143,7 @@ pub(super) static GUARD: Own = own(
 /// advisory locks go, and sees to it that a role that holds for this transaction alone does not hide another that
 /// would be left behind.
 pub(super) static LAST_GUARD: Own = own(
-    24,
+    26,
     "votum_last_guard",
     "SELECT pg_catalog.pg_current_xact_id(), 1 OPERATOR(pg_catalog./) \
      CASE WHEN current_user OPERATOR(pg_catalog.=) $1 AND session_user OPERATOR(pg_catalog.=) $1 \
@@ -144,6 +153,26 @@ pub(super) static LAST_GUARD: Own = own(
      pg_catalog.pg_advisory_unlock_all(), pg_catalog.set_config('role', 'none', false)",
     Form::Text,
 );
+
+/// As [`GUARD`], for a transaction that is committed in the same trip: refused, too, where [`UNBOUND`].
+pub(super) static GUARD_COMMIT: Own = own(
+    24,
+    "votum_guard_commit",
+    concat!(
+        "SELECT pg_catalog.pg_current_xact_id(), 1 OPERATOR(pg_catalog./) \
+         CASE WHEN current_user OPERATOR(pg_catalog.=) $1 \
+         AND pg_catalog.current_setting('client_encoding') OPERATOR(pg_catalog.=) 'UTF8' AND NOT ",
+        unbound!(),
+        " THEN 1 ELSE 0 END, \
+         pg_catalog.current_setting('DateStyle'), pg_catalog.current_setting('IntervalStyle'), \
+         pg_catalog.current_setting('TimeZone'), pg_catalog.current_setting('standard_conforming_strings')"
+    ),
+    Form::Text,
+);
+
+/// As [`MARK`], and refused (22012) where the row is not there afterwards: what follows in the trip is COMMIT.
+pub(super) static MARK_OR_REFUSE: Own =
+    own(25, "votum_mark_or_refuse", super::marker::INSERTION_OR_REFUSAL, Form::Text);
 
 static RESET_ALL: Own = own(15, "votum_reset_all", "RESET ALL", Form::Text);
 static DISCARD_SEQUENCES: Own = own(16, "votum_discard_sequences", "DISCARD SEQUENCES", Form::Text);
@@ -161,7 +190,7 @@ pub(super) static LEFTOVERS: Own = own(
 
 /// As [`LEFTOVERS`], within a branch's transaction: as [`LAST_GUARD`] sees to roles.
 pub(super) static LAST_LEFTOVERS: Own = own(
-    25,
+    27,
     "votum_last_leftovers",
     "SELECT pg_catalog.pg_advisory_unlock_all(), pg_catalog.set_config('role', 'none', false), current_user, \
      session_user",
@@ -336,7 +365,8 @@ mod tests {
         let begins = BEGIN.iter().flatten();
         let resets = RESET_BUT_STATEMENTS.iter().copied();
         let others = [&SETTINGS, &IDENTITY, &TYPES, &LEFTOVERS, &MARK, &GUARD, &LAST_GUARD, &LAST_LEFTOVERS];
-        let all: Vec<_> = begins.chain(resets).chain(others).collect();
+        let deciding = [&GUARD_COMMIT, &MARK_OR_REFUSE];
+        let all: Vec<_> = begins.chain(resets).chain(others).chain(deciding).collect();
         let bits: std::collections::BTreeSet<_> = all.iter().map(|own| own.bit).collect();
         let names: std::collections::BTreeSet<_> = all.iter().map(|own| own.name).collect();
         assert_eq!((bits.len(), names.len()), (all.len(), all.len()));

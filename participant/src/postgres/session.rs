@@ -23,7 +23,7 @@ use crate::database::{
     Aftermath, BackendId, BeginOptions, Canceller, Command, DatabaseError, OnePhase, Policy, Preparation,
     RowSink, ServerFacts, Session, Statement,
 };
-use crate::work::{Results, Work, Worked};
+use crate::work::{Decided, Deciding, Results, Work, Worked};
 
 pub(super) struct PostgresSession {
     pub(super) link: Link,
@@ -258,6 +258,14 @@ impl Session for PostgresSession {
 
     async fn work(&mut self, work: &Work, gid: &Gid, one_phase: bool, results: &mut Results) -> Worked {
         self.run_work(work, gid, one_phase, results).await
+    }
+
+    async fn ready(&mut self, gid: &Gid) -> Result<ServerFacts, DatabaseError> {
+        self.ready_to_decide(gid).await
+    }
+
+    async fn decide(&mut self, deciding: &Deciding, results: &mut Results) -> Decided {
+        self.decide_work(deciding, results).await
     }
 
     async fn commit_one_phase(&mut self) -> OnePhase {

@@ -25,10 +25,10 @@ use crate::database::{Command, DatabaseError, Preparation, Session as _};
 use crate::work::{Results, Work, Worked, step_by_step};
 
 /// How [`GUARD`] refuses.
-const DIVISION_BY_ZERO: &str = "22012";
+pub(super) const DIVISION_BY_ZERO: &str = "22012";
 
 /// The statements of a branch, and how each is run.
-type Plan<'a> = Vec<(Run<'a>, Way)>;
+pub(super) type Plan<'a> = Vec<(Run<'a>, Way)>;
 
 impl PostgresSession {
     pub(super) async fn run_work(
@@ -52,7 +52,7 @@ impl PostgresSession {
     }
 
     /// How the work is done in one trip, if that can be.
-    fn plan<'a>(&self, work: &'a Work, one_phase: bool) -> Option<Plan<'a>> {
+    pub(super) fn plan<'a>(&self, work: &'a Work, one_phase: bool) -> Option<Plan<'a>> {
         if work.options.read_only || (one_phase && self.marks) {
             return None;
         }

@@ -112,8 +112,7 @@ impl Coordinator {
         }
     }
 
-    /// Has the agent do all the work of a branch, for `timeout_ms`.
-    pub async fn work_for(&mut self, timeout_ms: u64, seq: u64, statements: &[(&str, &[i64])]) {
+    fn whole(timeout_ms: u64, statements: &[(&str, &[i64])]) -> v1::Work {
         let statement = |(text, numbers): &(&str, &[i64])| v1::WorkStatement {
             statement: (*text).into(),
             parameters: numbers
@@ -123,6 +122,44 @@ impl Coordinator {
             raw_binary: false,
         };
         let options = v1::BranchOptions { timeout_ms, ..Default::default() };
+        v1::Work { statements: statements.iter().map(statement).collect(), options: Some(options) }
+    }
+
+    /// As the last branch of several: has the agent do all its work, and commit, within `timeout_ms`.
+    pub async fn decide_for(&mut self, timeout_ms: u64, seq: u64, statements: &[(&str, &[i64])]) {
+        let listing = self.hello.listings.iter().find(|listing| listing.participant == BANK);
+        let (system_identifier, timeline) =
+            listing.map(|listing| (listing.system_identifier, listing.timeline)).unwrap();
+        self.send(Order::CommitOnePhase(v1::CommitOnePhase {
+            gtid: self.gtid(seq).to_string(),
+            participant: BANK.into(),
+            gid: self.gid(seq).to_string(),
+            work: Some(Self::whole(timeout_ms, statements)),
+            session: Some(v1::SessionName { agent_instance: self.hello.instance, counter: 0 }),
+            system_identifier,
+            timeline,
+        }))
+        .await;
+    }
+
+    /// The same, with time enough; how it ended, whole.
+    pub async fn decided(&mut self, seq: u64, statements: &[(&str, &[i64])]) -> v1::BranchEnd {
+        self.decide_for(60_000, seq, statements).await;
+        self.whole_end(seq).await
+    }
+
+    /// How a branch ended, with what goes with that.
+    pub async fn whole_end(&mut self, seq: u64) -> v1::BranchEnd {
+        let gid = self.gid(seq).to_string();
+        self.expect("branch end", |report| match report {
+            Report::BranchEnd(end) if end.gid == gid => Some(end.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Has the agent do all the work of a branch, for `timeout_ms`.
+    pub async fn work_for(&mut self, timeout_ms: u64, seq: u64, statements: &[(&str, &[i64])]) {
         self.send(Order::Prepare(v1::Prepare {
             gtid: self.gtid(seq).to_string(),
             participant: BANK.into(),
@@ -130,10 +167,7 @@ impl Coordinator {
             session: Some(v1::SessionName { agent_instance: self.hello.instance, counter: 0 }),
             last_ordinal: statements.len() as u64,
             one_phase: false,
-            work: Some(v1::Work {
-                statements: statements.iter().map(statement).collect(),
-                options: Some(options),
-            }),
+            work: Some(Self::whole(timeout_ms, statements)),
         }))
         .await;
     }
@@ -166,6 +200,7 @@ impl Coordinator {
             gtid: self.gtid(seq).to_string(),
             participant: BANK.into(),
             gid: self.gid(seq).to_string(),
+            ..Default::default()
         }))
         .await;
     }

@@ -12,15 +12,24 @@ use super::clients::{ask_once, name, told, told_of};
 use super::database::{Change, Doing};
 use super::judge::LONG_MS;
 use super::network::NoAnswer;
-use super::plan::{Ending, Fault, What, Work};
+use super::plan::{Ending, Fault, Plan, What, Work};
 use super::random::Random;
 use super::world::World;
 
 /// Whether a piece of work is asked for in one request. Drawn apart from everything else.
-pub fn is_drawn(world: &World, work: &Work) -> bool {
+pub fn is_drawn(plan: &Plan, work: &Work) -> bool {
     let commits = matches!(work.ending, Ending::Commit { races_rollback: false, .. });
-    let mut random = Random::new(world.plan.seed, &format!("at once {}", work.number));
+    let mut random = Random::new(plan.seed, &format!("at once {}", work.number));
     commits && !work.statements.is_empty() && random.chance(350)
+}
+
+/// Whether it asks for a last agent, where one can be found. Drawn apart, too, and for whole seeds: of those that once
+/// found something none has any.
+pub fn is_last_agent(plan: &Plan, work: &Work) -> bool {
+    let participants: BTreeSet<usize> = work.statements.iter().map(|(participant, _)| *participant).collect();
+    let may = plan.markers && participants.len() > 1 && is_drawn(plan, work);
+    may && Random::new(plan.seed, "last agents 0").chance(700)
+        && Random::new(plan.seed, &format!("last agent {}", work.number)).chance(500)
 }
 
 /// Does one piece of work.
@@ -136,5 +145,6 @@ fn request(world: &World, work: &Work, attempt: usize, random: &mut Random) -> T
         attempt: Some(random.bits().max(1)),
         life: world.a_known_life().unwrap_or_default(),
         repeated: false,
+        last_agent: is_last_agent(&world.plan, work),
     }
 }

@@ -57,7 +57,7 @@ pub(super) struct Client {
 /// Does one piece of work.
 pub async fn work(world: Arc<World>, work: Work) {
     world.sleep(work.at).await;
-    if at_once::is_drawn(&world, &work) {
+    if at_once::is_drawn(&world.plan, &work) {
         return at_once::work(world, work).await;
     }
     let mut random = Random::new(world.plan.seed, &format!("client {}", work.number));

@@ -23,6 +23,7 @@ pub mod clients;
 pub mod coordinator;
 mod copies;
 pub mod database;
+mod describe;
 pub mod disk;
 pub mod draw;
 pub mod executor;

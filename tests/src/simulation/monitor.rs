@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use votum_coordinator::protocol::record::{Decided, PreparedBranch};
 use votum_proto::names::{Gid, Gtid, Life};
 use votum_proto::v1::agent_message::Kind as FromAgent;
 use votum_proto::v1::coordinator_message::Kind as ToAgent;
 use votum_proto::v1::vote::Kind as Vote;
-use votum_proto::v1::{AgentFrame, CommitBranch, CoordinatorFrame, Listing, Prepare};
+use votum_proto::v1::{AgentFrame, CommitBranch, CoordinatorFrame, Listing, Work};
 
 use super::book::Interference;
 use super::coordinator::Sender;
 use super::database::Doing;
+use super::describe::{describe, describe_report};
 use super::network::Line;
 use super::plan::What;
 use super::world::World;
@@ -37,6 +39,8 @@ pub struct Seen {
     refused: BTreeSet<Life>,
     /// The agent's life to which each Prepare was sent, by gid.
     prepares: BTreeMap<String, u64>,
+    /// Branches that were given their work with the word that they decide, by gid.
+    deciding: BTreeSet<String>,
     /// gids of whose end an agent has told.
     ended: BTreeSet<String>,
     /// The life that aborted with this branch's yes in hand, by gid: its order to roll back bears the vote's
@@ -92,22 +96,56 @@ fn must_be_forced(world: &World, sender: &Sender, gtid: &Gtid, what: &str) {
     match sender.forced_commit(gtid) {
         None => world.broken(format!("I3: {what} before the commit of {gtid} was on disk")),
         Some(decided) => {
-            let mut seen = world.monitor.seen();
-            seen.forced.insert(gtid.clone());
-            // Where some are attached, nothing says how many there are.
-            let named: Vec<u16> = match decided.branches_named {
-                0 => decided.branches.iter().map(|branch| branch.number).collect(),
-                branches => (0..branches).collect(),
-            };
-            let missing = named
-                .into_iter()
-                .map(|branch| decided.gid(branch).to_string())
-                .find(|gid| seen.votes.get(gid) != Some(&true) && !seen.offers.contains(gid));
-            drop(seen);
-            if let Some(gid) = missing {
-                world.broken(format!("I2: {gtid} was decided to commit, and {gid} had not voted for it"));
+            if let Some(last) = last_of(&decided).filter(|last| !has_decided(world, &decided, last)) {
+                let at = &last.participant;
+                world.broken(format!(
+                    "I3: {what}, and the branch of {gtid} that decides is not committed at {at}"
+                ));
             }
+            world.monitor.seen().forced.insert(gtid.clone());
+            must_have_voted(world, &decided);
         }
+    }
+}
+
+/// The word to commit in one phase: that it is the branch's own to decide is on disk. Of one that has siblings, only
+/// its commit is a decision to which others may be held.
+fn must_be_delegated(world: &World, sender: &Sender, gtid: &Gtid) {
+    match sender.forced_commit(gtid).filter(|decided| last_of(decided).is_some()) {
+        Some(decided) => must_have_voted(world, &decided),
+        None => must_be_forced(world, sender, gtid, "COMMIT in one phase was ordered"),
+    }
+}
+
+/// The branch that decided, or is to, for siblings that are prepared.
+fn last_of(decided: &Decided) -> Option<&PreparedBranch> {
+    decided.deciding().filter(|branch| branch.was_never_prepared())
+}
+
+/// Whether its commit is at its database, or was before a failover.
+fn has_decided(world: &World, decided: &Decided, last: &PreparedBranch) -> bool {
+    let Some(index) = world.index_of(last.participant.as_str()) else { return true };
+    let gid = decided.gid(last.number).to_string();
+    let host = world.hosts.get(index);
+    host.is_some_and(|host| host.server().state.markers.get(&gid) == Some(&true))
+        || world.book.is_touched(index, &gid)
+}
+
+fn must_have_voted(world: &World, decided: &Decided) {
+    let seen = world.monitor.seen();
+    // Where some are attached, nothing says how many there are.
+    let named: Vec<u16> = match decided.branches_named {
+        0 => decided.branches.iter().map(|branch| branch.number).collect(),
+        branches => (0..branches).collect(),
+    };
+    let missing = named
+        .into_iter()
+        .filter(|branch| last_of(decided).is_none_or(|last| last.number != *branch))
+        .map(|branch| decided.gid(branch).to_string())
+        .find(|gid| seen.votes.get(gid) != Some(&true) && !seen.offers.contains(gid));
+    drop(seen);
+    if let Some(gid) = missing {
+        world.broken(format!("I2: {} was decided to commit, and {gid} had not voted for it", decided.gtid));
     }
 }
 
@@ -158,7 +196,7 @@ pub fn leaves_coordinator(world: &World, line: &Line, frame: &CoordinatorFrame) 
     for message in &frame.messages {
         world.note("to agent", || format!("{} {}", line.agent, describe(message.kind.as_ref())));
         if let Some(ToAgent::Prepare(order)) = &message.kind {
-            note_work(world, order);
+            note_work(world, &order.gtid, order.work.as_ref());
             let mut seen = world.monitor.seen();
             let first = *seen.prepares.entry(order.gid.clone()).or_insert(line.agent_life);
             drop(seen);
@@ -175,7 +213,12 @@ pub fn leaves_coordinator(world: &World, line: &Line, frame: &CoordinatorFrame) 
         if let Some(ToAgent::CommitOnePhase(order)) = &message.kind
             && let Ok(gtid) = order.gtid.parse()
         {
-            must_be_forced(world, &line.sender, &gtid, "COMMIT in one phase was ordered");
+            must_be_delegated(world, &line.sender, &gtid);
+            note_work(world, &order.gtid, order.work.as_ref());
+            let again = order.work.is_some() && !world.monitor.seen().deciding.insert(order.gid.clone());
+            if again {
+                world.broken(format!("I15: the work of {}, which decides, was given twice", order.gid));
+            }
         }
         if let Some(ToAgent::Rollback(order)) = &message.kind {
             must_not_be_forced(world, &order.participant, &order.gid);
@@ -191,11 +234,11 @@ pub fn leaves_coordinator(world: &World, line: &Line, frame: &CoordinatorFrame) 
 }
 
 /// The work itself says for which attempt it is done.
-fn note_work(world: &World, order: &Prepare) {
-    let statements = order.work.iter().flat_map(|work| &work.statements);
+fn note_work(world: &World, gtid: &str, work: Option<&Work>) {
+    let statements = work.into_iter().flat_map(|work| &work.statements);
     for statement in statements {
         if let (Some(Doing::Change(change)), Ok(gtid)) =
-            (Doing::parse(&statement.statement), order.gtid.parse::<Gtid>())
+            (Doing::parse(&statement.statement), gtid.parse::<Gtid>())
             && let Some(attempt) = change.tag.split(':').next().and_then(|number| number.parse().ok())
         {
             world.book.write(attempt, |lines| lines.gtid = Some(gtid));
@@ -210,25 +253,6 @@ fn departs(world: &World, order: &CommitBranch) -> bool {
     let pages = world.book.open();
     let hands = pages.interfered.get(&(index, order.gid.clone()));
     hands.is_some_and(|hands| hands.contains(&Interference::Departs))
-}
-
-fn describe(kind: Option<&ToAgent>) -> String {
-    match kind {
-        Some(ToAgent::Hello(hello)) => format!("hello of {}-{:06x}", hello.epoch, hello.incarnation),
-        Some(ToAgent::Prepare(order)) => format!("prepare {}", order.gid),
-        Some(ToAgent::Commit(order)) => format!("commit {} (xid {})", order.gid, order.xid8),
-        Some(ToAgent::Rollback(order)) => format!("roll back {} {}", order.gtid, order.gid),
-        Some(ToAgent::CommitOnePhase(order)) => format!("commit {} in one phase", order.gid),
-        Some(ToAgent::Hold(order)) => format!("let go of {}", order.gid),
-        Some(ToAgent::EndSession(order)) => format!("end session of {}", order.gtid),
-        Some(ToAgent::List(ask)) => format!("list {}", ask.participant),
-        Some(ToAgent::VerifyBranches(ask)) => {
-            format!("verify {} branches at {}", ask.branches.len(), ask.participant)
-        }
-        Some(ToAgent::PruneMarkers(order)) => format!("prune markers at {}", order.participant),
-        Some(ToAgent::VerifyAttached(ask)) => format!("verify {}", ask.gid),
-        None => "?".into(),
-    }
 }
 
 /// A frame arrives at an agent.
@@ -298,57 +322,6 @@ fn count_listing(world: &World, listing: &Listing) {
             listing.participant
         ));
     }
-}
-
-fn describe_report(kind: Option<&FromAgent>) -> String {
-    match kind {
-        Some(FromAgent::Hello(hello)) => {
-            let prepared: Vec<_> = hello
-                .listings
-                .iter()
-                .map(|listing| format!("{}: {}", listing.participant, describe_listing(listing)))
-                .collect();
-            let witness = hello.witness.map(|w| format!("{} at {}", w.epoch, w.position)).unwrap_or_default();
-            format!("hello, witness {witness}; {}", prepared.join("; "))
-        }
-        Some(FromAgent::Refusal(refusal)) => format!("refuses: {}", refusal.detail),
-        Some(FromAgent::Enlisted(enlisted)) => {
-            format!("enlisted {} at {}", enlisted.gtid, enlisted.participant)
-        }
-        Some(FromAgent::Vote(vote)) => match &vote.kind {
-            Some(Vote::Yes(yes)) => format!("votes yes on {} (xid {})", vote.gid, yes.xid8),
-            Some(Vote::ReadOnly(_)) => format!("votes read-only on {}", vote.gid),
-            Some(Vote::Ready(_)) => format!("is ready to commit {} in one phase", vote.gid),
-            Some(Vote::No(no)) => {
-                let why = no.reason.as_ref().map(|reason| reason.message.as_str()).unwrap_or_default();
-                format!("votes no on {}: {why}", vote.gid)
-            }
-            None => "votes?".into(),
-        },
-        Some(FromAgent::BranchEnd(end)) => format!("{} ended: {:?}", end.gid, end.kind),
-        Some(FromAgent::SessionLost(lost)) => {
-            let why = lost.reason.as_ref().map(|reason| reason.message.as_str()).unwrap_or_default();
-            format!("lost the session of {} at {}: {why}", lost.gtid, lost.participant)
-        }
-        Some(FromAgent::Listing(listing)) => {
-            format!("lists {}: {}", listing.participant, describe_listing(listing))
-        }
-        Some(FromAgent::Held(held)) => format!("{} held: {:?}", held.gid, held.kind),
-        Some(FromAgent::Trouble(trouble)) => format!("trouble with {}: {}", trouble.gid, trouble.message),
-        Some(FromAgent::BranchesVerified(verified)) => {
-            let said = verified.branches.iter().map(|gone| format!("{:?}", gone.status()));
-            format!("verified at {}: {} {:?}", verified.participant, verified.failure, Vec::from_iter(said))
-        }
-        None => "?".into(),
-    }
-}
-
-fn describe_listing(listing: &Listing) -> String {
-    if !listing.failure.is_empty() {
-        return format!("failed ({})", listing.failure);
-    }
-    let prepared: Vec<&str> = listing.prepared.iter().map(|row| row.gid.as_str()).collect();
-    format!("[{}] busy [{}]", prepared.join(" "), listing.busy.join(" "))
 }
 
 /// A frame arrives at a coordinator.

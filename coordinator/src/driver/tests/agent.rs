@@ -138,6 +138,7 @@ impl World {
             gid: gid.to_string(),
             was_commit,
             kind: Some(kind),
+            ..Default::default()
         })
     }
 

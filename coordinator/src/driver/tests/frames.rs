@@ -34,6 +34,7 @@ pub fn examples() -> Vec<Vec<u8>> {
             participant: participant(),
             was_commit: true,
             kind: Some(v1::branch_end::Kind::Done(v1::Done {})),
+            ..Default::default()
         }),
         Kind::SessionLost(v1::SessionLost {
             gtid: gid.gtid.to_string(),

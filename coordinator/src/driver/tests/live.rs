@@ -369,6 +369,7 @@ async fn the_alarm_of_a_departure_says_in_words_how_the_branch_ended() {
         gid: Gid { gtid: begun.gtid, branch: 0, branches: 2 }.to_string(),
         was_commit: true,
         kind: Some(v1::branch_end::Kind::Gone(gone)),
+        ..Default::default()
     };
     world.agent_says(v1::agent_message::Kind::BranchEnd(end)).await;
     let status = world.driver.ask(Request::Status).await.unwrap();

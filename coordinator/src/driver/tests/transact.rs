@@ -37,6 +37,7 @@ pub(super) fn whole(key: Option<KeyRecord>) -> Transact {
         attempt: None,
         life: String::new(),
         repeated: false,
+        last_agent: false,
     }
 }
 

@@ -202,6 +202,35 @@ pub(super) async fn prepare(
     Ok(Done::Prepared { xid8, unreplicated })
 }
 
+/// Inserts the marker of a transaction that is to decide by its commit, whether it has written or not.
+///
+/// # Errors
+/// As PostgreSQL has it; the transaction is rolled back then.
+pub(super) async fn ready_to_decide(host: &Arc<Host>, pid: i32, gid: &str) -> Result<(), SqlError> {
+    host.work().await;
+    if let Err(error) = interrupted(host, pid) {
+        host.server().abort(pid);
+        host.stir();
+        return Err(error);
+    }
+    {
+        let mut server = host.server();
+        let wrote_nothing = |open: &Open| open.xid.is_none();
+        let open = server.backends.get(&pid).and_then(|backend| backend.open.as_ref());
+        if open.is_some_and(wrote_nothing) {
+            let xid = server.draw_xid();
+            if let Some(open) = server.backends.get_mut(&pid).and_then(|backend| backend.open.as_mut()) {
+                open.xid = Some(xid);
+            }
+        }
+    }
+    let unlucky = !host.is_calm() && host.random.draw(|random| random.chance(host.manners.serialization));
+    match super::one_phase::ready(host, pid, gid, unlucky)? {
+        Some(_) => Ok(()),
+        None => Err(SqlError::new("42P01", "relation \"votum.marker\" does not exist")),
+    }
+}
+
 /// Everything up to the record of the PREPARE: its number in the log, and the transaction's id.
 fn begin_prepare(
     host: &Host,

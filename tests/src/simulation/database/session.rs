@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use votum_participant::database::{
     Aftermath, BackendId, BeginOptions, Canceller, Command, Condition, Database, DatabaseError,
     DatabaseListing, Found, FoundAttached, Gate, Kept, MayEnd, OnePhase, Policy, Preparation,
-    PreparedAttached, RowSink, Session, Statement, Stood, XidOutcome,
+    PreparedAttached, RowSink, ServerFacts, Session, Statement, Stood, XidOutcome,
 };
 use votum_proto::names::{CoordinatorId, Gid, ParticipantName};
 use votum_proto::runtime::BoxFuture;
@@ -189,7 +189,8 @@ impl Database for Behind {
                     ..Default::default()
                 })
                 .collect();
-            Ok(DatabaseListing { facts, role: ROLE.into(), database: "bank".into(), prepared })
+            let can_decide = server.markers;
+            Ok(DatabaseListing { facts, role: ROLE.into(), database: "bank".into(), can_decide, prepared })
         });
         listing.await.map_err(|error| error.into_database_error(Command::Listing))
     }
@@ -339,6 +340,15 @@ impl Session for SimulatedSession {
                 }
             }
         }
+    }
+
+    async fn ready(&mut self, gid: &Gid) -> Result<ServerFacts, DatabaseError> {
+        let (host, pid, gid) = (Arc::clone(&self.connection.host), self.connection.pid, gid.to_string());
+        let ready = self.connection.call(async move {
+            commands::ready_to_decide(&host, pid, &gid).await?;
+            Ok(commands::facts(&host))
+        });
+        ready.await.map_err(|error| error.into_database_error(Command::CommitOnePhase))
     }
 
     async fn commit_one_phase(&mut self) -> OnePhase {
