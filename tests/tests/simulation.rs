@@ -5,7 +5,7 @@
 #![cfg(test)] // clippy then lets helpers fail as tests do
 
 use votum_tests::simulation::campaign::{Sum, explain, one};
-use votum_tests::simulation::{Plan, Size, run};
+use votum_tests::simulation::{Plan, Size, at_once, run};
 
 /// How many seeds, unless `VOTUM_SEEDS` says so: `make simulation` runs thousands, optimized.
 const SEEDS: u64 = 60;
@@ -77,6 +77,32 @@ fn some_applications_prepare_and_commit_and_some_too_late() {
     assert!(
         prepared > 20 && verified > 20 && late > 0,
         "{prepared} prepared, {verified} verified, {late} late"
+    );
+}
+
+/// The last of several branches decides: in no seed that once found something, either.
+#[test]
+fn some_transactions_are_decided_by_their_last_branch_and_some_of_those_by_its_marker() {
+    let asks = |plan: &Plan| plan.work.iter().any(|work| at_once::is_last_agent(plan, work));
+    assert!(!FOUND.iter().any(|(seed, _)| asks(&Plan::draw(*seed, Size::default()))));
+    let (mut given, mut done, mut refused, mut settled) = (0, 0, 0, 0);
+    for plan in (0..).map(|seed| Plan::draw(seed, Size::default())).filter(asks).take(80) {
+        let transcript = run(&plan, true).transcript;
+        let gids: Vec<&str> = transcript
+            .lines()
+            .filter_map(|line| line.split_once(" do the work of ")?.1.strip_suffix(", and decide"))
+            .collect();
+        given += gids.len();
+        for line in transcript.lines().filter(|line| line.contains(" ended: Some(")) {
+            let of_it = gids.iter().any(|gid| line.contains(&format!("{gid} ended")));
+            done += usize::from(of_it && line.contains("Some(Done"));
+            refused += usize::from(of_it && line.contains("Some(Refused"));
+            settled += usize::from(of_it && line.contains("Some(Gone"));
+        }
+    }
+    assert!(
+        given > 50 && done > 40 && refused > 0 && settled > 0,
+        "{given} given, {done} done, {refused} refused, {settled} settled by the marker"
     );
 }
 
