@@ -57,7 +57,7 @@ fn death(point: CrashPoint) -> Option<Death> {
         Listed => return None,
         // `one_shot.rs` has that of a branch whose work comes in one request.
         DuringWork => return None,
-        // `one_phase.rs` has those of a commit in one phase.
+        // `one_phase.rs` and `last_agent.rs` have those of a commit in one phase.
         DuringCommitOnePhase | AfterCommitOnePhase | BranchSettled => return None,
         // `attached.rs` has that of a branch that the application prepares.
         AttachedVerified => return None,

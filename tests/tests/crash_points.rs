@@ -77,7 +77,7 @@ fn expected(point: AtCoordinator, banks: u64) -> Option<Expected> {
         | RetentionMarked | RetentionDropping | RetentionDropped | JudgedR0 | JudgedR1 | JudgedR1x
         | JudgedR3 | JudgedR5 | JudgedR6 | JudgedR8 | JudgedR10 | JudgedR11 | JudgedR12 | JudgedR14
         | JudgedR15 | JudgedR16 => return None,
-        // `one_phase.rs` has those of a commit in one phase.
+        // `one_phase.rs` and `last_agent.rs` have those of a commit in one phase.
         HandedOver | OnePhaseAnswered | JudgedR13 => return None,
         // `departures.rs` has those of an operator's departure.
         BranchHeld | DepartureRecorded => return None,

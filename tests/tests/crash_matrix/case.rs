@@ -95,6 +95,8 @@ pub(crate) enum Work {
     Transfers,
     /// The same, each in one request.
     AtOnce,
+    /// The same, and the last branch decides.
+    LastAgent,
     /// The same; a statement and PREPARE take a tenth of a second at each bank.
     Slow,
     /// The same; the last bank refuses to prepare, once the others have.

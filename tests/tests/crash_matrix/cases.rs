@@ -25,6 +25,7 @@ pub(crate) mod kind {
     pub(crate) const LOAD: &str = "drawn, under load";
     pub(crate) const ROW: &str = "coordinator at a row of the recovery table";
     pub(crate) const ONE_PHASE: &str = "one phase: anybody at each point";
+    pub(crate) const LAST_AGENT: &str = "the last branch decides: anybody at each point";
     pub(crate) const AT_ONCE: &str = "in one request: anybody at each point";
 }
 
@@ -86,7 +87,7 @@ pub(crate) fn coordinator(point: AtCoordinator, banks: usize) -> Meets {
                 .life(Who::Coordinator, this)
         }
         JudgedR14 | JudgedR15 | JudgedR6 if banks == 1 => return Meets::Never,
-        // `one_phase` has them.
+        // `one_phase` and `last_agent` have them.
         HandedOver | OnePhaseAnswered | JudgedR13 => return Meets::Never,
         // `departures.rs` comes by them.
         BranchHeld | DepartureRecorded => return Meets::Never,
@@ -284,7 +285,7 @@ pub(crate) fn scenes(banks: usize) -> BTreeSet<Scene> {
 }
 
 /// The points of the coordinator that every transfer comes by.
-const COMMIT: [AtCoordinator; 13] = [
+pub(crate) const COMMIT: [AtCoordinator; 13] = [
     AtCoordinator::Begun,
     AtCoordinator::BeforeFirstPrepare,
     AtCoordinator::BetweenPrepares,

@@ -198,10 +198,11 @@ impl Lane {
                     }
                 }
             }
-            Work::AtOnce => {
+            Work::AtOnce | Work::LastAgent => {
                 for turn in 1.. {
                     let name = format!("{name}-{turn}");
                     let shot = teller.votum().transact().idempotency_key(&name);
+                    let shot = if case.work == Work::LastAgent { shot.last_agent() } else { shot };
                     drop(teller.at_once(shot, &name, &legs).await);
                     if stop.get() {
                         break;

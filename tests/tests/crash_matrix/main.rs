@@ -12,6 +12,7 @@ mod case;
 mod cases;
 mod draw;
 mod lane;
+mod last_agent;
 mod run;
 mod scenes;
 mod supervisor;
@@ -23,6 +24,7 @@ use cases::{
     aged, at_once, frozen, frozen_syncs, one_phase, pair, power_cut, power_cuts, scenes, singles, twice,
 };
 use draw::Draw;
+use last_agent::{last_agent, last_agent_singles};
 use run::{Report, play, run};
 use scenes::Scene;
 
@@ -51,6 +53,7 @@ async fn every_crash_point_once_and_a_drawn_handful_of_pairs_keep_every_promise(
     cases.push(frozen(2, 12, Frozen::Everything, Work::Load));
     cases.push(power_cut(Who::Coordinator, "decision-forced@8", 2, Work::Load));
     let mut draw = Draw::new(seed);
+    cases.extend(last_agent_singles(2));
     cases.extend((0..number("VOTUM_MATRIX_PAIRS", 10)).map(|_| pair(&mut draw, 2)));
     let scenes = scenes(2).into_iter().map(|scene| (scene, 2)).collect();
     all_of(cases, scenes, seed, 2).await;
@@ -73,6 +76,7 @@ async fn crash_matrix() {
         cases.extend(at_once(banks));
     }
     cases.extend(one_phase());
+    cases.extend([2, 3].into_iter().flat_map(last_agent));
     let pairs = number("VOTUM_MATRIX_PAIRS", 300);
     for _ in 0..pairs {
         let banks = 1 + draw.below(3);
