@@ -146,6 +146,7 @@ impl Agents {
                 gid: order.gid,
                 was_commit: false,
                 kind: Some(v1::branch_end::Kind::NeverPrepared(v1::NeverPrepared {})),
+                ..Default::default()
             })),
             Told::List(list) => Some(Says::Listing(self.listing(number, participant, list.request))),
             // Nothing of it is said to agents that stand for one server each and keep no sessions.
@@ -195,6 +196,7 @@ impl Agents {
             gid: order.gid,
             was_commit: true,
             kind: Some(v1::branch_end::Kind::Done(v1::Done {})),
+            ..Default::default()
         })
     }
 

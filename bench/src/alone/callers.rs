@@ -161,6 +161,7 @@ impl Shared {
             attempt: None,
             life: String::new(),
             repeated: false,
+            last_agent: false,
         };
         Ok(self.driver.ask(|answer| Request::Transact(transact, answer)).await?.outcome)
     }
