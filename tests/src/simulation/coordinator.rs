@@ -342,7 +342,7 @@ impl Machine {
 /// The journal alone holds every decision that is still owed, whatever has become of the store.
 fn owes_what_is_prepared(world: &World, name: &str, opened: &Opened) {
     let owed = |gtid: &Gtid| {
-        // What was handed to its branch to decide is owed from that record on.
+        // What a last agent decided is owed from the record on that hands the decision to it.
         let known = opened.owed.iter().flat_map(|history| history.decided.iter().chain(&history.delegated));
         known.into_iter().any(|decided| decided.gtid == *gtid)
     };
