@@ -1,6 +1,6 @@
 //! Looks, for a coordinator, what became of branches that were committed before their server changed its
-//! timeline: a standby that took over may never have heard of them. And deletes, on its word, the markers of
-//! those that it has forgotten.
+//! timeline: a standby that took over may never have heard of them; and what commit markers there are of a
+//! transaction of which no record tells. And deletes, on its word, the markers of those that it has forgotten.
 
 use std::sync::Arc;
 
@@ -24,16 +24,19 @@ pub(crate) fn answer(
     ask: &v1::VerifyBranches,
 ) -> Result<(), String> {
     let read = |branch: &v1::CommittedBranch| match branch.gid.parse::<Gid>() {
+        // I8: nothing is written under another coordinator's name.
+        Ok(gid) if branch.settle && gid.gtid.coordinator_id != of => Err(format!("{gid} is not {of}'s")),
         Ok(gid) => Ok((gid, branch.xid8)),
         Err(error) => Err(format!("{:?} is no gid: {error}", branch.gid)),
     };
     let branches: Vec<(Gid, u64)> = ask.branches.iter().map(read).collect::<Result<_, _>>()?;
+    let settles: Vec<bool> = ask.branches.iter().map(|branch| branch.settle).collect();
     let request = ask.request;
     let (agent, participant) = (Arc::clone(agent), Arc::clone(participant));
     let seams = agent.seams.clone();
     seams.spawn(
         async move {
-            let looked = look(&participant, &branches).await;
+            let looked = look(&participant, &branches, &settles).await;
             let (branches, failure) = match looked {
                 Ok(outcomes) => (outcomes.into_iter().map(XidOutcome::into_wire).collect(), String::new()),
                 Err(why) => (Vec::new(), why),
@@ -81,11 +84,25 @@ pub(crate) fn prune(
     );
 }
 
-async fn look(participant: &Participant, branches: &[(Gid, u64)]) -> Result<Vec<XidOutcome>, String> {
+async fn look(
+    participant: &Participant,
+    branches: &[(Gid, u64)],
+    settles: &[bool],
+) -> Result<Vec<XidOutcome>, String> {
     let database = &participant.database;
-    let outcomes = database.outcomes(branches).await.map_err(|error| error.to_string())?;
+    let mut outcomes = database.outcomes(branches).await.map_err(|error| error.to_string())?;
     for outcome in &outcomes {
         participant.identify(&outcome.facts)?;
+    }
+    let asked = outcomes.iter_mut().zip(branches).zip(settles);
+    for ((outcome, (gid, _)), _) in asked.filter(|((outcome, _), settle)| {
+        // Where no markers are kept, nothing can have decided by one.
+        **settle && outcome.marker == Marker::Absent && !outcome.facts.in_recovery
+    }) {
+        // Once, with a bounded wait: who has inserted it and has not committed is waited for by asking again.
+        let settled = database.settle(gid).await.map_err(|error| error.to_string())?;
+        participant.identify(&settled.facts)?;
+        *outcome = XidOutcome { status: outcome.status, ..settled };
     }
     let committed =
         |outcome: &XidOutcome| outcome.status == XidStatus::Committed || outcome.marker == Marker::Committed;

@@ -244,11 +244,15 @@ async fn many_branches_are_looked_at_in_one_question() {
         let vote = voted(&world, &mut coordinator, seq, &[WRITES]).await;
         let gid = coordinator.gid(seq).to_string();
         world.direct().await.batch_execute(&format!("{by_hand} PREPARED '{gid}'")).await.unwrap();
-        asked.push(v1::CommittedBranch { gid, xid8: vote.xid8 });
+        asked.push(v1::CommittedBranch { gid, xid8: vote.xid8, ..Default::default() });
     }
     superuser(&world).await.batch_execute("DELETE FROM votum.marker WHERE seq = 3").await.unwrap();
     let never = asked[2].xid8 + 1_000_000;
-    asked.push(v1::CommittedBranch { gid: coordinator.gid(4).to_string(), xid8: never });
+    asked.push(v1::CommittedBranch {
+        gid: coordinator.gid(4).to_string(),
+        xid8: never,
+        ..Default::default()
+    });
     let participant = BANK.to_owned();
     coordinator
         .send(Order::VerifyBranches(v1::VerifyBranches { participant, request: 9, branches: asked }))

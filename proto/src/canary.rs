@@ -71,11 +71,17 @@ pub enum Canary {
     DelegateBeforeForced,
     /// A commit in one phase whose answer was lost counts as refused (R13).
     GuessLostAnswer,
+    /// Where a branch decides for its siblings, they are ordered to commit before its commit is known (I3).
+    SiblingsGoFirst,
+    /// Absence of a decision is taken for an abort although it was handed to a branch (R13s).
+    PresumeAbortDelegated,
+    /// A person's word about a branch counts although a sibling's commit marker contradicts it (I1).
+    ResolveUnasked,
 }
 
 impl Canary {
     /// All of them, in the order in which the table prints them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 35] = [
         Self::CommitBeforeForced,
         Self::AnswerBeforeForced,
         Self::DecideWithoutLastVote,
@@ -108,6 +114,9 @@ impl Canary {
         Self::DepartWithoutHold,
         Self::DelegateBeforeForced,
         Self::GuessLostAnswer,
+        Self::SiblingsGoFirst,
+        Self::PresumeAbortDelegated,
+        Self::ResolveUnasked,
     ];
 }
 

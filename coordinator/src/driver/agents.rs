@@ -211,6 +211,7 @@ impl Driver {
         self.out.messages.remove(&agent);
         for participant in &participants {
             self.departures_cut_off(participant);
+            self.inquiries_cut_off(participant);
             self.resolutions_cut_off(participant);
             self.verification_cut_off(participant);
             // R11. What was seen before it says more, and each attempt would bring its own words.

@@ -20,6 +20,7 @@
 //! | `log_events` | what the log says: durable, counted, doubtful |
 //! | `operator`, `resolve`, `acknowledge`, `unproven`, `write_off` | what votumctl asks |
 //! | `depart` | how a person has a branch ended otherwise than decided |
+//! | `inquiry` | what a transaction's commit markers say, before a person's word about it counts |
 //! | `in_doubt` | listings on request, joined with the log |
 //! | `verification` | what a failover may have lost of commits that were acknowledged |
 //! | `pruning` | commit markers that nobody can ask about any more |
@@ -53,6 +54,7 @@ mod clients;
 mod depart;
 mod in_doubt;
 mod inbox;
+mod inquiry;
 mod knowledge;
 mod last_agent;
 mod lease;
@@ -173,6 +175,7 @@ pub fn start(
         in_doubt: BTreeMap::new(),
         resolving: BTreeMap::new(),
         departures: BTreeMap::new(),
+        inquiries: BTreeMap::new(),
         mending: BTreeMap::new(),
         verifying: BTreeMap::new(),
         verify_at: None,
@@ -247,6 +250,8 @@ struct Driver {
     resolving: BTreeMap<(ParticipantName, String), resolve::Awaited>,
     /// Departures whose agents are asked to let go of the branch, by that request.
     departures: BTreeMap<u64, depart::Departure>,
+    /// Resolutions that wait for what commit markers say, by that request.
+    inquiries: BTreeMap<u64, inquiry::Inquiry>,
     /// Branches that are being ended again, or as recorded (R1, R16), by gid: what to record once that succeeded.
     mending: BTreeMap<String, crate::protocol::record::Heuristic>,
     /// Participants whose commits of earlier timelines are looked for.
@@ -317,6 +322,7 @@ impl Driver {
             Timer::InDoubt(request) => self.answer_in_doubt(request),
             Timer::Verify => self.verify_again(),
             Timer::Held(request) => self.not_held_in_time(request),
+            Timer::Inquired(request) => self.not_inquired_in_time(request),
             Timer::Drain => self.drain_deadline(),
         }
     }

@@ -1,13 +1,15 @@
 //! The settlement of a branch by hand: where the log leaves it to a person, and nowhere else.
 
 use votum_proto::canary::{Canary, sings};
-use votum_proto::names::ParticipantName;
+use votum_proto::names::{Gid, ParticipantName};
 use votum_proto::v1;
 
 use super::request::{Answer, RequestError, Resolve};
 use super::{Driver, LogState, Pending, wire};
 use crate::protocol::event::Report;
-use crate::protocol::record::{Decided, Decision, MAX_LABEL, MAX_TEXT, Record, Resolved, cut};
+use crate::protocol::record::{
+    Decided, Decision, Heuristic, HeuristicKind, MAX_LABEL, MAX_TEXT, PreparedBranch, Record, Resolved, cut,
+};
 use crate::protocol::recovery::{Absence, LogSays, Settled, low_half};
 
 /// A resolution on its way to the disk.
@@ -73,6 +75,17 @@ impl Driver {
             let _ = answer.send(Err(RequestError::Invalid(why)));
             return;
         }
+        self.resolve_knowing(resolve, None, answer);
+    }
+
+    /// `found` is what the siblings' commit markers say, once they were asked for ([`Driver::inquire`]).
+    pub(super) fn resolve_knowing(
+        &mut self,
+        resolve: Resolve,
+        found: Option<String>,
+        answer: Answer<v1::ResolveResponse>,
+    ) {
+        let found = found.or_else(|| resolve.heuristic.then(|| "no commit marker was asked for".into()));
         let result = match self.judge_resolution(&resolve) {
             Judgement::Refused(why) => Err(RequestError::Invalid(why)),
             Judgement::Departs(decided) => return self.resolve_against(resolve, &decided, answer),
@@ -81,14 +94,15 @@ impl Driver {
                 response.result = "nothing was added: it happens by itself".into();
                 Ok(response)
             }
-            Judgement::Decides(why) if !resolve.apply => {
-                let mut response = response(&resolve, why);
-                response.result = "nothing was done (dry run)".into();
-                Ok(response)
-            }
-            Judgement::Decides(_) => match self.may_settle(&resolve) {
-                Ok(xid) => return self.settle(resolve, xid, answer),
-                Err(error) => Err(error),
+            Judgement::Decides(why) => match (found, self.may_settle(&resolve)) {
+                (_, Err(error)) if resolve.apply => Err(error),
+                (None, _) => return self.inquire(resolve, answer),
+                (Some(_), Ok(xid)) if resolve.apply => return self.settle(resolve, xid, answer),
+                (Some(found), _) => {
+                    let mut response = response(&resolve, format!("{why}; {found}"));
+                    response.result = "nothing was done (dry run)".into();
+                    Ok(response)
+                }
             },
         };
         let _ = answer.send(result);
@@ -159,9 +173,11 @@ impl Driver {
                 return Err(RequestError::LogFailed(why.clone()));
             }
         }
+        let Resolve { gid, participant, .. } = resolve;
         self.participants
-            .get(&resolve.participant)
-            .and_then(|known| known.quarantined.get(&resolve.gid.to_string()).copied())
+            .get(participant)
+            .and_then(|known| known.quarantined.get(&gid.to_string()).copied())
+            .or_else(|| self.handed_over(gid, participant).map(|(_, branch)| low_half(branch.xid8)))
             .or(sings(Canary::ResolveAgainstDecision).then_some(0))
             .ok_or_else(|| {
                 RequestError::Invalid(format!(
@@ -172,14 +188,15 @@ impl Driver {
     }
 
     fn settle(&mut self, resolve: Resolve, xid: u32, answer: Answer<v1::ResolveResponse>) {
-        let record = Record::Resolved(Resolved {
+        let settled = Resolved {
             gid: resolve.gid.clone(),
             participant: resolve.participant.clone(),
             xid,
             commit: resolve.commit,
             operator: cut(&resolve.operator, MAX_LABEL),
             reason: cut(&resolve.reason, MAX_TEXT),
-        });
+        };
+        let record = Record::Resolved(settled.clone());
         tracing::warn!(gtid = %resolve.gid.gtid, participant = %resolve.participant, gid = %resolve.gid,
             commit = resolve.commit, operator = %resolve.operator, reason = %resolve.reason,
             "an operator settles a branch");
@@ -187,8 +204,19 @@ impl Driver {
         response.applied = true;
         let key = (resolve.participant.clone(), resolve.gid.to_string());
         self.resolving.insert(key, Awaited { answer, response, ordered: false, departs: false });
+        let hazard = self.handed_over(&resolve.gid, &resolve.participant).map(|(_, branch)| Heuristic {
+            gid: resolve.gid.clone(),
+            participant: resolve.participant.clone(),
+            xid8: branch.xid8,
+            kind: HeuristicKind::Hazard,
+            detail: cut(&format!("nobody knows how the branch that decided ended; {settled}"), MAX_TEXT),
+        });
         let resolution = Resolution { resolve, xid };
         self.persist(record, true, Pending::Resolution(Box::new(resolution)));
+        if let Some(hazard) = hazard {
+            let record = Record::Heuristic(hazard.clone());
+            self.persist(record, true, Pending::Departure(Box::new(hazard)));
+        }
     }
 
     fn judge_resolution(&self, resolve: &Resolve) -> Judgement {
@@ -215,7 +243,7 @@ impl Driver {
                 (Decision::Commit, false) | (Decision::Abort(_), true) => Departs(decision),
             },
             LogSays::Settled { how } => already_settled(how, resolve.commit),
-            LogSays::Delegated { .. } => Refused("refused: its decision was delegated".into()),
+            LogSays::Delegated { .. } => self.judge_handed_over(resolve),
             LogSays::Nothing(Absence::Live) => {
                 Refused("refused: its transaction is live; let it end, or roll it back".into())
             }
@@ -235,6 +263,45 @@ impl Driver {
                 Agrees("it was never decided, and is being rolled back: this agrees with that".into())
             }
         }
+    }
+
+    /// Only the branch that decides knows how that ended. A person's word counts in its place where it is gone for
+    /// good, and stays on record as a hazard.
+    fn judge_handed_over(&self, resolve: &Resolve) -> Judgement {
+        let refused = |why: String| Judgement::Refused(format!("refused: {why}"));
+        let Some((decided, _)) = self.handed_over(&resolve.gid, &resolve.participant) else {
+            return refused("its decision was delegated".into());
+        };
+        let Some(at) = decided.deciding().map(|deciding| deciding.participant.clone()) else {
+            return refused("its decision was delegated".into());
+        };
+        if self.participants.contains_key(&at) {
+            return refused(format!(
+                "its decision was handed to its branch at {at}, which is asked again and again how it ended: see to it \
+                 that agent and database of {at} answer; where they are gone for good, take {at} out of the configuration"
+            ));
+        }
+        if !resolve.heuristic {
+            return refused(format!(
+                "its decision was handed to its branch at {at}, which is not configured any more, and nobody here can \
+                 know how that ended: look for its commit marker there; --heuristic settles this branch by your word, \
+                 with a hazard on record"
+            ));
+        }
+        Judgement::Decides(format!(
+            "its decision was handed to its branch at {at}, which is not configured any more: nobody here knows it"
+        ))
+    }
+
+    /// The decision that was handed to a sibling of a branch, and the branch; `None` where it is not so.
+    fn handed_over(&self, gid: &Gid, at: &ParticipantName) -> Option<(Decided, PreparedBranch)> {
+        let history = self.history_of(&gid.gtid).ok()??;
+        let decided = history.delegated.filter(|_| history.decided.is_none())?;
+        let listed = decided.branches.iter().find(|branch| {
+            branch.number == gid.branch && branch.participant == *at && !branch.was_never_prepared()
+        });
+        let branch = listed.cloned()?;
+        Some((decided, branch))
     }
 
     /// The resolution is on disk: the database may be told.

@@ -25,6 +25,8 @@ pub(super) enum Timer {
     Verify,
     /// An agent that was asked to let go of a branch has not answered in time.
     Held(u64),
+    /// Somebody has not answered in time what commit markers it holds.
+    Inquired(u64),
     /// The grace of a drain is over.
     Drain,
 }

@@ -167,7 +167,7 @@ impl Driver {
             let branches: Vec<Committed> = batch.drain(..batch.len().min(BATCH)).collect();
             let request = self.next_listing;
             self.next_listing += 1;
-            let question = branches.iter().map(|committed| (&committed.gid, committed.branch.xid8));
+            let question = branches.iter().map(|it| (&it.gid, it.branch.xid8, false));
             let question = wire::verify_branches(participant, request, question);
             *asked = Some(Asked { request, at: self.seams.clock.now(), branches });
             self.send(participant, question);
@@ -224,6 +224,9 @@ impl Driver {
     /// What an agent says to [`Driver::verify_more`]'s question.
     pub(super) fn on_verified(&mut self, verified: &v1::BranchesVerified) {
         let Ok(participant) = verified.participant.parse::<ParticipantName>() else { return };
+        if self.on_inquired(&participant, verified) {
+            return;
+        }
         let Some(verification) = self.verifying.get_mut(&participant) else { return };
         if !verified.failure.is_empty() {
             tracing::warn!(%participant, why = %verified.failure,

@@ -151,9 +151,11 @@ pub(super) fn list(participant: &ParticipantName, request: u64, details: bool) -
 pub(super) fn verify_branches<'a>(
     participant: &ParticipantName,
     request: u64,
-    branches: impl Iterator<Item = (&'a Gid, u64)>,
+    branches: impl Iterator<Item = (&'a Gid, u64, bool)>,
 ) -> v1::CoordinatorMessage {
-    let branches = branches.map(|(gid, xid8)| v1::CommittedBranch { gid: gid.to_string(), xid8 }).collect();
+    let asked =
+        |(gid, xid8, settle): (&Gid, u64, bool)| v1::CommittedBranch { gid: gid.to_string(), xid8, settle };
+    let branches = branches.map(asked).collect();
     message(Kind::VerifyBranches(v1::VerifyBranches {
         participant: participant.to_string(),
         request,

@@ -1,5 +1,6 @@
 //! From the decision to the end of every branch.
 
+use votum_proto::canary::{Canary, sings};
 use votum_proto::names::{BranchNumber, Gid, ParticipantName};
 
 use super::event::{Effect, Report, Vote};
@@ -39,7 +40,14 @@ impl Transaction {
                 effects.extend(self.commit_orders(false, |_| true));
                 effects
             }
-            Record::Delegated(_) => self.one_phase_orders(true, |_| true),
+            Record::Delegated(decided) => {
+                let mut effects = self.one_phase_orders(true, |_| true);
+                if sings(Canary::SiblingsGoFirst) {
+                    let siblings = decided.branches.iter().filter(|branch| !branch.was_never_prepared());
+                    effects.extend(siblings.map(|branch| commit_order(decided, branch, false)));
+                }
+                effects
+            }
             Record::Decided(decided) => self.delegation_closed(decided, was_closing, had_siblings),
             Record::Ended { .. } => vec![Effect::Retire],
             Record::Heuristic(heuristic) => {

@@ -121,7 +121,7 @@ impl Known<'_> {
             let acknowledged = live.unwrap_or(self.history.ended);
             return LogSays::Decided { decision: Box::new(decision.clone()), acknowledged };
         }
-        if self.history.delegated.is_some() {
+        if self.history.delegated.is_some() && !sings(Canary::PresumeAbortDelegated) {
             return LogSays::Delegated { deciding: false, answer_may_come: false };
         }
         self.nothing(gid, mark)
@@ -147,7 +147,8 @@ impl Known<'_> {
                 unproven("the coordinator is still reading its log".into())
             };
         }
-        if self.live.is_some() {
+        let presumed = |live: &Transaction| live.is_one_phase() && sings(Canary::PresumeAbortDelegated);
+        if self.live.is_some_and(|live| !presumed(live)) {
             return LogSays::Nothing(Absence::Live);
         }
         if let Some(why) = self.absence_unproven(gid.gtid.life) {

@@ -16,7 +16,11 @@ Examples:
 What contradicts a known decision is refused, with 4. --heuristic departs from it knowingly: the
 transaction is torn, which its clients are told, and which stays on the list of alarms until it is
 acknowledged. Nothing is recorded or done unless the agent has first let go of what was ordered and
-has found the branch prepared. Who settled it and why are kept in the log.")]
+has found the branch prepared. Who settled it and why are kept in the log.
+
+Where no decision is known, every participant is asked for the commit markers of the branch's
+siblings: what they contradict is refused as well, and so is everything while one cannot be asked;
+--heuristic goes by your word alone.")]
 pub(crate) struct ResolveArgs {
     /// The branch, as pg_prepared_xacts and `votumctl in-doubt` name it
     pub(crate) gid: Gid,

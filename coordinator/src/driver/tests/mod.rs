@@ -13,6 +13,8 @@ mod depart;
 #[allow(unreachable_pub)] // for the fuzzer
 pub mod frames;
 #[cfg(test)]
+mod inquiry;
+#[cfg(test)]
 mod last_agent;
 #[cfg(test)]
 mod lease;

@@ -1,6 +1,9 @@
 //! A person settles branches.
 
+use votum_proto::v1::gone::Marker;
+
 use super::super::request::{Request, RequestError, Resolve};
+use super::inquiry::asked;
 use super::world::{World, decided_commit, gid, gtid, heard, name, resolved};
 use crate::protocol::record::{AbortKind, AbortReason, Decided, Decision, Record};
 
@@ -20,11 +23,11 @@ async fn r10_below_the_mark_a_branch_waits_for_a_person_whose_word_is_forced_fir
         apply,
         heuristic: false,
     };
-    let dry = world.driver.ask(|answer| Request::Resolve(resolve(false), answer)).await.unwrap();
+    let dry = asked(&mut world, resolve(false), Marker::Absent).await;
+    let dry = heard(dry).await.unwrap().unwrap();
     assert!(!dry.applied && dry.statements[0].contains("ROLLBACK PREPARED"), "{dry:?}");
     assert_eq!(world.told().await, "");
-    let (answer, answered) = tokio::sync::oneshot::channel();
-    world.driver.send(Request::Resolve(resolve(true), answer)).await;
+    let answered = asked(&mut world, resolve(true), Marker::Aborted).await;
     assert_eq!(world.told().await, "", "not before the resolution is on disk");
     world.force().await;
     assert_eq!(world.told().await, "rollback@a");
@@ -46,8 +49,7 @@ async fn a_resolution_that_contradicts_another_one_is_refused_also_while_that_on
         apply: true,
         heuristic: false,
     };
-    let (answer, answered) = tokio::sync::oneshot::channel();
-    world.driver.send(Request::Resolve(resolve(true), answer)).await;
+    let answered = asked(&mut world, resolve(true), Marker::Absent).await;
     let refused = world.driver.ask(|answer| Request::Resolve(resolve(false), answer)).await;
     assert!(matches!(refused, Err(RequestError::Invalid(_))), "on its way to the disk: {refused:?}");
     world.force().await;
@@ -76,9 +78,7 @@ async fn whoever_resolves_a_branch_is_answered_when_the_agent_goes_away_before_i
         apply: true,
         heuristic: false,
     };
-    let (answer, mut answered) = tokio::sync::oneshot::channel();
-    world.driver.send(Request::Resolve(resolve, answer)).await;
-    world.settle().await;
+    let mut answered = asked(&mut world, resolve, Marker::Absent).await;
     world.force().await;
     assert_eq!(world.told().await, "commit@a?");
     world.disconnect().await;
@@ -124,8 +124,7 @@ async fn r16_a_resolution_that_a_listing_had_carried_out_is_answered_by_that_and
         apply: true,
         heuristic: false,
     };
-    let (answer, answered) = tokio::sync::oneshot::channel();
-    world.driver.send(Request::Resolve(resolve, answer)).await;
+    let answered = asked(&mut world, resolve, Marker::Absent).await;
     world.told().await;
     // On disk, and in the history; the driver has not heard of it yet.
     world.log.durable.records.lock().unwrap().push(Record::Resolved(resolved(&gid(6, 3, 0), 700)));
