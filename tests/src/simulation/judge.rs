@@ -158,6 +158,18 @@ impl Case<'_> {
             || quarantined
             || hands.contains(&Interference::Departs)
                 && self.is_on_record(participant, &[HeuristicKind::Rollback, HeuristicKind::Hazard])
+            || self.has_lost_its_decision()
+    }
+
+    /// Whether it was decided by a branch's own commit that a failover took, with its marker, and the record of it went
+    /// with a crash: who asks is told of the abort that it is now, with a hazard (docs/protocol.md, the last agent).
+    fn has_lost_its_decision(&self) -> bool {
+        let Some(Ok(Outcome::Aborted { heuristics, .. })) = self.last else { return false };
+        heuristics.iter().any(|heuristic| {
+            let index = self.world.index_of(heuristic.participant.as_str());
+            let lost = |index: usize| self.hands(index).contains(&Interference::LostOnePhase);
+            heuristic.kind == HeuristicKind::Hazard && index.is_some_and(lost)
+        })
     }
 
     fn judge(&self) {
@@ -223,7 +235,8 @@ impl Case<'_> {
             // After a failover a transaction id may be another transaction's (R3).
             let failed_over =
                 |index: usize| self.world.hosts.get(index).is_some_and(|host| host.server().timeline > 1);
-            if index.is_none_or(|index| self.hands(index).is_empty() && !failed_over(index)) {
+            let uncaused = |index: usize| self.hands(index).is_empty() && !failed_over(index);
+            if index.is_none_or(uncaused) && !self.has_lost_its_decision() {
                 self.broken(&format!("I1: a heuristic that nobody caused was recorded: {heuristic}"));
             }
         }

@@ -132,7 +132,7 @@ async fn settles(world: &World, running: &Running, random: &mut Random) {
     };
     // Before the answer, which may be lost.
     world.book.interfered(branch.index, &gid, how);
-    let applied = resolve(world, running, &branch, commit).await;
+    let applied = resolve(world, running, &branch, commit, false).await;
     if applied == Some(true) && contradicts {
         world.broken(format!(
             "I1: an operator's order about {gid} was carried out against the decision, {}",
@@ -144,8 +144,15 @@ async fn settles(world: &World, running: &Running, random: &mut Random) {
     }
 }
 
-/// Whether an order was recorded, and is carried out; `None` when no answer came.
-async fn resolve(world: &World, running: &Running, branch: &Branch, commit: bool) -> Option<bool> {
+/// Whether an order was recorded, and is carried out; `None` when no answer came. `heuristic` says that whatever can be
+/// known of its siblings is not about this.
+async fn resolve(
+    world: &World,
+    running: &Running,
+    branch: &Branch,
+    commit: bool,
+    heuristic: bool,
+) -> Option<bool> {
     let gid = branch.gid.to_string();
     if commit {
         world.book.open().ordered.insert((branch.index, gid.clone()));
@@ -157,9 +164,16 @@ async fn resolve(world: &World, running: &Running, branch: &Branch, commit: bool
         operator: "ann".into(),
         reason: "the shop was asked".into(),
         apply: true,
-        heuristic: false,
+        heuristic,
     };
+    let contradicted = is_contradicted(world, branch, commit);
     let said = ask(world, running, |answer| Request::Resolve(order, answer)).await;
+    // A failover may take a marker between the two.
+    if contradicted && is_contradicted(world, branch, commit) && !heuristic && applied(said.as_ref()) {
+        world.broken(format!(
+            "I1: an operator's order about {gid} was carried out against a sibling's marker"
+        ));
+    }
     world.note("operator", || {
         let word = if commit { "commit" } else { "roll back" };
         format!("orders to {word} {gid} at {} ({}): {said:?}", branch.participant, branch.rule)
@@ -168,6 +182,26 @@ async fn resolve(world: &World, running: &Running, branch: &Branch, commit: bool
         Ok(response) => Some(response.applied),
         Err(RequestError::Invalid(_)) => Some(false),
         Err(_) => None,
+    }
+}
+
+fn applied(said: Option<&Result<v1::ResolveResponse, RequestError>>) -> bool {
+    matches!(said, Some(Ok(response)) if response.applied)
+}
+
+/// Whether the commit marker of a sibling says otherwise. A tombstone may stand where its branch never was.
+fn is_contradicted(world: &World, branch: &Branch, commit: bool) -> bool {
+    let siblings = (0..branch.gid.branches).filter(|number| *number != branch.gid.branch);
+    let mut gids = siblings.map(|number| Gid { branch: number, ..branch.gid.clone() }.to_string());
+    let says = |gid: &str, said: bool| {
+        world.hosts.iter().any(|host| host.server().state.markers.get(gid) == Some(&said))
+    };
+    let prepared = |gid: &str| world.hosts.iter().any(|host| host.server().state.prepared.contains_key(gid));
+    if commit {
+        let committed = gids.clone().any(|gid| says(&gid, true));
+        !committed && gids.any(|gid| says(&gid, false) && !prepared(&gid))
+    } else {
+        gids.any(|gid| says(&gid, true))
     }
 }
 
@@ -212,8 +246,16 @@ pub(super) async fn settles_by_what_is_known(world: &World) {
     let Some(running) = present(world) else { return };
     for shown in in_doubt(world, &running).await {
         let Some(branch) = Branch::of(world, &shown).filter(|branch| branch.rule == "R10") else { continue };
-        let commit = was_committed(world, &branch.gid.gtid) && !branch.is_other_work(world);
-        resolve(world, &running, &branch, commit).await;
+        if branch.is_other_work(world) {
+            resolve(world, &running, &branch, false, true).await;
+            continue;
+        }
+        let commit = was_committed(world, &branch.gid.gtid);
+        // What a sibling's commit marker says counts for more.
+        let refused = resolve(world, &running, &branch, commit, false).await == Some(false);
+        if refused && is_contradicted(world, &branch, commit) {
+            resolve(world, &running, &branch, !commit, false).await;
+        }
     }
 }
 

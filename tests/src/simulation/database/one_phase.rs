@@ -132,5 +132,6 @@ pub(super) async fn settle(host: Arc<Host>, gid: String) -> Result<bool, SqlErro
 fn is_inserted(server: &Server, gid: &str) -> bool {
     let by_branch = |open: &super::server::Open| open.marked.as_deref() == Some(gid);
     server.busy.contains(gid)
+        || server.state.prepared.get(gid).is_some_and(|(_, prepared)| prepared.marker)
         || server.backends.values().any(|backend| backend.open.as_ref().is_some_and(by_branch))
 }
