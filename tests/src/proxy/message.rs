@@ -124,6 +124,8 @@ messages! {
         CoordinatorHello = "the coordinator's hello",
         /// Commit a branch that is not prepared, or settle how it ended.
         CommitOnePhase = "CommitOnePhase",
+        /// The same with the work of a branch that decides for its siblings.
+        Decide = "CommitOnePhase with its work",
         /// Prepare, and vote.
         Prepare = "Prepare",
         /// Look whether an attached branch is prepared, and vote.
@@ -154,6 +156,8 @@ messages! {
         Vote = "Vote",
         /// The answer to CommitBranch and RollbackBranch.
         BranchEnd = "BranchEnd",
+        /// The answer to the order to decide, with what the work has returned.
+        Decided = "BranchEnd with results",
         /// A session ended before it was prepared.
         SessionLost = "SessionLost",
         /// What is prepared and open.

@@ -26,6 +26,8 @@ pub enum Script {
     OnePhase,
     /// The same, in one request under a key.
     OneShot,
+    /// The same, where the first bank's branch decides for the others.
+    LastAgent,
     /// The same, where the application works at the first bank on a connection of its own.
     Attached,
     /// The same, where the first bank is only read.
@@ -103,6 +105,7 @@ pub fn script(message: Message) -> Script {
         M::CoordinatorHello | M::AgentHello => Script::Redial,
         M::Connect | M::Connected => Script::Reconnect,
         M::CommitOnePhase => Script::OnePhase,
+        M::Decide | M::Decided => Script::LastAgent,
         M::Transact | M::TransactReply => Script::OneShot,
         M::VerifyAttached => Script::Attached,
         M::ListParticipant => Script::List,
@@ -128,6 +131,7 @@ impl Script {
             Self::Commit
             | Self::OnePhase
             | Self::OneShot
+            | Self::LastAgent
             | Self::Attached
             | Self::ReadFirst
             | Self::Ask
@@ -194,6 +198,7 @@ impl Play<'_> {
                 let shot = self.client.votum().transact().idempotency_key(self.name).timeout(self.timeout);
                 Ok(Some(self.client.at_once(shot, self.name, &legs).await.map(|done| done.outcome)))
             }
+            Script::LastAgent => self.last_agent().await,
             Script::Attached => self.attached().await,
             Script::ReadFirst => {
                 self.arm()?;
@@ -242,6 +247,21 @@ impl Play<'_> {
         let answer = self.transfer().await;
         bank.hang_gate().await?;
         Ok(Some(answer))
+    }
+
+    /// The first bank alone keeps markers: its branch decides, wherever it stands in the request.
+    async fn last_agent(&self) -> anyhow::Result<Option<Answer>> {
+        let bank = self.site.world.banks.first().context("no bank")?;
+        bank.unhang_gate().await?;
+        // A listing shows that it can.
+        let request = v1::ListInDoubtRequest { participant: bank.name.clone(), wait_ms: 0 };
+        self.site.world.operator()?.list_in_doubt(request).await?;
+        self.arm()?;
+        let shot =
+            self.client.votum().transact().last_agent().idempotency_key(self.name).timeout(self.timeout);
+        let answer = self.client.at_once(shot, self.name, &self.legs()).await;
+        bank.hang_gate().await?;
+        Ok(Some(answer.map(|done| done.outcome)))
     }
 
     async fn attached(&self) -> anyhow::Result<Option<Answer>> {
