@@ -205,6 +205,11 @@ impl Arguments {
         closed.chain(open).collect()
     }
 
+    /// Whether transactions are measured of which one branch decides.
+    pub(crate) fn has_last_agent(&self) -> bool {
+        self.shape.contains(&Shape::LastAgent)
+    }
+
     /// Who is measured: the floors first.
     pub(crate) fn contenders(&self) -> Vec<Contender> {
         let all = Contender::all(&self.shape, &self.wait);

@@ -78,10 +78,10 @@ impl Installation {
             .agent_setting("sweep_ms", "5000")
             .start()
             .await?;
-        if arguments.commit_marker {
-            for bank in &world.banks {
-                bank.keep_markers().await?;
-            }
+        let decides = if arguments.has_last_agent() { world.banks.last() } else { None };
+        let all = if arguments.commit_marker { &*world.banks } else { &[] };
+        for bank in all.iter().chain(decides.filter(|_| !arguments.commit_marker)) {
+            bank.keep_markers().await?;
         }
         let bank = |bank: &votum_tests::world::Bank| BankAddress {
             participant: bank.name.clone(),

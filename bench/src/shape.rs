@@ -23,6 +23,9 @@ pub(crate) enum Shape {
     Hosted,
     /// The whole transaction goes to the coordinator in one request.
     OneShot,
+    /// As one-shot, and the branch at the last bank decides by its own commit. That bank keeps commit markers then,
+    /// for everybody who is measured in the same run.
+    LastAgent,
     /// The workers do the statements and prepare on connections of their own: Begin, and Commit.
     Attached,
     /// As hosted, with coordinator and agents within the benchmark's process.
@@ -36,6 +39,7 @@ impl fmt::Display for Shape {
         f.write_str(match self {
             Self::Hosted => "hosted",
             Self::OneShot => "one-shot",
+            Self::LastAgent => "last-agent",
             Self::Attached => "attached",
             Self::EmbeddedHosted => "emb-hosted",
             Self::EmbeddedOneShot => "emb-shot",
@@ -52,6 +56,9 @@ impl Shape {
         Ok(match self {
             Self::Hosted => Box::new(hosted::Hosted::connect(setting, wait).await?),
             Self::OneShot => Box::new(one_shot::InOneRequest::connect(setting, wait).await?),
+            Self::LastAgent => {
+                Box::new(one_shot::InOneRequest::connect(setting, wait).await?.with_last_agent())
+            }
             Self::Attached => Box::new(attached::Attached::connect(setting, wait).await?),
             Self::EmbeddedHosted => Box::new(embedded::Embedded::hosted(setting, wait).await?),
             Self::EmbeddedOneShot => Box::new(embedded::Embedded::one_shot(setting, wait).await?),

@@ -13,6 +13,7 @@ use crate::work::{LOOK, MOVE, Work};
 pub(crate) struct InOneRequest {
     votum: Votum,
     participants: Vec<String>,
+    last_agent: bool,
 }
 
 impl InOneRequest {
@@ -27,20 +28,28 @@ impl InOneRequest {
     /// Through `votum`.
     pub(super) fn over(votum: Votum, setting: &Setting) -> Self {
         let participants = setting.banks.iter().map(|bank| bank.participant.clone()).collect();
-        Self { votum, participants }
+        Self { votum, participants, last_agent: false }
+    }
+
+    /// Has the last branch of each transfer decide.
+    pub(super) fn with_last_agent(self) -> Self {
+        Self { last_agent: true, ..self }
     }
 }
 
 #[async_trait]
 impl Way for InOneRequest {
     async fn carrier(&self, _worker: u32) -> anyhow::Result<Box<dyn Carrier>> {
-        Ok(Box::new(Worker { votum: self.votum.clone(), participants: self.participants.clone() }))
+        let Self { votum, participants, last_agent } = self;
+        let (votum, participants, last_agent) = (votum.clone(), participants.clone(), *last_agent);
+        Ok(Box::new(Worker { votum, participants, last_agent }))
     }
 }
 
 struct Worker {
     votum: Votum,
     participants: Vec<String>,
+    last_agent: bool,
 }
 
 #[async_trait]
@@ -51,6 +60,10 @@ impl Carrier for Worker {
             Err(error) => return Ended::NotCommitted(error.into()),
         };
         match &done.outcome {
+            // Committed as others are: it would be measured for what it was not.
+            Outcome::Committed(_) if self.last_agent && done.decided_by.is_none() => {
+                Ended::Unknown(Failure::new("no last agent", "all branches were prepared".to_owned()))
+            }
             Outcome::Committed(_) | Outcome::ReadOnly => self.judge(&done),
             Outcome::Aborted(abort) => Ended::NotCommitted(abort.clone().into()),
             Outcome::Unknown { detail, .. } => {
@@ -63,6 +76,8 @@ impl Carrier for Worker {
 impl Worker {
     fn whole(&self, work: &Work) -> OneShot {
         let shot = self.votum.transact();
+        let shot =
+            if self.last_agent && matches!(work, Work::Transfer { .. }) { shot.last_agent() } else { shot };
         match work {
             Work::Transfer { legs, .. } => {
                 self.participants.iter().zip(legs).fold(shot, |shot, (participant, leg)| {
