@@ -324,3 +324,33 @@ pub(crate) fn reason(
         retryable: false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use v1::vote::Kind as Vote;
+
+    use super::*;
+
+    /// A branch that has voted, with results beside it, which are then forgotten; its vote, asked for once more.
+    fn asked_again(vote: Vote) -> v1::Vote {
+        let gid: Gid = "votum_acme_7_3f9ac2_1042_0_2".parse().unwrap();
+        let session = SessionName { agent_instance: 1, counter: 1 };
+        let (branch, _) = Branch::new(gid.gtid.clone(), "bank-a".parse().unwrap(), session);
+        let results = vec![v1::StatementResult { row_count: 1, ..v1::StatementResult::default() }];
+        branch.put_beside(Beside { results, failed: None });
+        branch.settle(|standing| standing.vote = Some(vote));
+        assert_eq!(branch.vote_on(&gid, branch.standing().vote.unwrap()).results.len(), 1);
+        branch.forget_results();
+        branch.vote_on(&gid, branch.standing().vote.unwrap())
+    }
+
+    /// What it read is gone, and a reply without it would look like one that found nothing.
+    #[test]
+    fn results_that_are_forgotten_take_only_a_vote_with_them_that_they_were_all_of() {
+        let read_only = asked_again(Vote::ReadOnly(v1::VoteReadOnly::default()));
+        assert!(matches!(read_only.kind, Some(Vote::No(_))), "{read_only:?}");
+        let yes = Vote::Yes(v1::VoteYes { xid8: 7, ..v1::VoteYes::default() });
+        let prepared = asked_again(yes.clone());
+        assert_eq!((prepared.kind, prepared.results.len()), (Some(yes), 0));
+    }
+}
