@@ -43,7 +43,7 @@ demo: setup ## Watch money move between two PostgreSQL servers while the coordin
 	@$(if $(KEEP),,tests/scripts/to-the-end) $(TARGET)/debug/demo $(if $(KEEP),--keep)
 
 .PHONY: bench
-bench: setup ## Measure Votum against clients without a coordinator (about eight minutes; BENCH="--help" for more)
+bench: setup ## Measure Votum against clients without a coordinator (about six minutes after the build; BENCH="--help" for more)
 	$(call step,building the programs as they are released)
 	cargo build --release -p votum-coordinator -p votum-participant -p votum-bench
 	$(call step,measuring)
