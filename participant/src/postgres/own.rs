@@ -90,11 +90,17 @@ pub(super) static MARK: Own = own(21, "votum_mark", super::marker::INSERTION, Fo
 pub(super) static CONSTRAINTS: Own =
     own(22, "votum_constraints", "SET CONSTRAINTS ALL IMMEDIATE", Form::Text);
 
+/// Whether the database has triggers of its own that may run within COMMIT or PREPARE.
+macro_rules! deferrable {
+    () => {
+        "EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable AND NOT tgisinternal)"
+    };
+}
+
 /// Whether a COMMIT leaves anything open of what a branch did.
 macro_rules! unbound {
     () => {
-        "(EXISTS (SELECT FROM pg_catalog.pg_foreign_server) \
-         OR EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable AND NOT tgisinternal))"
+        concat!("(EXISTS (SELECT FROM pg_catalog.pg_foreign_server) OR ", deferrable!(), ")")
     };
 }
 
@@ -108,13 +114,16 @@ pub(super) static LOOK: Own = own(
     Form::Text,
 );
 
-/// Whether what is looked at before PREPARE may be otherwise behind it: by triggers of the database's own that run
-/// within it, or by an agent that can be anybody.
-pub(super) const CHANGES_WITHIN: &str = "(EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgdeferrable AND NOT tgisinternal) \
-     OR pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on')";
-
 /// The second answer of [`LOOK`].
 pub(super) const UNBOUND: &str = unbound!();
+
+/// Whether what is looked at before PREPARE may be otherwise behind it: by triggers of the database's own that run
+/// within it, or by an agent that can be anybody.
+pub(super) const CHANGES_WITHIN: &str = concat!(
+    "(",
+    deferrable!(),
+    " OR pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on')"
+);
 
 /// The commit is on disk, and where the role waits for standbys on at least one, before it is answered.
 pub(super) static DURABLE: Own = own(
@@ -126,18 +135,24 @@ pub(super) static DURABLE: Own = own(
     Form::Text,
 );
 
+/// The text of [`GUARD`], refused also where what is given says no.
+macro_rules! guard {
+    ($($unless:tt)+) => {
+        concat!(
+            "SELECT pg_catalog.pg_current_xact_id(), 1 OPERATOR(pg_catalog./) \
+             CASE WHEN current_user OPERATOR(pg_catalog.=) $1 \
+             AND pg_catalog.current_setting('client_encoding') OPERATOR(pg_catalog.=) 'UTF8'",
+            $($unless)+,
+            " THEN 1 ELSE 0 END, \
+             pg_catalog.current_setting('DateStyle'), pg_catalog.current_setting('IntervalStyle'), \
+             pg_catalog.current_setting('TimeZone'), pg_catalog.current_setting('standard_conforming_strings')"
+        )
+    };
+}
+
 /// Gives the transaction an id, and says it. Refused (22012) where the role is not the agent's, its parameter, or text
 /// is in another encoding: what follows in the trip is then not run. Says by which settings literals are read.
-pub(super) static GUARD: Own = own(
-    23,
-    "votum_guard",
-    "SELECT pg_catalog.pg_current_xact_id(), 1 OPERATOR(pg_catalog./) \
-     CASE WHEN current_user OPERATOR(pg_catalog.=) $1 \
-     AND pg_catalog.current_setting('client_encoding') OPERATOR(pg_catalog.=) 'UTF8' THEN 1 ELSE 0 END, \
-     pg_catalog.current_setting('DateStyle'), pg_catalog.current_setting('IntervalStyle'), \
-     pg_catalog.current_setting('TimeZone'), pg_catalog.current_setting('standard_conforming_strings')",
-    Form::Text,
-);
+pub(super) static GUARD: Own = own(23, "votum_guard", guard!(""), Form::Text);
 
 /// As [`GUARD`], for a session whose two roles are one, and where nothing of a client's is left to run: it also lets
 /// advisory locks go, and sees to it that a role that holds for this transaction alone does not hide another that
@@ -145,30 +160,16 @@ pub(super) static GUARD: Own = own(
 pub(super) static LAST_GUARD: Own = own(
     26,
     "votum_last_guard",
-    "SELECT pg_catalog.pg_current_xact_id(), 1 OPERATOR(pg_catalog./) \
-     CASE WHEN current_user OPERATOR(pg_catalog.=) $1 AND session_user OPERATOR(pg_catalog.=) $1 \
-     AND pg_catalog.current_setting('client_encoding') OPERATOR(pg_catalog.=) 'UTF8' THEN 1 ELSE 0 END, \
-     pg_catalog.current_setting('DateStyle'), pg_catalog.current_setting('IntervalStyle'), \
-     pg_catalog.current_setting('TimeZone'), pg_catalog.current_setting('standard_conforming_strings'), \
-     pg_catalog.pg_advisory_unlock_all(), pg_catalog.set_config('role', 'none', false)",
+    concat!(
+        guard!(" AND session_user OPERATOR(pg_catalog.=) $1"),
+        ", pg_catalog.pg_advisory_unlock_all(), pg_catalog.set_config('role', 'none', false)"
+    ),
     Form::Text,
 );
 
 /// As [`GUARD`], for a transaction that is committed in the same trip: refused, too, where [`UNBOUND`].
-pub(super) static GUARD_COMMIT: Own = own(
-    24,
-    "votum_guard_commit",
-    concat!(
-        "SELECT pg_catalog.pg_current_xact_id(), 1 OPERATOR(pg_catalog./) \
-         CASE WHEN current_user OPERATOR(pg_catalog.=) $1 \
-         AND pg_catalog.current_setting('client_encoding') OPERATOR(pg_catalog.=) 'UTF8' AND NOT ",
-        unbound!(),
-        " THEN 1 ELSE 0 END, \
-         pg_catalog.current_setting('DateStyle'), pg_catalog.current_setting('IntervalStyle'), \
-         pg_catalog.current_setting('TimeZone'), pg_catalog.current_setting('standard_conforming_strings')"
-    ),
-    Form::Text,
-);
+pub(super) static GUARD_COMMIT: Own =
+    own(24, "votum_guard_commit", guard!(" AND NOT ", unbound!()), Form::Text);
 
 /// As [`MARK`], and refused (22012) where the row is not there afterwards: what follows in the trip is COMMIT.
 pub(super) static MARK_OR_REFUSE: Own =
