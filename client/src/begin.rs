@@ -117,6 +117,15 @@ impl Begin {
         self
     }
 
+    /// The transaction will run statements at `participant`, as far as is known now. Where agents have more to do than
+    /// they can, one that is only begun is turned away once there is no participant at all that could serve it soon;
+    /// this one, where one of those that it names cannot: at once, with [`Error::Refused`](crate::Error::Refused) and
+    /// the time after which to try again, and not at its first statement there.
+    pub fn at(mut self, participant: impl Into<String>) -> Self {
+        self.request.participants.push(participant.into());
+        self
+    }
+
     /// How often [`run`](Begin::run) runs its work at most. The default is 10; at least 1.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts.max(1);

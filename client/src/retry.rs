@@ -180,6 +180,7 @@ where
         let detail = match seams.clock.timeout(patience.left(), attempt()).await {
             Ok(Ok(reply)) => return Ok(reply),
             Ok(Err(status)) => match verdict(&status) {
+                Verdict::Final if retries_later(&status, &mut patience).await => continue,
                 Verdict::Final => return Err(Error::from_status(&status, "")),
                 Verdict::Again => text(&status),
             },
@@ -192,6 +193,14 @@ where
                 detail,
             });
         }
+    }
+}
+
+/// Waits for as long as a side that has too much to do asks for, where the budget allows.
+async fn retries_later(status: &Status, patience: &mut Patience<'_>) -> bool {
+    match retry_after(status) {
+        Some(wait) => patience.again_after(wait).await,
+        None => false,
     }
 }
 

@@ -37,7 +37,10 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
 /// Serves one stream to its end.
 pub(crate) async fn serve(agent: &Arc<Inner>, end: AgentEnd) {
     let AgentEnd { outgoing, mut incoming } = end;
-    let frame = |message| v1::AgentFrame { messages: vec![v1::AgentMessage { kind: Some(message) }] };
+    let frame = |message| v1::AgentFrame {
+        messages: vec![v1::AgentMessage { kind: Some(message) }],
+        ..Default::default()
+    };
     let hello = match incoming.next().await {
         Some(Ok(first)) => read_hello(&first),
         Some(Err(_)) | None => return,
@@ -83,7 +86,7 @@ async fn run(
     let Accepted { number, frames, unlisted } = accepted;
     let mut stopping = agent.stopping.subscribe();
     let mut parts: Vec<BoxFuture<'_, ()>> = vec![
-        write(frames, outgoing).boxed(),
+        write(agent, frames, outgoing).boxed(),
         read(agent, hello, number, incoming).boxed(),
         async move {
             let _ = stopping.wait_for(|stopping| *stopping).await;
@@ -110,12 +113,26 @@ fn leave(agent: &Inner, hello: &Hello, number: u64) {
     }
 }
 
-async fn write(mut frames: Frames, outgoing: &mpsc::Sender<v1::AgentFrame>) {
-    while let Some(frame) = frames.next().await {
+async fn write(agent: &Inner, mut frames: Frames, outgoing: &mpsc::Sender<v1::AgentFrame>) {
+    while let Some(mut frame) = frames.next().await {
+        frame.session_queues = session_queues(agent);
         if outgoing.send(frame).await.is_err() {
             return;
         }
     }
+}
+
+/// Where branches wait for a session now.
+fn session_queues(agent: &Inner) -> Vec<v1::SessionQueue> {
+    let waits =
+        agent.participants.iter().map(|(name, participant)| (name, participant.sessions.expected_wait()));
+    waits
+        .filter(|(_, expected)| !expected.is_zero())
+        .map(|(name, expected)| v1::SessionQueue {
+            participant: name.to_string(),
+            expected_ms: u64::try_from(expected.as_millis()).unwrap_or(u64::MAX),
+        })
+        .collect()
 }
 
 async fn read(agent: &Arc<Inner>, hello: &Hello, number: u64, mut incoming: Incoming<v1::CoordinatorFrame>) {

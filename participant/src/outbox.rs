@@ -149,7 +149,7 @@ impl Waiting {
         let fitting = self.messages.iter().take(FRAME).take_while(fits).count();
         let taken = fitting.max(1).min(self.messages.len());
         self.urgent = self.urgent.saturating_sub(taken);
-        v1::AgentFrame { messages: self.messages.drain(..taken).collect() }
+        v1::AgentFrame { messages: self.messages.drain(..taken).collect(), ..Default::default() }
     }
 }
 

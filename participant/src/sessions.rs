@@ -85,6 +85,11 @@ impl Sessions {
         Ok(Leased { session, place, turn, home: Arc::clone(self) })
     }
 
+    /// How long a branch that came now would wait, by the present pace; nothing where few wait.
+    pub(crate) fn expected_wait(&self) -> Duration {
+        self.places.expected(&*self.seams.clock)
+    }
+
     /// How many are used and waited for.
     pub(crate) fn usage(&self) -> Usage {
         Usage {
@@ -114,6 +119,10 @@ impl Queue {
     /// Whoever waits behind no more than there are places has his turn soon, and is not measured.
     fn new(places: usize) -> Self {
         Self { free: Arc::new(Semaphore::new(places)), pace: Mutex::new(Pace::new(places)) }
+    }
+
+    fn expected(&self, clock: &dyn Clock) -> Duration {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).expected(clock.now())
     }
 
     /// A place, after waiting at most `limit`; at once refused is who would wait longer by the present pace.

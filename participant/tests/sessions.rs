@@ -4,7 +4,8 @@
 
 mod support;
 
-use support::{Coordinator, World};
+use support::{BANK, Coordinator, World};
+use votum_proto::v1;
 use votum_proto::v1::value::Kind as Value;
 use votum_tests::eventually::{Found, eventually};
 use votum_tests::postgres::ROLE;
@@ -134,6 +135,36 @@ async fn a_role_that_comes_back_when_a_transaction_ends_does_not_reach_the_next_
         coordinator.prepare(&next).await;
         coordinator.vote(seq + 10).await;
     }
+}
+
+/// Frames say how long branches wait for sessions; by that the coordinator begins less in vain.
+#[tokio::test]
+async fn while_branches_wait_for_a_session_every_frame_says_for_how_long() {
+    let (world, mut coordinator) = one_session().await;
+    let [mut first, mut second, mut third] = [1, 2, 3].map(|seq| world.branch(&coordinator, seq));
+    first.ok(UPDATE).await;
+    coordinator.list(false).await;
+    assert_eq!(coordinator.queues, [], "it waits for nothing");
+    let waiting = futures::future::join(second.run(UPDATE), third.run(UPDATE));
+    let observing = async {
+        let expected = eventually("two are seen to wait", async || {
+            coordinator.list(false).await;
+            Ok(match coordinator.queues.as_slice() {
+                [queue] => Found::Yes(queue.clone()),
+                other => Found::NotYet(format!("{other:?}")),
+            })
+        });
+        let v1::SessionQueue { participant, expected_ms } = expected.await.unwrap();
+        assert_eq!(participant, BANK);
+        assert!((100..30_000).contains(&expected_ms), "{expected_ms}");
+        // Whoever has the session next, and then the other: neither has done anything yet.
+        for seq in [1, 2, 3] {
+            coordinator.rollback(seq, false, 0, 0).await;
+        }
+    };
+    futures::future::join(waiting, observing).await;
+    coordinator.list(false).await;
+    assert_eq!(coordinator.queues, [], "nobody waits any more");
 }
 
 /// Has the agent's question for leftovers answered that there are none.

@@ -123,7 +123,9 @@ impl Agents {
             }
             let messages: Vec<_> =
                 says.into_iter().map(|kind| v1::AgentMessage { kind: Some(kind) }).collect();
-            if !messages.is_empty() && outgoing.send(v1::AgentFrame { messages }).await.is_err() {
+            if !messages.is_empty()
+                && outgoing.send(v1::AgentFrame { messages, ..Default::default() }).await.is_err()
+            {
                 return;
             }
         }

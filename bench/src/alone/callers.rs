@@ -185,5 +185,12 @@ impl Shared {
 
 /// A transaction that nobody else asks about.
 pub(crate) fn begin() -> Begin {
-    Begin { timeout: TIMEOUT, key: None, client: String::new(), label: String::new(), attached: Vec::new() }
+    Begin {
+        timeout: TIMEOUT,
+        key: None,
+        client: String::new(),
+        label: String::new(),
+        attached: Vec::new(),
+        participants: Vec::new(),
+    }
 }

@@ -5,6 +5,7 @@ mod one_shot;
 mod spares;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fake::{Act, aborted, start, start_with};
@@ -253,6 +254,24 @@ async fn begin_is_repeated_while_the_coordinator_is_away() {
     votum.begin().await.unwrap();
     script.begins.lock().unwrap().push_back(Status::permission_denied("no"));
     assert!(matches!(votum.begin().await, Err(Error::Refused(_))));
+}
+
+#[tokio::test]
+async fn who_begins_while_there_is_too_much_to_do_comes_back_when_told_unless_patience_ends_before() {
+    let (votum, script) = start().await;
+    let come_back = |retry_after_ms| {
+        let detail = v1::ErrorDetail { retryable: true, retry_after_ms, ..Default::default() };
+        votum_proto::error::status(Code::ResourceExhausted, "it would wait too long", &detail)
+    };
+    script.begins.lock().unwrap().extend([come_back(1), come_back(1)]);
+    votum.begin().at("bank").await.unwrap();
+    assert_eq!(script.begin_calls.load(Ordering::Relaxed), 3);
+    for (calls, retry_after_ms) in [(4, 3_600_000), (5, 0)] {
+        script.begins.lock().unwrap().push_back(come_back(retry_after_ms));
+        let Err(Error::Refused(refusal)) = votum.begin().await else { panic!("{retry_after_ms}") };
+        let told = Some(retry_after_ms).filter(|ms| *ms > 0).map(Duration::from_millis);
+        assert_eq!((refusal.retry_after, script.begin_calls.load(Ordering::Relaxed)), (told, calls));
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
-//! Whole transactions that would wait too long for a participant are refused before anything of them is begun: what
-//! is turned away here costs nobody a session, a prepared transaction or a rollback.
+//! What would wait too long for a participant is refused before anything of it is begun: what is turned away here
+//! costs nobody a session, a prepared transaction or a rollback. For a whole transaction it is known where it will
+//! work, and by the pace of the votes how long that takes; for one that is only begun, how long a branch waits for a
+//! session there, as the agents say.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,8 +9,9 @@ use std::time::Duration;
 use votum_proto::names::ParticipantName;
 use votum_proto::pace::Pace;
 use votum_proto::runtime::Monotonic;
+use votum_proto::v1;
 
-use super::request::{RequestError, Transact};
+use super::request::{Begin, RequestError, Transact};
 use super::{Driver, LocalId};
 
 /// So many branches may wait at a participant before it is asked how long: about as many are at work there, and not
@@ -18,10 +21,19 @@ const ALWAYS: usize = 64;
 const SOONEST: Duration = Duration::from_millis(50);
 const LATEST: Duration = Duration::from_secs(10);
 
-/// The branches of whole transactions whose votes are awaited.
+/// Who waits at the participants.
 #[derive(Default)]
 pub(super) struct Admission {
+    /// The branches of whole transactions whose votes are awaited.
     at: BTreeMap<ParticipantName, Pace>,
+    /// Where branches wait for sessions, as the agents said last.
+    sessions: BTreeMap<ParticipantName, SessionWait>,
+}
+
+/// How long a branch that came at some time would have waited for a session.
+struct SessionWait {
+    expected: Duration,
+    since: Monotonic,
 }
 
 impl Admission {
@@ -40,6 +52,29 @@ impl Admission {
         }
     }
 
+    /// What an agent says of its participants: of those that it does not name, that nobody waits.
+    pub(super) fn waits(&mut self, of: &[ParticipantName], queues: Vec<v1::SessionQueue>, now: Monotonic) {
+        if queues.is_empty() && self.sessions.is_empty() {
+            return;
+        }
+        for participant in of {
+            self.sessions.remove(participant);
+        }
+        for v1::SessionQueue { participant, expected_ms } in queues {
+            if let Some(participant) = of.iter().find(|known| known.as_str() == participant) {
+                let wait = SessionWait { expected: Duration::from_millis(expected_ms), since: now };
+                self.sessions.insert(participant.clone(), wait);
+            }
+        }
+    }
+
+    /// Those who waited when the agent spoke have waited since: what it said is worth less from then on, and nothing
+    /// where it falls silent.
+    fn expected_session(&self, participant: &ParticipantName, now: Monotonic) -> Duration {
+        let wait = self.sessions.get(participant);
+        wait.map(|wait| wait.expected.saturating_sub(now.since(wait.since))).unwrap_or_default()
+    }
+
     fn expected(&self, participant: &ParticipantName, now: Monotonic) -> Duration {
         self.at.get(participant).map(|pace| pace.expected(now)).unwrap_or_default()
     }
@@ -54,15 +89,27 @@ impl Driver {
             .branches
             .iter()
             .map(|(participant, _)| (self.admission.expected(participant, now), participant));
-        match waits.max() {
-            Some((expected, participant)) if expected > bound => Err(RequestError::WouldWait {
-                participant: participant.clone(),
-                expected,
-                bound,
-                retry_after: expected.saturating_sub(bound / 2).clamp(SOONEST, LATEST),
-            }),
-            Some(_) | None => Ok(()),
+        refuse_longer_than(bound, waits.max())
+    }
+
+    /// Refuses what would not be given a session soon enough: at one of the participants at which it will work, or,
+    /// where that is not known, at any at all.
+    pub(super) fn refuse_what_would_get_no_session(&self, begin: &Begin) -> Result<(), RequestError> {
+        if self.admission.sessions.is_empty() {
+            return Ok(());
         }
+        let now = self.seams.clock.now();
+        let bound = self.settings.max_wait.min(begin.timeout);
+        let wait = |participant| (self.admission.expected_session(participant, now), participant);
+        let wait = if !begin.participants.is_empty() {
+            begin.participants.iter().map(wait).max()
+        } else if begin.attached.is_empty() {
+            self.participants.keys().map(wait).min()
+        } else {
+            // It may need no session but the application's own.
+            None
+        };
+        refuse_longer_than(bound, wait)
     }
 
     /// A branch of a whole transaction has voted.
@@ -82,5 +129,20 @@ impl Driver {
         for participant in whole.map(|whole| whole.nobody_is_awaited()).unwrap_or_default() {
             self.admission.leaves(&participant, now, false);
         }
+    }
+}
+
+fn refuse_longer_than(
+    bound: Duration,
+    wait: Option<(Duration, &ParticipantName)>,
+) -> Result<(), RequestError> {
+    match wait {
+        Some((expected, participant)) if expected > bound => Err(RequestError::WouldWait {
+            participant: participant.clone(),
+            expected,
+            bound,
+            retry_after: expected.saturating_sub(bound / 2).clamp(SOONEST, LATEST),
+        }),
+        Some(_) | None => Ok(()),
     }
 }

@@ -56,8 +56,9 @@ impl Driver {
         match event {
             LinkEvent::Up { agent, generation, hello } => self.agent_up(agent, generation, hello),
             LinkEvent::Refused { agent, refusal } => self.agent_refused(agent, &refusal),
-            LinkEvent::Frame { agent, generation, messages } => {
-                if self.links.get(agent).is_some_and(|link| link.generation == Some(generation)) {
+            LinkEvent::Frame { agent, generation, messages, queues } => {
+                if let Some(link) = self.links.get(agent).filter(|link| link.generation == Some(generation)) {
+                    self.admission.waits(&link.participants, queues, self.seams.clock.now());
                     for message in messages {
                         self.on_agent_message(agent, message);
                     }
@@ -208,6 +209,7 @@ impl Driver {
         let alarm = format!("its agent at {} is not connected: {why}", link.address);
         link.down = why;
         let participants = link.participants.clone();
+        self.admission.waits(&participants, Vec::new(), now);
         self.out.messages.remove(&agent);
         for participant in &participants {
             self.departures_cut_off(participant);

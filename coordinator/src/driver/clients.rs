@@ -32,6 +32,8 @@ impl Driver {
     fn try_begin(&mut self, begin: Begin) -> Result<Begun, RequestError> {
         self.refuse_unless_beginning()?;
         self.may_be_attached(&begin.attached)?;
+        self.refuse_unconfigured(&begin.participants)?;
+        self.refuse_what_would_get_no_session(&begin)?;
         if let Some(key) = &begin.key {
             self.refuse_known_key(key)?;
         }
@@ -43,6 +45,13 @@ impl Driver {
             .get(&id)
             .map(|live| live.transaction.attached_gids().map(|(at, gid)| (at.clone(), gid)).collect());
         Ok(Begun { gtid, secret, attached: attached.unwrap_or_default() })
+    }
+
+    fn refuse_unconfigured(&self, participants: &[ParticipantName]) -> Result<(), RequestError> {
+        match participants.iter().find(|participant| !self.participants.contains_key(*participant)) {
+            Some(unknown) => Err(not_configured(unknown)),
+            None => Ok(()),
+        }
     }
 
     /// Opens a transaction, where nothing keeps this coordinator from it.

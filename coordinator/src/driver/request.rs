@@ -89,6 +89,8 @@ pub struct Begin {
     pub label: String,
     /// Where the application prepares branches of its own.
     pub attached: Vec<ParticipantName>,
+    /// Where agents will run its statements, as far as that is known; empty: not known.
+    pub participants: Vec<ParticipantName>,
 }
 
 /// A new transaction.
@@ -279,7 +281,7 @@ pub enum RequestError {
         /// How many are live.
         live: usize,
     },
-    /// A whole transaction that would wait too long for a participant; nothing was begun.
+    /// It would wait too long for a participant; nothing was begun.
     #[error(
         "by the present pace it would wait {} ms for participant {participant}, and {} ms is the most that it may; \
          nothing was begun: try again in {} ms",

@@ -43,12 +43,14 @@ pub fn begin(request: v1::BeginRequest, limits: &Limits) -> Result<Begin, Reques
     bounded("request_digest", request.request_digest.len(), MAX_DIGEST)?;
     bounded("label", request.label.len(), MAX_LABEL)?;
     bounded("attached", request.attached.len(), MAX_BRANCHES)?;
+    bounded("participants", request.participants.len(), MAX_BRANCHES)?;
     if request.read_only && !request.attached.is_empty() {
         return Err(RequestError::Invalid(
             "what is prepared is never read-only: leave `attached` empty in a READ ONLY transaction".into(),
         ));
     }
     let attached = request.attached.iter().map(|text| name(text)).collect::<Result<Vec<_>, _>>()?;
+    let participants = request.participants.iter().map(|text| name(text)).collect::<Result<Vec<_>, _>>()?;
     let request_hash = request_hash(isolation, &request);
     let v1::BeginRequest { timeout_ms, idempotency_key, client_name, label, .. } = request;
     let key = (!idempotency_key.is_empty()).then(|| KeyRecord {
@@ -56,11 +58,12 @@ pub fn begin(request: v1::BeginRequest, limits: &Limits) -> Result<Begin, Reques
         key: idempotency_key,
         request_hash,
     });
-    Ok(Begin { timeout: limits.timeout(timeout_ms), key, client: client_name, label, attached })
+    let timeout = limits.timeout(timeout_ms);
+    Ok(Begin { timeout, key, client: client_name, label, attached, participants })
 }
 
 /// What an idempotency key stands for: the parameters of Begin and the client's own digest of the work, but
-/// neither the key nor the timeout, which a retry may choose afresh. Kept in the log: this may never change.
+/// neither the key nor the timeout, which a retry may choose afresh, nor where it expects to work. Kept in the log: this may never change.
 fn request_hash(isolation: v1::Isolation, request: &v1::BeginRequest) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(b"votum.v1.Begin\0");
@@ -134,7 +137,8 @@ pub fn transact(mut request: v1::TransactRequest, limits: &Limits) -> Result<Tra
     if branches.is_empty() {
         return Err(RequestError::Invalid("name at least one branch".into()));
     }
-    let begin = Begin { timeout, key, client, label: request.label, attached: Vec::new() };
+    let label = request.label;
+    let begin = Begin { timeout, key, client, label, attached: Vec::new(), participants: Vec::new() };
     let read_only = request.read_only;
     Ok(Transact { begin, isolation, read_only, branches, wait, attempt, life, repeated, last_agent })
 }

@@ -99,7 +99,10 @@ mod tests {
             let first = frames.message().await?.ok_or_else(|| Status::invalid_argument("no hello"))?;
             let hello = v1::AgentHello { instance: first.messages.len() as u64, ..Default::default() };
             let message = v1::AgentMessage { kind: Some(FromAgent::Hello(hello)) };
-            let said = [Ok(v1::AgentFrame { messages: vec![message] }), Err(Status::aborted("enough"))];
+            let said = [
+                Ok(v1::AgentFrame { messages: vec![message], ..Default::default() }),
+                Err(Status::aborted("enough")),
+            ];
             Ok(Response::new(Box::pin(tokio_stream::iter(said))))
         }
     }

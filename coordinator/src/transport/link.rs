@@ -335,14 +335,14 @@ async fn read(
     events: &mpsc::UnboundedSender<LinkEvent>,
 ) -> Result<Ending, Unwanted> {
     loop {
-        let mut messages = match incoming.next().await {
-            Some(Ok(frame)) => frame.messages,
+        let v1::AgentFrame { mut messages, session_queues: queues } = match incoming.next().await {
+            Some(Ok(frame)) => frame,
             Some(Err(error)) => return Ok(Ending::Broken(error.0)),
             None => return Ok(Ending::Broken("the agent ended the stream".into())),
         };
         let refusal = take_refusal(&mut messages);
         if !messages.is_empty() {
-            events.send(LinkEvent::Frame { agent, generation, messages }).map_err(|_| Unwanted)?;
+            events.send(LinkEvent::Frame { agent, generation, messages, queues }).map_err(|_| Unwanted)?;
         }
         if let Some(refusal) = refusal {
             return Ok(Ending::Refused(refusal));

@@ -147,7 +147,7 @@ impl Agent {
 
     async fn say(&mut self, kinds: Vec<FromAgent>) {
         let messages = kinds.into_iter().map(|kind| v1::AgentMessage { kind: Some(kind) }).collect();
-        self.0.outgoing.send(v1::AgentFrame { messages }).await.unwrap();
+        self.0.outgoing.send(v1::AgentFrame { messages, ..Default::default() }).await.unwrap();
     }
 }
 

@@ -60,6 +60,8 @@ pub enum LinkEvent {
         generation: Generation,
         /// In order.
         messages: Vec<v1::AgentMessage>,
+        /// Where branches wait for a session.
+        queues: Vec<v1::SessionQueue>,
     },
     /// The stream is gone, or could not be opened.
     Down {

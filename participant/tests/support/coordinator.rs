@@ -24,6 +24,8 @@ pub struct Coordinator {
     pub position: u64,
     pub(super) end: CoordinatorEnd,
     pub(super) seen: VecDeque<Report>,
+    /// Where branches wait for a session, as the newest frame says.
+    pub queues: Vec<v1::SessionQueue>,
     pub(super) seams: Seams,
 }
 
@@ -59,7 +61,8 @@ impl Coordinator {
             let clock = Arc::clone(&self.seams.clock);
             let frame =
                 clock.timeout(DEADLINE, self.end.incoming.next()).await.expect("no frame within 30 s");
-            let messages = frame?.unwrap().messages;
+            let v1::AgentFrame { messages, session_queues } = frame?.unwrap();
+            self.queues = session_queues;
             self.seen.extend(messages.into_iter().filter_map(|message| message.kind));
         }
         self.seen.pop_front()

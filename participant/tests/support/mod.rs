@@ -116,6 +116,7 @@ impl World {
             key,
             end,
             seen: VecDeque::new(),
+            queues: Vec::new(),
             seams: self.seams.clone(),
             hello: v1::AgentHello::default(),
             position: 1,

@@ -115,9 +115,10 @@ pub(super) const PAGES: &[Page] = &[
     },
     Page {
         code: "VOTUM-1212",
-        title: "a whole transaction would wait too long",
-        meaning: "By the pace at which a participant has voted lately, those that wait there already take longer \
-            than a transaction may wait (`limits.max_wait_ms`, or its own timeout).",
+        title: "a transaction would wait too long",
+        meaning: "Those that wait at a participant already take longer than a transaction may wait \
+            (`limits.max_wait_ms`, or its own timeout): for a whole transaction by the pace at which it has voted \
+            lately, for one that is only begun by how long branches wait for a session there, as its agent says.",
         cause: "More transactions than the database carries out; or it stands still, for example behind a lock.",
         safe: "Nothing was begun. Transactions that were begun go on.",
         remedy: "Try again after the time that the answer names (`google.rpc.RetryInfo`); clients of ours do, for as \

@@ -137,6 +137,7 @@ fn request(world: &World, work: &Work, attempt: usize, random: &mut Random) -> T
             client: "shop".into(),
             label: format!("{attempt}"),
             attached: Vec::new(),
+            participants: Vec::new(),
         },
         isolation: v1::Isolation::ReadCommitted,
         read_only: work.read_only,

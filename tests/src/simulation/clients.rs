@@ -91,6 +91,7 @@ async fn begin(world: &Arc<World>, work: &Work, random: &mut Random) -> Option<(
             key: key.clone(),
             client: "shop".into(),
             label: format!("{attempt}"),
+            participants: Vec::new(),
             attached: work
                 .attached
                 .and_then(|at| world.hosts.get(at))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use votum_proto::runtime::Seams;
 use votum_proto::v1;
 
-use super::super::request::{Outcome, RequestError, Transact};
+use super::super::request::{Begin, Outcome, RequestError, Transact};
 use super::transact::{Answered, hello, orders, transact, votes, whole, yes};
 use super::world::{AGENT, World, heard, name};
 
@@ -94,4 +94,85 @@ async fn those_that_were_aborted_wait_no_longer_and_other_participants_were_neve
     world.settle().await;
     world.received.clear();
     assert_eq!(one_more(&mut world, whole(None)).await, None, "nobody waits any more");
+}
+
+/// What is said to one who would work at these participants; `None` where it is begun.
+async fn refused(world: &World, participants: &[&str], attached: &[&str]) -> Option<(String, Duration)> {
+    let names = |names: &[&str]| names.iter().map(|each| name(each)).collect();
+    let begun = world
+        .begin_as(Begin {
+            timeout: Duration::from_secs(30),
+            key: None,
+            client: String::new(),
+            label: String::new(),
+            attached: names(attached),
+            participants: names(participants),
+        })
+        .await;
+    match begun {
+        Ok(_) => None,
+        Err(RequestError::WouldWait { participant, expected, .. }) => {
+            Some((participant.to_string(), expected))
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+const LONG: u64 = 1_600;
+
+async fn ready() -> World {
+    let mut world = World::ready_for(1_000).await;
+    world.connect(v1::AgentHello { can_verify_attached: true, ..hello(AGENT) }).await;
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_begun_that_would_find_no_session_at_any_participant() {
+    let mut world = ready().await;
+    world.agent_has_queues(&[("a", LONG)]).await;
+    assert_eq!(refused(&world, &[], &[]).await, None, "it may work at b alone");
+    world.agent_has_queues(&[("a", LONG), ("b", LONG - 100)]).await;
+    let soonest = ("b".to_owned(), Duration::from_millis(LONG - 100));
+    assert_eq!(refused(&world, &[], &[]).await, Some(soonest));
+    assert_eq!(refused(&world, &[], &["a"]).await, None, "it may need none but the application's own");
+    world.agent_has_queues(&[("a", LONG), ("b", 900)]).await;
+    assert_eq!(refused(&world, &[], &[]).await, None, "at b it would not wait for long");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_where_it_will_work_is_refused_where_one_of_these_has_no_session() {
+    let mut world = ready().await;
+    world.agent_has_queues(&[("a", LONG)]).await;
+    let at_a = Some(("a".to_owned(), Duration::from_millis(LONG)));
+    assert_eq!(refused(&world, &["a", "b"], &[]).await, at_a);
+    assert_eq!(refused(&world, &["a"], &["b"]).await, at_a);
+    assert_eq!(refused(&world, &["b"], &[]).await, None);
+    let begin = Begin {
+        timeout: Duration::from_secs(30),
+        key: None,
+        client: String::new(),
+        label: String::new(),
+        attached: Vec::new(),
+        participants: vec![name("nowhere")],
+    };
+    assert!(matches!(world.begin_as(begin).await, Err(RequestError::Invalid(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_agent_said_of_its_queues_is_worth_less_as_time_passes_and_nothing_once_it_says_otherwise() {
+    let mut world = ready().await;
+    world.agent_has_queues(&[("a", LONG)]).await;
+    passes(Duration::from_millis(599)).await;
+    assert_eq!(refused(&world, &["a"], &[]).await, Some(("a".to_owned(), Duration::from_millis(LONG - 599))));
+    passes(Duration::from_millis(1)).await;
+    assert_eq!(refused(&world, &["a"], &[]).await, None);
+
+    world.agent_has_queues(&[("a", LONG)]).await;
+    assert!(refused(&world, &["a"], &[]).await.is_some());
+    world.agent_has_queues(&[]).await;
+    assert_eq!(refused(&world, &["a"], &[]).await, None);
+
+    world.agent_has_queues(&[("a", LONG)]).await;
+    world.disconnect().await;
+    assert_eq!(refused(&world, &["a"], &[]).await, None, "it waits for its agent, and not for others");
 }

@@ -66,7 +66,19 @@ impl World {
     }
 
     pub(super) async fn agent_sends(&mut self, messages: Vec<v1::AgentMessage>) {
-        let event = LinkEvent::Frame { agent: 0, generation: self.generation, messages };
+        let event = LinkEvent::Frame { agent: 0, generation: self.generation, messages, queues: Vec::new() };
+        self.link_events.send(event).unwrap();
+        self.settle().await;
+    }
+
+    /// Says how long a branch waits for a session, by participant, in milliseconds.
+    pub(super) async fn agent_has_queues(&mut self, queues: &[(&str, u64)]) {
+        let queue = |(participant, expected_ms): &(&str, u64)| v1::SessionQueue {
+            participant: (*participant).to_owned(),
+            expected_ms: *expected_ms,
+        };
+        let queues = queues.iter().map(queue).collect();
+        let event = LinkEvent::Frame { agent: 0, generation: self.generation, messages: Vec::new(), queues };
         self.link_events.send(event).unwrap();
         self.settle().await;
     }
@@ -114,7 +126,7 @@ impl World {
     pub(super) fn agent_ended(&self, gid: &Gid, participant: &str, was_commit: bool) {
         let end = Self::end(gid, participant, was_commit, End::Done(v1::Done {}));
         let messages = vec![v1::AgentMessage { kind: Some(end) }];
-        let event = LinkEvent::Frame { agent: 0, generation: self.generation, messages };
+        let event = LinkEvent::Frame { agent: 0, generation: self.generation, messages, queues: Vec::new() };
         self.link_events.send(event).unwrap();
     }
 

@@ -45,7 +45,7 @@ pub fn examples() -> Vec<Vec<u8>> {
     ];
     let messages: Vec<_> = kinds.into_iter().map(|kind| v1::AgentMessage { kind: Some(kind) }).collect();
     let votes = messages.get(1..3).unwrap_or_default();
-    let frame = |messages| v1::AgentFrame { messages }.encode_to_vec();
+    let frame = |messages| v1::AgentFrame { messages, ..Default::default() }.encode_to_vec();
     let alone = messages.iter().map(|message| frame(vec![message.clone()]));
     let frames: Vec<_> = alone.chain([frame(votes.to_vec()), frame(messages.clone())]).collect();
     frames.iter().flat_map(|frame| (0..3).map(move |under_way| [&[under_way][..], frame].concat())).collect()

@@ -26,7 +26,7 @@ fn whole() -> Transact {
     let timeout = Duration::from_secs(30);
     let (client, label, attached) = (String::new(), String::new(), Vec::new());
     Transact {
-        begin: Begin { timeout, key: None, client, label, attached },
+        begin: Begin { timeout, key: None, client, label, attached, participants: Vec::new() },
         isolation: v1::Isolation::Serializable,
         read_only: false,
         branches: vec![work("a"), work("b")],

@@ -18,6 +18,7 @@ async fn begin(world: &mut World) -> Answered {
         client: String::new(),
         label: String::new(),
         attached: Vec::new(),
+        participants: Vec::new(),
     };
     world.driver.send(Request::Begin(begin, answer)).await;
     world.settle().await;

@@ -26,6 +26,7 @@ pub(super) fn whole(key: Option<KeyRecord>) -> Transact {
         client: String::new(),
         label: String::new(),
         attached: Vec::new(),
+        participants: Vec::new(),
     };
     let isolation = v1::Isolation::Serializable;
     Transact {

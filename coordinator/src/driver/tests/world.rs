@@ -251,7 +251,10 @@ impl World {
         attached: Vec<ParticipantName>,
     ) -> Result<Begun, RequestError> {
         let (timeout, client, label) = (Duration::from_secs(30), String::new(), String::new());
-        let begin = Begin { timeout, key, client, label, attached };
+        self.begin_as(Begin { timeout, key, client, label, attached, participants: Vec::new() }).await
+    }
+
+    pub(super) async fn begin_as(&self, begin: Begin) -> Result<Begun, RequestError> {
         self.driver.ask(|answer| Request::Begin(begin, answer)).await
     }
 
