@@ -138,6 +138,41 @@ async fn a_commit_is_answered_with_the_drivers_outcome_or_its_refusal() {
     assert_eq!((detail.gtid, detail.retryable), (gtid().to_string(), true));
 }
 
+/// A transaction that was decided is told so, whatever becomes of the next.
+#[tokio::test]
+async fn the_next_transaction_goes_with_the_outcome_and_only_the_outcome_where_it_cannot_be_begun() {
+    let next_gtid: Gtid = "acme-7-3f9ac2-1043".parse().unwrap();
+    let begun = || Begun { gtid: next_gtid.clone(), secret: vec![8; 32], attached: Vec::new() };
+    let later = || RequestError::Unavailable("the coordinator is stopping".into());
+    for (begins, expected) in
+        [(Ok(begun()), Some((next_gtid.to_string(), vec![8; 32]))), (Err(later()), None)]
+    {
+        let mut world = World::start().await;
+        let mut client = world.coordinator();
+        let next = v1::BeginRequest { label: "next".into(), ..Default::default() };
+        let request = v1::CommitRequest { gtid: gtid().to_string(), next: Some(next), ..Default::default() };
+        let (reply, ()) = futures::join!(client.commit(request), async {
+            world
+                .answer(|request| {
+                    let Request::Commit(_, answer) = request else { panic!("not a Commit") };
+                    answer.send(Ok(Outcome::ReadOnly)).unwrap();
+                })
+                .await;
+            world
+                .answer(|request| {
+                    let Request::Begin(begin, answer) = request else { panic!("not a Begin") };
+                    assert_eq!(begin.label, "next");
+                    answer.send(begins).unwrap();
+                })
+                .await;
+        });
+        let reply = reply.unwrap().into_inner();
+        let kind = reply.outcome.unwrap().kind;
+        assert_eq!(kind, Some(v1::outcome::Kind::ReadOnly(v1::ReadOnly {})));
+        assert_eq!(reply.next.map(|next| (next.gtid, next.secret)), expected);
+    }
+}
+
 #[tokio::test]
 async fn a_malformed_request_never_reaches_the_driver() {
     let mut world = World::start().await;
