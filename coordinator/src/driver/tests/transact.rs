@@ -292,4 +292,8 @@ async fn a_repetition_that_comes_when_its_first_attempt_may_be_forgotten_is_refu
     }
     let late = transact(&mut world, named(1, true)).await;
     assert!(matches!(heard(late).await.unwrap(), Err(RequestError::Invalid(why)) if why.contains("so late")));
+    // One that comes for the first time cannot have been forgotten.
+    drop(transact(&mut world, named(65_541, false)).await);
+    world.force().await;
+    assert_eq!(orders(&mut world).len(), 2);
 }
