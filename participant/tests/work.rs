@@ -206,6 +206,26 @@ async fn what_a_function_leaves_of_the_session_is_noticed_before_the_branch_is_p
     }
 }
 
+/// I15: it was met as one that changes nothing, and so it goes in one trip.
+#[tokio::test]
+async fn a_function_that_changes_the_encoding_all_of_a_sudden_is_noticed_before_the_branch_is_prepared() {
+    let world = world().await;
+    let function = |body: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION sudden() RETURNS bigint LANGUAGE plpgsql AS \
+             $$ BEGIN {body} RETURN 1; END $$"
+        )
+    };
+    by_superuser(&world, &function("")).await;
+    let mut coordinator = world.coordinator().await;
+    let work: [(&str, &[i64]); 2] = [(ADD, &[1, 1]), ("SELECT sudden()", &[])];
+    met(&mut coordinator, 1, &work).await;
+    by_superuser(&world, &function("PERFORM set_config('client_encoding', 'LATIN1', false);")).await;
+    let vote = coordinator.worked(2, &work).await;
+    assert_eq!(refusal(&vote), (String::new(), Some(2)));
+    assert_eq!((balance(&world).await, prepared(&world).await), (100, 0));
+}
+
 /// The backend waits for a lock, or has died there.
 async fn waits(world: &World) -> i32 {
     eventually("the statement waits for a lock", async || {
