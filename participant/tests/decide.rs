@@ -128,6 +128,22 @@ async fn a_statement_that_fails_is_named_and_nothing_is_committed() {
     assert_eq!(refusal(&end).2, Some(1), "{end:?}");
 }
 
+/// All branches' results go into one answer, whatever an agent is told to keep; and what has none is not committed.
+#[tokio::test]
+async fn a_branch_that_returns_more_than_an_answer_holds_is_not_committed() {
+    let rows = "SELECT repeat('x', 1000) FROM generate_series(1, $1)";
+    for (bound, few, many) in [(3_000, 1, 4), (64 << 20, 900, 1_200)] {
+        let world = World::with(|config| (config.sessions, config.stored_reply_bytes) = (1, bound)).await;
+        by_superuser(&world, &installation(ROLE)).await;
+        let mut coordinator = world.coordinator().await;
+        let end = coordinator.decided(1, &[(ADD, &[1, 1]), (rows, &[few])]).await;
+        assert!(is_done(&end) && end.results[1].rows.len() as i64 == few);
+        let (_, message, failed) = refusal(&coordinator.decided(2, &[(ADD, &[1, 1]), (rows, &[many])]).await);
+        assert!(message.contains("bytes") && failed == Some(2), "{message}");
+        assert_eq!((balance(&world).await, markers(&world).await), (101, vec![(1, true)]));
+    }
+}
+
 /// I9, I15: what comes again is not run again, and is answered as the marker says.
 #[tokio::test]
 async fn work_that_comes_again_is_not_done_again() {

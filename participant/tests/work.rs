@@ -174,6 +174,26 @@ async fn results_are_bounded_whatever_they_are_made_of() {
     }
 }
 
+/// All branches' results go into one answer, whatever an agent is told to keep.
+#[tokio::test]
+async fn results_are_bounded_by_what_is_configured_and_by_a_megabyte_in_any_case() {
+    let rows = "SELECT repeat('x', 1000) FROM generate_series(1, $1)";
+    for (bound, few, many) in [(3_000, 1, 4), (64 << 20, 900, 1_200)] {
+        let world = World::with(|config| (config.sessions, config.stored_reply_bytes) = (1, bound)).await;
+        let mut coordinator = world.coordinator().await;
+        let vote = coordinator.worked(1, &[(ADD, &[1, 1]), (rows, &[few])]).await;
+        assert_eq!(vote.results[1].rows.len() as i64, few);
+        committed(&mut coordinator, 1, &vote).await;
+        for seq in 2..=3 {
+            let vote = coordinator.worked(seq, &[(ADD, &[1, 1]), (rows, &[many])]).await;
+            let Some(Vote::No(no)) = &vote.kind else { panic!("not no: {vote:?}") };
+            assert!(no.reason.as_ref().unwrap().message.contains("bytes"), "{no:?}");
+            coordinator.rollback(seq, true, 0, 0).await;
+            coordinator.branch_end(seq).await;
+        }
+    }
+}
+
 /// The branch must belong to the agent's role, and its text must be read as it was meant.
 #[tokio::test]
 async fn what_a_function_leaves_of_the_session_is_noticed_before_the_branch_is_prepared() {
