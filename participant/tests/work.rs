@@ -363,3 +363,24 @@ async fn transaction_control_is_refused_and_other_commands_go_step_by_step() {
     }
     assert_eq!(balance(&world).await, 102);
 }
+
+/// What such a statement does is seen only where it comes by itself.
+#[tokio::test]
+async fn what_does_more_than_read_and_write_rows_never_goes_in_one_trip() {
+    let world = world().await;
+    let mut coordinator = world.coordinator().await;
+    let guards =
+        "SELECT count(*) FROM pg_prepared_statements WHERE name IN ('votum_guard', 'votum_last_guard')";
+    for seq in 1..=3 {
+        let vote = coordinator.worked(seq, &[("SAVEPOINT a", &[]), (ADD, &[1, 1])]).await;
+        committed(&mut coordinator, seq, &vote).await;
+    }
+    // What guards a trip is parsed behind the statements of the first.
+    let mut found = Vec::new();
+    for seq in 4..=6 {
+        let vote = coordinator.worked(seq, &[(ADD, &[1, 1]), (guards, &[])]).await;
+        found.push(read(&vote, 1) > 0);
+        committed(&mut coordinator, seq, &vote).await;
+    }
+    assert_eq!(found, [false, false, true]);
+}
