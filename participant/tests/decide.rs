@@ -128,6 +128,18 @@ async fn a_statement_that_fails_is_named_and_nothing_is_committed() {
     assert_eq!(refusal(&end).2, Some(1), "{end:?}");
 }
 
+/// I15: a COMMIT of its own would leave the work without the decision, and so it is refused before anything is run.
+#[tokio::test]
+async fn transaction_control_is_refused_and_nothing_before_it_is_done() {
+    let (world, mut coordinator) = installed().await;
+    for (seq, text) in [(1, "COMMIT"), (2, ";/**/COMMIT AND CHAIN"), (3, "PREPARE TRANSACTION 'x'")] {
+        let end = coordinator.decided(seq, &[(ADD, &[1, 1]), (text, &[])]).await;
+        assert_eq!(refusal(&end).2, Some(2), "{end:?}");
+        assert_eq!((balance(&world).await, markers(&world).await), (100, vec![]), "{text}");
+    }
+    assert_eq!(world.number("SELECT count(*) FROM pg_prepared_xacts WHERE gid = 'x'").await, 0);
+}
+
 /// All branches' results go into one answer, whatever an agent is told to keep; and what has none is not committed.
 #[tokio::test]
 async fn a_branch_that_returns_more_than_an_answer_holds_is_not_committed() {
