@@ -4,10 +4,13 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::World;
 use votum_participant::postgres::marker::installation;
 use votum_proto::v1;
 use votum_proto::v1::branch_end::Kind as End;
+use votum_proto::v1::gone::Marker;
 use votum_proto::v1::vote::Kind as Vote;
 use votum_tests::postgres::ROLE;
 
@@ -37,6 +40,11 @@ fn refusal(vote: &v1::Vote) -> &v1::AbortReason {
     }
 }
 
+/// It was not run, and never will be.
+fn is_settled(end: &v1::BranchEnd) -> bool {
+    matches!(&end.kind, Some(End::Gone(gone)) if gone.marker() == Marker::Aborted)
+}
+
 /// I6: the server's own timeouts are for when the agent is gone, and a branch may switch them off.
 #[tokio::test]
 async fn a_branch_whose_time_is_over_is_ended_by_its_agent_whatever_the_server_would_do() {
@@ -59,4 +67,21 @@ async fn a_branch_whose_time_is_over_is_ended_by_its_agent_whatever_the_server_w
     coordinator.decide_for(300, 5, &work).await;
     let end = coordinator.whole_end(5).await;
     assert!(!matches!(end.kind, Some(End::Done(_))), "{end:?}");
+}
+
+/// The grace is for what is open.
+#[tokio::test]
+async fn a_stopping_agent_takes_no_work_and_says_so() {
+    let world = world().await;
+    let mut coordinator = world.coordinator().await;
+    let mut open = world.branch(&coordinator, 1);
+    open.ok("SELECT 1").await;
+    let agent = world.agent.clone();
+    world.seams.spawn(async move { agent.shutdown(Duration::from_secs(60)).await });
+    // The answer comes after the spawned task has begun.
+    coordinator.list(false).await;
+    let vote = coordinator.worked(2, &[(ADD, &[1, 1])]).await;
+    assert_eq!(refusal(&vote).message, "the agent is stopping");
+    assert!(is_settled(&coordinator.decided(3, &[(ADD, &[1, 1])]).await));
+    assert_eq!(world.number("SELECT balance FROM account WHERE id = 1").await, 100);
 }
