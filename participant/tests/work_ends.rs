@@ -85,3 +85,20 @@ async fn a_stopping_agent_takes_no_work_and_says_so() {
     assert!(is_settled(&coordinator.decided(3, &[(ADD, &[1, 1])]).await));
     assert_eq!(world.number("SELECT balance FROM account WHERE id = 1").await, 100);
 }
+
+/// I12: what an older life left was ended, and its work may be on its way still.
+#[tokio::test]
+async fn work_of_an_older_life_of_the_coordinator_is_not_done() {
+    let world = world().await;
+    let older = world.coordinator().await.life;
+    let mut coordinator = world.coordinator_in(2, 5).await.unwrap();
+    let present = std::mem::replace(&mut coordinator.life, older);
+    coordinator.work_for(60_000, 1, &[(ADD, &[1, 2])]).await;
+    assert!(is_settled(&coordinator.decided(2, &[(ADD, &[1, 2])]).await));
+    coordinator.life = present;
+    // The one session would have come to it later.
+    let vote = coordinator.worked(1, &[(ADD, &[1, 1])]).await;
+    assert!(matches!(vote.kind, Some(Vote::Yes(_))), "{vote:?}");
+    let prepared = "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()";
+    assert_eq!(world.number(prepared).await, 1);
+}
