@@ -88,6 +88,9 @@ pub struct Limits {
     /// A whole transaction that would, by the present pace, wait longer than this for a participant is refused, in
     /// milliseconds.
     pub max_wait_ms: u64,
+    /// So many branches of whole transactions are worked on at one participant at once; those beyond wait in the
+    /// coordinator.
+    pub work_in_flight: usize,
     /// How long undecided transactions may go on when the coordinator is told to stop, in milliseconds.
     pub drain_ms: u64,
 }
@@ -119,6 +122,7 @@ impl Default for Limits {
             completed_wait_ms: 10_000,
             max_undelivered: 64,
             max_wait_ms: 2_000,
+            work_in_flight: 64,
             drain_ms: 10_000,
         }
     }
@@ -349,6 +353,12 @@ impl Limits {
                 1_000_000,
             ),
             bound("limits.max_wait_ms", self.max_wait_ms, 1, DAY_MS),
+            bound(
+                "limits.work_in_flight",
+                u64::try_from(self.work_in_flight).unwrap_or(u64::MAX),
+                1,
+                1_000_000,
+            ),
             bound("limits.drain_ms", self.drain_ms, 0, 600_000),
         ]);
         if self.default_timeout_ms > self.max_timeout_ms {

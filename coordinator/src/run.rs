@@ -147,6 +147,7 @@ pub fn start_driver(
         completed_wait: Duration::from_millis(config.limits.completed_wait_ms),
         max_undelivered: config.limits.max_undelivered,
         max_wait: Duration::from_millis(config.limits.max_wait_ms),
+        work_in_flight: config.limits.work_in_flight,
         lease: config.log.lease,
         least_reach: config.least_reach(),
         durable,

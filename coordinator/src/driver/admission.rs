@@ -46,7 +46,7 @@ impl Admission {
         }
     }
 
-    fn leaves(&mut self, participant: &ParticipantName, now: Monotonic, served: bool) {
+    pub(super) fn leaves(&mut self, participant: &ParticipantName, now: Monotonic, served: bool) {
         if let Some(pace) = self.at.get_mut(participant) {
             pace.leaves(now, served);
         }
@@ -119,6 +119,7 @@ impl Driver {
             && whole.heard(participant)
         {
             self.admission.leaves(participant, now, served);
+            self.rooms.leaves(participant);
         }
     }
 
@@ -128,6 +129,7 @@ impl Driver {
         let whole = self.live.get_mut(&id).and_then(|live| live.whole.as_mut());
         for participant in whole.map(|whole| whole.nobody_is_awaited()).unwrap_or_default() {
             self.admission.leaves(&participant, now, false);
+            self.rooms.leaves(&participant);
         }
     }
 }

@@ -131,7 +131,7 @@ impl Driver {
             }
             LogState::Doubtful(why) => return Err(RequestError::LogFailed(why.clone())),
         }
-        let live = self.undecided.saturating_add(self.parked.len());
+        let live = self.undecided.saturating_add(self.parked.len()).saturating_add(self.rooms.waiting());
         if live >= self.settings.max_transactions {
             return Err(RequestError::Overloaded { live });
         }
@@ -303,6 +303,7 @@ impl Driver {
             }
         }
         self.refuse_parked();
+        self.refuse_queued();
         self.drain_progress();
     }
 

@@ -116,6 +116,7 @@ impl Driver {
         self.departures.clear();
         self.log_state = LogState::Doubtful(why);
         self.refuse_parked();
+        self.refuse_queued();
         self.drain_progress();
     }
 

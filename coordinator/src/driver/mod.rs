@@ -10,7 +10,8 @@
 //! | `request` | what the servers ask, and what they are answered |
 //! | `inbox` | what the loop takes, and in which order |
 //! | `turn` | effects are carried out, the turn's output is flushed |
-//! | `admission` | whole transactions that would wait too long are refused |
+//! | `admission` | what would wait too long is refused |
+//! | `room` | whole transactions wait, unbegun, until their participants have room |
 //! | `clients` | Begin, Commit, Rollback |
 //! | `lease` | gtids are leased ahead; whoever begins when they are used up waits for more |
 //! | `lookup` | what became of a transaction |
@@ -66,6 +67,7 @@ mod pruning;
 mod reach;
 pub mod request;
 mod resolve;
+mod room;
 mod settlement;
 mod state;
 #[cfg(test)]
@@ -108,6 +110,8 @@ pub struct Settings {
     pub max_undelivered: usize,
     /// A whole transaction that would wait longer than this for the vote of a participant is refused.
     pub max_wait: Duration,
+    /// So many branches of whole transactions are worked on at one participant at once.
+    pub work_in_flight: usize,
     /// How many seqs a lease holds.
     pub lease: u64,
     /// How far back the log has to remember, in running time.
@@ -158,6 +162,7 @@ pub fn start(
         attempts: transact::Attempts::default(),
         backlog: backlog::Backlog::default(),
         admission: admission::Admission::default(),
+        rooms: room::Rooms::default(),
         links: Vec::new(),
         participants: BTreeMap::new(),
         log,
@@ -226,6 +231,8 @@ struct Driver {
     attempts: transact::Attempts,
     backlog: backlog::Backlog,
     admission: admission::Admission,
+    /// Whole transactions that wait until their participants have room.
+    rooms: room::Rooms,
     links: Vec<Link>,
     participants: BTreeMap<ParticipantName, Participant>,
     log: Arc<dyn DecisionLog>,
@@ -278,6 +285,9 @@ impl Driver {
                 closed |= self.take(input);
             }
             self.fire_timers();
+            if !self.frozen {
+                self.begin_where_room();
+            }
             self.flush();
             if self.frozen {
                 // A crash point: what was sent may leave, nothing else may happen.
@@ -323,6 +333,7 @@ impl Driver {
             Timer::Verify => self.verify_again(),
             Timer::Held(request) => self.not_held_in_time(request),
             Timer::Inquired(request) => self.not_inquired_in_time(request),
+            Timer::NoRoom(ticket) => self.no_room_in_time(ticket),
             Timer::Drain => self.drain_deadline(),
         }
     }

@@ -27,6 +27,8 @@ pub(super) enum Timer {
     Held(u64),
     /// Somebody has not answered in time what commit markers it holds.
     Inquired(u64),
+    /// Nobody has made room for a whole transaction in its time.
+    NoRoom(u64),
     /// The grace of a drain is over.
     Drain,
 }

@@ -151,17 +151,54 @@ impl Transacted {
 
 impl Driver {
     pub(super) fn transact(&mut self, transact: Transact, answer: Answer<Transacted>) {
-        let (wait, teller) = (transact.wait, Teller::Transacted(answer));
-        match self.refuse_after_doubt().and(self.refuse_known(&transact)) {
-            Ok(()) => {}
+        let Some(answer) = self.answer_known(&transact, answer) else { return };
+        let sessions = self.may_open(&transact);
+        match sessions.and_then(|claims| self.refuse_what_would_wait(&transact).map(|()| claims)) {
+            Ok(claims) => {
+                if let Some((transact, answer)) = self.queue_without_room(transact, answer) {
+                    self.decide_whole(transact, claims, answer);
+                }
+            }
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    /// One that has waited for room. Much may have happened since it came.
+    pub(super) fn transact_queued(&mut self, transact: Transact, answer: Answer<Transacted>) {
+        let Some(answer) = self.answer_known(&transact, answer) else { return };
+        match self.may_open(&transact) {
+            Ok(claims) => self.decide_whole(transact, claims, answer),
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    /// Answers what is not to be begun because it was, or is another life's; returns the answer that is still owed.
+    fn answer_known(
+        &mut self,
+        transact: &Transact,
+        answer: Answer<Transacted>,
+    ) -> Option<Answer<Transacted>> {
+        match self.refuse_after_doubt().and(self.refuse_known(transact)) {
+            Ok(()) => return Some(answer),
             // The same request, or the same work: there is one outcome for all of them.
             Err(RequestError::KeyInUse(gtid) | RequestError::KeyCommitted(gtid)) => {
-                return self.join_whole(&gtid, wait, teller);
+                self.join_whole(&gtid, transact.wait, Teller::Transacted(answer));
             }
-            Err(other) => return teller.refuse(other),
+            Err(other) => drop(answer.send(Err(other))),
         }
-        match self.open_whole(transact) {
-            Ok((id, claims)) => self.decide(id, claims, wait, teller),
+        None
+    }
+
+    /// The session of each branch, where nothing keeps it from being begun everywhere.
+    fn may_open(&self, transact: &Transact) -> Result<Vec<BranchClaim>, RequestError> {
+        self.refuse_unless_beginning().map_err(not_begun)?;
+        self.sessions_of(transact)
+    }
+
+    fn decide_whole(&mut self, transact: Transact, claims: Vec<BranchClaim>, answer: Answer<Transacted>) {
+        let (wait, teller) = (transact.wait, Teller::Transacted(answer));
+        match self.open_whole(transact, &claims) {
+            Ok(id) => self.decide(id, claims, wait, teller),
             Err(error) => teller.refuse(error),
         }
     }
@@ -208,18 +245,7 @@ impl Driver {
         }
     }
 
-    /// What cannot be begun everywhere is not begun anywhere.
-    fn open_whole(&mut self, transact: Transact) -> Result<(LocalId, Vec<BranchClaim>), RequestError> {
-        let not_begun = |error| {
-            if let RequestError::Unavailable(why) = &error {
-                RequestError::NotBegun(why.clone())
-            } else {
-                error
-            }
-        };
-        self.refuse_unless_beginning().map_err(not_begun)?;
-        let claims = self.sessions_of(&transact)?;
-        self.refuse_what_would_wait(&transact)?;
+    fn open_whole(&mut self, transact: Transact, claims: &[BranchClaim]) -> Result<LocalId, RequestError> {
         let id = self.open(transact.begin.clone()).map_err(not_begun)?;
         if let Some(attempt) = transact.attempt {
             self.attempts.note(attempt, id);
@@ -227,8 +253,9 @@ impl Driver {
         let now = self.seams.clock.now();
         for (participant, _) in &transact.branches {
             self.admission.enters(participant, now);
+            self.rooms.enters(participant);
         }
-        let last = self.choose_last(&transact, &claims);
+        let last = self.choose_last(&transact, claims);
         if let Some(live) = self.live.get_mut(&id) {
             let mut whole = Whole::new(transact, live.deadline);
             if let Some((last, agent)) = last {
@@ -237,7 +264,7 @@ impl Driver {
             }
             live.whole = Some(Box::new(whole));
         }
-        Ok((id, claims))
+        Ok(id)
     }
 
     /// The session of each branch.
@@ -270,4 +297,9 @@ impl Driver {
         super::clients::one_name_each(&self.participants, claims.iter().map(|claim| &claim.participant))?;
         Ok(claims)
     }
+}
+
+/// What cannot be begun everywhere is not begun anywhere.
+fn not_begun(error: RequestError) -> RequestError {
+    if let RequestError::Unavailable(why) = &error { RequestError::NotBegun(why.clone()) } else { error }
 }

@@ -65,6 +65,13 @@ impl World {
         self.agent_sends(vec![v1::AgentMessage { kind: Some(kind) }]).await;
     }
 
+    /// The driver takes it when it comes to it.
+    pub(super) fn agent_tells(&self, kind: v1::agent_message::Kind) {
+        let messages = vec![v1::AgentMessage { kind: Some(kind) }];
+        let event = LinkEvent::Frame { agent: 0, generation: self.generation, messages, queues: Vec::new() };
+        self.link_events.send(event).unwrap();
+    }
+
     pub(super) async fn agent_sends(&mut self, messages: Vec<v1::AgentMessage>) {
         let event = LinkEvent::Frame { agent: 0, generation: self.generation, messages, queues: Vec::new() };
         self.link_events.send(event).unwrap();
@@ -125,9 +132,7 @@ impl World {
     /// The same; the driver takes it when it comes to it.
     pub(super) fn agent_ended(&self, gid: &Gid, participant: &str, was_commit: bool) {
         let end = Self::end(gid, participant, was_commit, End::Done(v1::Done {}));
-        let messages = vec![v1::AgentMessage { kind: Some(end) }];
-        let event = LinkEvent::Frame { agent: 0, generation: self.generation, messages, queues: Vec::new() };
-        self.link_events.send(event).unwrap();
+        self.agent_tells(end);
     }
 
     /// An agent's answer to an order at `a` to end a branch: it is not prepared, and this is what the server

@@ -35,6 +35,8 @@ mod recovery;
 #[cfg(test)]
 mod resolve;
 #[cfg(test)]
+mod room;
+#[cfg(test)]
 mod settlement;
 #[cfg(test)]
 mod transact;

@@ -69,7 +69,12 @@ impl World {
 
     /// Ready to work, where so many transactions may be live.
     pub(super) async fn ready_for(max_transactions: usize) -> Self {
-        let mut world = Self::start_for(max_transactions, Vec::new(), None, 1);
+        Self::ready_with((max_transactions, 1_000)).await
+    }
+
+    /// Where so many transactions may be live, and each participant may work at so many branches of whole ones.
+    pub(super) async fn ready_with(bounds: (usize, usize)) -> Self {
+        let mut world = Self::start_for(bounds, Vec::new(), None, 1);
         world.count();
         world.connect(Self::hello()).await;
         world.received.clear();
@@ -97,11 +102,11 @@ impl World {
     }
 
     fn start(owed: Vec<TransactionHistory>, written_off: Option<Epoch>, agents: usize) -> Self {
-        Self::start_for(5, owed, written_off, agents)
+        Self::start_for((5, 1_000), owed, written_off, agents)
     }
 
     fn start_for(
-        max_transactions: usize,
+        (max_transactions, work_in_flight): (usize, usize),
         owed: Vec<TransactionHistory>,
         written_off: Option<Epoch>,
         agents: usize,
@@ -129,6 +134,7 @@ impl World {
             completed_wait: Duration::from_secs(10),
             max_undelivered: 2,
             max_wait: Duration::from_secs(1),
+            work_in_flight,
             lease: 10,
             least_reach: Duration::from_secs(7200),
             durable: durable.clone(),
