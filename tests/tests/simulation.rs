@@ -107,6 +107,23 @@ fn some_transactions_are_decided_by_their_last_branch_and_some_of_those_by_its_m
     );
 }
 
+/// More is asked for than participants work on at once: in no seed that found something before there were bounds.
+#[test]
+fn some_whole_transactions_wait_for_room() {
+    assert!(
+        FOUND.iter().all(|(seed, _)| at_once::room(&Plan::draw(*seed, Size::default())) == at_once::ROOM)
+    );
+    let narrow = |plan: &Plan| at_once::room(plan) < at_once::ROOM;
+    let (mut waited, mut runs) = (0, 0);
+    for plan in (0..).map(|seed| Plan::draw(seed, Size::default())).filter(narrow).take(60) {
+        let transcript = run(&plan, true).transcript;
+        let waits = transcript.lines().filter(|line| line.contains("waits for room")).count();
+        waited += waits;
+        runs += usize::from(waits > 0);
+    }
+    assert!(waited > 20 && runs > 10, "{waited} waited in {runs} runs");
+}
+
 /// The one of them that has last agents.
 const LAST_AGENT: u64 = 5_004;
 

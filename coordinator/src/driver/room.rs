@@ -124,6 +124,7 @@ impl Driver {
         for (participant, _) in &transact.branches {
             self.admission.enters(participant, since);
         }
+        tracing::debug!(participant = %at, before = self.rooms.waiting(), "a whole transaction waits for room");
         let ticket = self.rooms.queue(Waiting { transact, answer, at, since, until });
         self.timers.set(until, Timer::NoRoom(ticket));
         None

@@ -18,6 +18,7 @@ use votum_proto::address::Address;
 use votum_proto::names::{CoordinatorId, Gid, Gtid, Incarnation, Life};
 use votum_proto::runtime::Seams;
 
+use super::at_once::room;
 use super::disk::{Down, SimulatedDisk};
 use super::executor::Process;
 use super::network::SimulatedDialer;
@@ -384,16 +385,6 @@ fn limits(world: &World) -> Limits {
     Limits { half_bytes: plan.half_bytes, retention_ms: plan.retention_ms, ..Limits::default() }
 }
 
-/// How many branches of whole transactions a participant works on at once: in half of the runs so few that others
-/// wait for them.
-fn room(world: &World) -> usize {
-    match world.plan.seed % 4 {
-        0 => 1,
-        1 => 2,
-        _ => Bounds::default().work_in_flight,
-    }
-}
-
 fn config(world: &World, id: &CoordinatorId) -> Config {
     Config {
         coordinator_id: id.clone(),
@@ -408,7 +399,7 @@ fn config(world: &World, id: &CoordinatorId) -> Config {
             watchdog_ms: 20_000,
             cache_bytes: 0,
         },
-        limits: Bounds { completed_wait_ms: 3_000, work_in_flight: room(world), ..Bounds::default() },
+        limits: Bounds { completed_wait_ms: 3_000, work_in_flight: room(&world.plan), ..Bounds::default() },
         participants: Vec::new(),
         logging: Default::default(),
         metrics: Default::default(),

@@ -155,7 +155,7 @@ async fn database_dies(world: &Arc<World>, index: usize, away: Duration, standby
         }
         for lost in &server.lost {
             match lost {
-                Lost::Prepare(gid) => world.book.interfered(index, gid, Interference::LostPrepare),
+                Lost::Prepare(gid, _) => world.book.interfered(index, gid, Interference::LostPrepare),
                 Lost::End(gid) => world.book.interfered(index, gid, Interference::LostEnd),
                 // Its marker went with it, which says so.
                 Lost::OnePhase(gid) => world.book.interfered(index, gid, Interference::LostOnePhase),

@@ -9,6 +9,7 @@ use votum_proto::names::Gid;
 
 use super::book::{Attempt, Interference, Told};
 use super::clients::done_until;
+use super::database::Lost;
 use super::plan::What;
 use super::world::World;
 
@@ -283,14 +284,33 @@ impl Case<'_> {
             Outcome::Aborted { .. } => !self.must_be_seen_after_abort(participant),
             // Without a commit marker: a failover loses an acknowledged commit with its PREPARE. One that lost
             // the PREPARE alone took nothing that was acknowledged (R3).
-            Outcome::Committed { .. } => self.interfered_here(participant).any(|(_, hands)| {
-                // One that had left a marker is looked for as long as the log knows of it.
-                let forgotten = self.world.plan.log.retention_ms < LONG_MS;
-                hands.contains(&Interference::LostEnd)
-                    || hands.contains(&Interference::LostOnePhase) && forgotten
-            }),
+            Outcome::Committed { .. } => {
+                self.interfered_here(participant).any(|(_, hands)| {
+                    // One that had left a marker is looked for as long as the log knows of it.
+                    let forgotten = self.world.plan.log.retention_ms < LONG_MS;
+                    hands.contains(&Interference::LostEnd)
+                        || hands.contains(&Interference::LostOnePhase) && forgotten
+                }) || self.is_hidden_by_another(participant, last)
+            }
             Outcome::ReadOnly | Outcome::InProgress(_) | Outcome::Unknown(_) | Outcome::Expired => true,
         }
+    }
+
+    /// A failover took the PREPARE, and the new server gave its transaction id to a transaction that is still prepared:
+    /// of that id the server says that it is in progress, and the coordinator, whose record of what it had heard before
+    /// went with its log, asks on and says that the branch is pending.
+    fn is_hidden_by_another(&self, participant: usize, last: &Outcome) -> bool {
+        let Some(host) = self.world.hosts.get(participant) else { return false };
+        let Outcome::Committed { pending, .. } = last else { return false };
+        let server = host.server();
+        let taken = |xid: u64| server.state.prepared.values().any(|(by, _)| *by == xid);
+        let hidden = server.lost.iter().any(|lost| match lost {
+            Lost::Prepare(gid, xid) => {
+                gid.parse::<Gid>().is_ok_and(|gid| gid.gtid.to_string() == self.gtid) && taken(*xid)
+            }
+            Lost::End(_) | Lost::OnePhase(_) => false,
+        });
+        hidden && pending.contains(&host.name)
     }
 
     /// R15: whoever aborts with a branch's yes in hand asks its server until it has answered, and records what
@@ -353,7 +373,10 @@ fn departures_stay(world: &World, last_words: &LastWords) {
                 && hands.contains(&Interference::LostEnd)
         })
     };
-    let open = departures.difference(&acknowledged).filter(|(gtid, at)| !is_back(gtid, at));
+    // With a log that was lost its records were, too.
+    let is_written_off = |gtid: &str| gtid.parse().is_ok_and(|gtid| world.book.is_written_off(&gtid));
+    let is_kept = |gtid: &str, at: &str| !is_back(gtid, at) && !is_written_off(gtid);
+    let open = departures.difference(&acknowledged).filter(|(gtid, at)| is_kept(gtid, at));
     for (gtid, participant) in open {
         let Some(Ok(last)) = last_words.get(gtid) else { continue };
         let told = match last {

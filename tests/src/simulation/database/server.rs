@@ -169,8 +169,8 @@ pub struct Backend {
 /// What a crash or a failover took away, for the judge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lost {
-    /// A prepared transaction.
-    Prepare(String),
+    /// A prepared transaction, and its transaction id.
+    Prepare(String, u64),
     /// The end of a prepared transaction, which is prepared again or gone.
     End(String),
     /// A branch that was committed in one phase, with its marker.
@@ -305,7 +305,7 @@ impl Server {
         let reached = self.flushed.saturating_sub(behind);
         for record in self.wal.get(reached..self.flushed).unwrap_or_default() {
             match record {
-                Wal::Prepared(_, prepared) => self.lost.push(Lost::Prepare(prepared.gid.clone())),
+                Wal::Prepared(xid, prepared) => self.lost.push(Lost::Prepare(prepared.gid.clone(), *xid)),
                 Wal::CommitPrepared(_, gid) | Wal::RollbackPrepared(_, gid) => {
                     self.lost.push(Lost::End(gid.clone()));
                 }
