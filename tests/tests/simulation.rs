@@ -115,7 +115,7 @@ fn some_whole_transactions_wait_for_room() {
     );
     let narrow = |plan: &Plan| at_once::room(plan) < at_once::ROOM;
     let (mut waited, mut runs) = (0, 0);
-    for plan in (0..).map(|seed| Plan::draw(seed, Size::default())).filter(narrow).take(60) {
+    for plan in (0..).map(|seed| Plan::draw(seed, Size::default())).filter(narrow).take(400) {
         let transcript = run(&plan, true).transcript;
         let waits = transcript.lines().filter(|line| line.contains("waits for room")).count();
         waited += waits;
