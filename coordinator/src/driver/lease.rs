@@ -17,9 +17,15 @@ impl Driver {
         Ok(LocalId { life: self.life, seq })
     }
 
+    /// Whether there is a gtid for one more.
+    pub(super) fn has_lease(&self) -> bool {
+        self.next_seq <= self.leased_until
+    }
+
     /// Asks for another lease when half of the last is used, or wanted.
     fn lease_ahead(&mut self) {
-        let wanted = self.next_seq.saturating_add(self.parked.len() as u64);
+        let waiting = self.parked.len().saturating_add(self.rooms.waiting());
+        let wanted = self.next_seq.saturating_add(waiting as u64);
         let mut until = self.lease_asked;
         while until.saturating_sub(wanted) <= self.settings.lease / 2 && until < u64::MAX {
             until = until.saturating_add(self.settings.lease.max(1));
@@ -34,7 +40,7 @@ impl Driver {
     /// Keeps a request to begin something until there is a gtid for it; returns every other one.
     pub(super) fn park_until_leased(&mut self, request: Request) -> Option<Request> {
         let begins = matches!(request, Request::Begin(..) | Request::Transact(..));
-        let leased = self.next_seq <= self.leased_until && self.parked.is_empty();
+        let leased = self.has_lease() && self.parked.is_empty();
         if !begins || leased || self.refuse_unless_beginning().is_err() {
             return Some(request);
         }
@@ -46,7 +52,7 @@ impl Driver {
     /// Another lease is on disk.
     pub(super) fn unpark(&mut self) {
         let mut parked = std::mem::take(&mut self.parked);
-        while self.next_seq <= self.leased_until {
+        while self.has_lease() {
             let Some(request) = parked.pop_front() else { break };
             self.on_request(request);
         }

@@ -132,7 +132,10 @@ impl Driver {
 
     /// Begins those for which there is room now.
     pub(super) fn begin_where_room(&mut self) {
-        while let Some(ticket) = self.rooms.next(self.settings.work_in_flight) {
+        // Without a gtid for it, it waits for that.
+        while self.has_lease()
+            && let Some(ticket) = self.rooms.next(self.settings.work_in_flight)
+        {
             let Some(mut waiting) = self.leaves_queue(ticket) else { continue };
             if waiting.answer.is_closed() {
                 // Nobody waits for it, and nothing of it was begun.

@@ -169,6 +169,24 @@ async fn a_request_that_is_repeated_while_it_waits_is_carried_out_once() {
 }
 
 #[tokio::test]
+async fn one_that_finds_room_and_no_gtid_waits_for_the_next_lease() {
+    let mut world = World::ready_with((100, 1)).await;
+    world.connect(hello(AGENT)).await;
+    world.received.clear();
+    let _working = transact(&mut world, at("a")).await;
+    let [working] = orders(&mut world).try_into().unwrap();
+    let mut waiting = transact(&mut world, at("a")).await;
+    // The lease in hand is of ten.
+    for _ in 1..10 {
+        world.begin().await.unwrap();
+    }
+    refuses(&mut world, &working).await;
+    assert_eq!((orders(&mut world), waiting.try_recv().is_err()), (vec![], true));
+    world.force().await;
+    assert_eq!(begun_at(&orders(&mut world)), ["a"]);
+}
+
+#[tokio::test]
 async fn those_that_wait_are_counted_among_those_that_may_be_live() {
     let mut world = narrow().await;
     let _waiting: Vec<Answered> = {
