@@ -123,12 +123,15 @@ impl Driver {
         }
     }
 
-    /// It is over, whoever has not voted.
-    pub(super) fn nobody_waits_any_more(&mut self, id: LocalId) {
+    /// No vote is awaited any more, whoever has not voted. A branch that decides begins its work only then, and is
+    /// awaited until it has ended: `served`.
+    pub(super) fn nobody_waits_any_more(&mut self, id: LocalId, served: bool) {
         let now = self.seams.clock.now();
-        let whole = self.live.get_mut(&id).and_then(|live| live.whole.as_mut());
-        for participant in whole.map(|whole| whole.nobody_is_awaited()).unwrap_or_default() {
-            self.admission.leaves(&participant, now, false);
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let works = live.transaction.is_one_phase();
+        let Some(whole) = live.whole.as_mut() else { return };
+        for participant in whole.nobody_is_awaited(works) {
+            self.admission.leaves(&participant, now, served);
             self.rooms.leaves(&participant);
         }
     }

@@ -33,10 +33,10 @@ impl Driver {
         self.refuse_unless_beginning()?;
         self.may_be_attached(&begin.attached)?;
         self.refuse_unconfigured(&begin.participants)?;
-        self.refuse_what_would_get_no_session(&begin)?;
         if let Some(key) = &begin.key {
             self.refuse_known_key(key)?;
         }
+        self.refuse_what_would_get_no_session(&begin)?;
         let id = self.open(begin)?;
         let gtid = self.gtid(id);
         let secret = self.epoch_key.secret(&gtid);
@@ -221,7 +221,7 @@ impl Driver {
         // Ended without a vote: no branch was named.
         if was_undecided && !live.transaction.is_undecided() {
             self.undecided = self.undecided.saturating_sub(1);
-            self.nobody_waits_any_more(id);
+            self.nobody_waits_any_more(id, false);
         }
         self.note_state(id, was_in);
         self.wait_for(id, wait, teller);

@@ -44,9 +44,13 @@ impl Driver {
         if !begins || leased || self.refuse_unless_beginning().is_err() {
             return Some(request);
         }
+        self.park(request);
+        None
+    }
+
+    pub(super) fn park(&mut self, request: Request) {
         self.parked.push_back(request);
         self.lease_ahead();
-        None
     }
 
     /// Another lease is on disk.

@@ -8,7 +8,7 @@ use votum_proto::runtime::Monotonic;
 use votum_proto::v1;
 
 use super::last_agent::Last;
-use super::request::{Answer, BranchClaim, Outcome, RequestError, Transact, Transacted, Wait};
+use super::request::{Answer, BranchClaim, Outcome, Request, RequestError, Transact, Transacted, Wait};
 use super::{Driver, Live, LocalId, Teller};
 
 /// What a transaction does, as long as an agent may have to be told, and what came of it.
@@ -111,9 +111,10 @@ impl Whole {
         place.map(|place| self.awaited.swap_remove(place)).is_some()
     }
 
-    /// Nobody's vote is awaited any more; whose was.
-    pub(super) fn nobody_is_awaited(&mut self) -> Vec<ParticipantName> {
-        std::mem::take(&mut self.awaited)
+    /// Nobody's vote is awaited any more, but for the branch that decides, where it is at work; whose was.
+    pub(super) fn nobody_is_awaited(&mut self, last_works: bool) -> Vec<ParticipantName> {
+        let last = self.last.as_ref().filter(|_| last_works).map(|last| &last.participant);
+        self.awaited.extract_if(.., |awaited| Some(&*awaited) != last).collect()
     }
 
     /// It is decided: nobody is told again what to do.
@@ -151,7 +152,13 @@ impl Transacted {
 
 impl Driver {
     pub(super) fn transact(&mut self, transact: Transact, answer: Answer<Transacted>) {
+        // Whoever came before has what room and what gtids there are: this may be the same request again.
+        self.begin_where_room();
+        if !self.has_lease() && self.refuse_unless_beginning().is_ok() {
+            return self.park(Request::Transact(transact, answer));
+        }
         let Some(answer) = self.answer_known(&transact, answer) else { return };
+        let Some((transact, answer)) = self.join_queued(transact, answer) else { return };
         let sessions = self.may_open(&transact);
         match sessions.and_then(|claims| self.refuse_what_would_wait(&transact).map(|()| claims)) {
             Ok(claims) => {

@@ -20,11 +20,16 @@ impl Driver {
     pub(super) fn step(&mut self, id: LocalId, event: Event) {
         let Some(live) = self.live.get_mut(&id) else { return };
         let (was_undecided, was_in) = (live.transaction.is_undecided(), live.transaction.state());
+        let was_one_phase = live.transaction.is_one_phase();
         let effects = live.transaction.step(event);
+        let is_one_phase = live.transaction.is_one_phase();
         if was_undecided && !live.transaction.is_undecided() {
             self.undecided = self.undecided.saturating_sub(1);
             self.forget_timers(id);
-            self.nobody_waits_any_more(id);
+            self.nobody_waits_any_more(id, false);
+        }
+        if was_one_phase && !is_one_phase {
+            self.nobody_waits_any_more(id, true);
         }
         self.note_state(id, was_in);
         self.carry_out(id, effects);

@@ -142,6 +142,21 @@ async fn the_last_branch_is_given_its_work_when_the_delegation_is_on_disk_and_it
     assert_eq!((commit.gid.as_str(), commit.compare_first), (sibling.gid.as_str(), false));
 }
 
+/// It begins its work when no vote is awaited any more.
+#[tokio::test]
+async fn the_last_branch_has_its_place_among_those_at_work_until_it_has_ended() {
+    let mut world = World::ready_with((100, 1)).await;
+    world.connect(hello(&["a", "b"])).await;
+    world.received.clear();
+    let (_first, _, order) = handed_over(&mut world).await;
+    let _second = transact(&mut world, whole()).await;
+    assert_eq!(orders(&mut world), [], "b is at work");
+    let end = v1::BranchEnd { kind: Some(End::Done(v1::Done {})), ..Default::default() };
+    ends(&mut world, &order, end).await;
+    let begun = orders(&mut world).into_iter().filter(|order| matches!(order, Kind::Prepare(_)));
+    assert_eq!(begun.count(), 1);
+}
+
 #[tokio::test]
 async fn a_statement_that_fails_at_the_last_branch_is_told_and_its_siblings_are_rolled_back() {
     let mut world = ready(hello(&["a", "b"])).await;

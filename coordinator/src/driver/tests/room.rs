@@ -7,7 +7,7 @@ use votum_proto::runtime::Seams;
 use votum_proto::v1;
 use votum_proto::v1::vote;
 
-use super::super::request::{Outcome, Request, RequestError, Transact};
+use super::super::request::{Outcome, Request, RequestError, Transact, Wait};
 use super::transact::{Answered, hello, orders, transact, votes, whole, yes};
 use super::world::{AGENT, World, heard, name};
 
@@ -53,9 +53,9 @@ async fn what_finds_no_room_is_begun_once_all_of_its_participants_have_some() {
     votes(&mut world, &given[0], yes(), 1).await;
     let now = orders(&mut world);
     assert_eq!(begun_at(&now), ["a"], "the second waits for b now, and the third for nothing");
-    votes(&mut world, &given[1], yes(), 1).await;
-    assert_eq!(orders(&mut world), [], "a is at work again");
     votes(&mut world, &now[0], yes(), 1).await;
+    assert_eq!(orders(&mut world), [], "b is at work");
+    votes(&mut world, &given[1], yes(), 1).await;
     assert_eq!(begun_at(&orders(&mut world)), ["a", "b"]);
     assert!(second.try_recv().is_err() && third.try_recv().is_err());
 }
@@ -184,6 +184,65 @@ async fn one_that_finds_room_and_no_gtid_waits_for_the_next_lease() {
     assert_eq!((orders(&mut world), waiting.try_recv().is_err()), (vec![], true));
     world.force().await;
     assert_eq!(begun_at(&orders(&mut world)), ["a"]);
+}
+
+#[tokio::test]
+async fn a_request_that_is_repeated_when_there_is_room_for_both_is_carried_out_once() {
+    for by_key in [false, true] {
+        let mut world = World::ready_with((100, 2)).await;
+        world.connect(hello(AGENT)).await;
+        world.received.clear();
+        let _working = [transact(&mut world, at("a")).await, transact(&mut world, at("a")).await];
+        let working = orders(&mut world);
+        let mut named = at("a");
+        if by_key {
+            named.begin.key = super::transact::key(7);
+        } else {
+            (named.attempt, named.life) = (Some(7), super::world::life(7).to_string());
+        }
+        let first = transact(&mut world, named.clone()).await;
+        let second = transact(&mut world, Transact { wait: Wait::Completed, ..named.clone() }).await;
+        for order in &working {
+            refuses_unheard(&world, order);
+        }
+        // Both places are free in this turn.
+        let third = transact(&mut world, named).await;
+        let [order] = orders(&mut world).try_into().unwrap();
+        refuses(&mut world, &order).await;
+        for answered in [first, second, third] {
+            assert_eq!(heard(answered).await.unwrap().unwrap().gtid.to_string(), order.gtid);
+        }
+        assert_eq!(orders(&mut world), []);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_repeated_while_it_waits_hears_what_the_first_one_hears() {
+    let mut world = narrow().await;
+    let _working = transact(&mut world, at("a")).await;
+    let mut named = at("a");
+    (named.attempt, named.life) = (Some(7), super::world::life(7).to_string());
+    let first = transact(&mut world, named.clone()).await;
+    passes(Duration::from_secs(20)).await;
+    let second = transact(&mut world, named).await;
+    passes(Duration::from_secs(11)).await;
+    for answered in [first, second] {
+        assert!(matches!(heard(answered).await.unwrap(), Err(RequestError::WouldWait { .. })));
+    }
+}
+
+/// Else those with work at one of them would go before it for ever.
+#[tokio::test]
+async fn one_with_work_at_two_participants_has_its_place_once_it_was_first_at_both() {
+    let mut world = narrow().await;
+    let _working = [transact(&mut world, at("a")).await, transact(&mut world, at("b")).await];
+    let working = orders(&mut world);
+    let _both = transact(&mut world, whole(None)).await;
+    let _others = [transact(&mut world, at("a")).await, transact(&mut world, at("b")).await];
+    refuses(&mut world, &working[0]).await;
+    assert_eq!(begun_at(&orders(&mut world)), ["a"], "there is work at b still");
+    refuses(&mut world, &working[1]).await;
+    assert_eq!(begun_at(&orders(&mut world)), ["a", "b"]);
 }
 
 #[tokio::test]

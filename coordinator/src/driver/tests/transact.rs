@@ -42,7 +42,7 @@ pub(super) fn whole(key: Option<KeyRecord>) -> Transact {
     }
 }
 
-fn key(hash: u8) -> Option<KeyRecord> {
+pub(super) fn key(hash: u8) -> Option<KeyRecord> {
     Some(KeyRecord { client: String::new(), key: "k".into(), request_hash: [hash; 32] })
 }
 
