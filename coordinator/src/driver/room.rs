@@ -191,8 +191,14 @@ impl Driver {
             // What it may last counts from when it came.
             let left = transact.begin.timeout.saturating_sub(waited);
             transact.begin.timeout = left.max(Duration::from_millis(1));
-            // Where nobody waits for it any more nothing of it is begun.
-            self.transact_all(&transact, answers.into_iter().filter(|(_, answer)| !answer.is_closed()));
+            let mut heard = answers.into_iter().filter(|(_, answer)| !answer.is_closed()).peekable();
+            // Where nobody waits for it any more nothing of it is begun; it may come again.
+            if heard.peek().is_none()
+                && let Some(attempt) = transact.attempt
+            {
+                self.attempts.note(attempt, None);
+            }
+            self.transact_all(&transact, heard);
         }
     }
 

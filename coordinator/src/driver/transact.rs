@@ -39,14 +39,17 @@ const ATTEMPTS: usize = 65_536;
 #[derive(Default)]
 pub(super) struct Attempts {
     order: VecDeque<u64>,
-    began: BTreeMap<u64, LocalId>,
+    /// `None`: it came, and nothing of it was begun.
+    began: BTreeMap<u64, Option<LocalId>>,
     /// Some are not remembered any more.
     forgotten: bool,
 }
 
 impl Attempts {
-    fn note(&mut self, attempt: u64, id: LocalId) {
-        self.began.insert(attempt, id);
+    pub(super) fn note(&mut self, attempt: u64, id: Option<LocalId>) {
+        if self.began.insert(attempt, id).is_some() {
+            return;
+        }
         self.order.push_back(attempt);
         if self.order.len() > ATTEMPTS
             && let Some(oldest) = self.order.pop_front()
@@ -157,8 +160,9 @@ impl Driver {
         if !self.has_lease() && self.refuse_unless_beginning().is_ok() {
             return self.park(Request::Transact(transact, answer));
         }
-        let Some(answer) = self.answer_known(&transact, answer) else { return };
+        // Before it is asked what is remembered of those that were begun: one that waits is not among them.
         let Some((transact, answer)) = self.join_queued(transact, answer) else { return };
+        let Some(answer) = self.answer_known(&transact, answer) else { return };
         let sessions = self.may_open(&transact);
         match sessions.and_then(|claims| self.refuse_what_would_wait(&transact).map(|()| claims)) {
             Ok(claims) => {
@@ -212,13 +216,14 @@ impl Driver {
 
     /// What this request, or another with its key, has begun already; or that another life is to carry it out.
     fn refuse_known(&self, transact: &Transact) -> Result<(), RequestError> {
-        let began = transact.attempt.and_then(|attempt| self.attempts.began.get(&attempt));
-        if let Some(id) = began {
-            return Err(RequestError::KeyInUse(self.gtid(*id)));
-        }
+        let repeated = match transact.attempt.and_then(|attempt| self.attempts.began.get(&attempt)) {
+            Some(Some(id)) => return Err(RequestError::KeyInUse(self.gtid(*id))),
+            Some(None) => false,
+            None => transact.repeated,
+        };
         match &transact.begin.key {
             Some(key) => self.refuse_known_key(key)?,
-            None if transact.repeated && self.attempts.forgotten => {
+            None if repeated && self.attempts.forgotten => {
                 return Err(RequestError::Invalid(
                     "the request was repeated so late that nobody remembers whether it was carried out: look what \
                      became of its work, and give the next one an idempotency key"
@@ -255,7 +260,7 @@ impl Driver {
     fn open_whole(&mut self, transact: Transact, claims: &[BranchClaim]) -> Result<LocalId, RequestError> {
         let id = self.open(transact.begin.clone()).map_err(not_begun)?;
         if let Some(attempt) = transact.attempt {
-            self.attempts.note(attempt, id);
+            self.attempts.note(attempt, Some(id));
         }
         let now = self.seams.clock.now();
         for (participant, _) in &transact.branches {

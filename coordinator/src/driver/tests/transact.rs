@@ -265,7 +265,9 @@ async fn after_a_doubtful_write_nobody_is_told_anything() {
 /// I15: what may have been forgotten is not carried out again on a client's word.
 #[tokio::test]
 async fn a_repetition_that_comes_when_its_first_attempt_may_be_forgotten_is_refused() {
-    let mut world = ready().await;
+    let mut world = World::ready_with((5, 1)).await;
+    world.connect(hello(AGENT)).await;
+    world.received.clear();
     let named = |attempt, repeated| Transact {
         attempt: Some(attempt),
         life: life(7).to_string(),
@@ -294,6 +296,17 @@ async fn a_repetition_that_comes_when_its_first_attempt_may_be_forgotten_is_refu
     assert!(matches!(heard(late).await.unwrap(), Err(RequestError::Invalid(why)) if why.contains("so late")));
     // One that comes for the first time cannot have been forgotten.
     drop(transact(&mut world, named(65_541, false)).await);
+    world.force().await;
+    let given = orders(&mut world);
+    assert_eq!(given.len(), 2);
+    // Nor one that waits for room, or has waited in vain.
+    let waiting = transact(&mut world, named(65_542, false)).await;
+    let mut again = transact(&mut world, named(65_542, true)).await;
+    assert!(again.try_recv().is_err(), "it joins the one that waits");
+    drop((waiting, again));
+    votes(&mut world, &given[0], vote::Kind::No(v1::VoteNo::default()), 0).await;
+    assert_eq!(orders(&mut world), [], "nobody waits for it");
+    drop(transact(&mut world, named(65_542, true)).await);
     world.force().await;
     assert_eq!(orders(&mut world).len(), 2);
 }
