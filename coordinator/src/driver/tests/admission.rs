@@ -7,7 +7,7 @@ use votum_proto::v1;
 
 use super::super::request::{Begin, Outcome, RequestError, Transact};
 use super::transact::{Answered, hello, orders, transact, votes, whole, yes};
-use super::world::{AGENT, World, heard, name};
+use super::world::{AGENT, World, heard, name, plain};
 
 /// More wait than nobody is refused for.
 const WAITING: usize = 70;
@@ -100,14 +100,7 @@ async fn those_that_were_aborted_wait_no_longer_and_other_participants_were_neve
 async fn refused(world: &World, participants: &[&str], attached: &[&str]) -> Option<(String, Duration)> {
     let names = |names: &[&str]| names.iter().map(|each| name(each)).collect();
     let begun = world
-        .begin_as(Begin {
-            timeout: Duration::from_secs(30),
-            key: None,
-            client: String::new(),
-            label: String::new(),
-            attached: names(attached),
-            participants: names(participants),
-        })
+        .begin_as(Begin { attached: names(attached), participants: names(participants), ..plain() })
         .await;
     match begun {
         Ok(_) => None,
@@ -147,14 +140,7 @@ async fn who_says_where_it_will_work_is_refused_where_one_of_these_has_no_sessio
     assert_eq!(refused(&world, &["a", "b"], &[]).await, at_a);
     assert_eq!(refused(&world, &["a"], &["b"]).await, at_a);
     assert_eq!(refused(&world, &["b"], &[]).await, None);
-    let begin = Begin {
-        timeout: Duration::from_secs(30),
-        key: None,
-        client: String::new(),
-        label: String::new(),
-        attached: Vec::new(),
-        participants: vec![name("nowhere")],
-    };
+    let begin = Begin { participants: vec![name("nowhere")], ..plain() };
     assert!(matches!(world.begin_as(begin).await, Err(RequestError::Invalid(_))));
 }
 

@@ -10,8 +10,8 @@ use votum_proto::v1::coordinator_message::Kind;
 use votum_proto::v1::gone::Marker;
 use votum_proto::v1::vote;
 
-use super::super::request::{Begin, Outcome, Request, RequestError, Transact, Transacted, Wait};
-use super::world::{AGENT, World, decided_commit, gid, gtid, heard, name};
+use super::super::request::{Outcome, Request, RequestError, Transact, Transacted, Wait};
+use super::world::{AGENT, World, decided_commit, gid, gtid, heard, name, plain};
 use crate::log::TransactionHistory;
 use crate::protocol::record::{PreparedBranch, Record};
 
@@ -23,10 +23,8 @@ fn whole() -> Transact {
         let statement = v1::WorkStatement { statement: format!("at {participant}"), ..Default::default() };
         (name(participant), v1::BranchWork { statements: vec![statement], ..Default::default() })
     };
-    let timeout = Duration::from_secs(30);
-    let (client, label, attached) = (String::new(), String::new(), Vec::new());
     Transact {
-        begin: Begin { timeout, key: None, client, label, attached, participants: Vec::new() },
+        begin: plain(),
         isolation: v1::Isolation::Serializable,
         read_only: false,
         branches: vec![work("a"), work("b")],

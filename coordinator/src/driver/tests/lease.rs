@@ -4,23 +4,15 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::super::request::{Begin, Begun, Request, RequestError, Wait};
-use super::world::{World, heard};
+use super::super::request::{Begun, Request, RequestError, Wait};
+use super::world::{World, heard, plain};
 use crate::protocol::record::Record;
 
 type Answered = oneshot::Receiver<Result<Begun, RequestError>>;
 
 async fn begin(world: &mut World) -> Answered {
     let (answer, answered) = oneshot::channel();
-    let begin = Begin {
-        timeout: Duration::from_secs(30),
-        key: None,
-        client: String::new(),
-        label: String::new(),
-        attached: Vec::new(),
-        participants: Vec::new(),
-    };
-    world.driver.send(Request::Begin(begin, answer)).await;
+    world.driver.send(Request::Begin(plain(), answer)).await;
     world.settle().await;
     answered
 }

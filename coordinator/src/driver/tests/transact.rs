@@ -1,7 +1,5 @@
 //! Whole transactions: what agents are told, which life of them does the work, and what clients hear.
 
-use std::time::Duration;
-
 use tokio::sync::oneshot;
 use votum_proto::names::{Gid, Gtid};
 use votum_proto::v1;
@@ -9,7 +7,7 @@ use votum_proto::v1::coordinator_message::Kind;
 use votum_proto::v1::vote;
 
 use super::super::request::{Begin, Outcome, Request, RequestError, Transact, Transacted, Wait};
-use super::world::{AGENT, World, heard, life, name};
+use super::world::{AGENT, World, heard, life, name, plain};
 use crate::protocol::record::KeyRecord;
 
 pub(super) type Answered = oneshot::Receiver<Result<Transacted, RequestError>>;
@@ -20,14 +18,7 @@ pub(super) fn whole(key: Option<KeyRecord>) -> Transact {
         let read_only = participant == "b";
         (name(participant), v1::BranchWork { statements: vec![statement], read_only, ..Default::default() })
     };
-    let begin = Begin {
-        timeout: Duration::from_secs(30),
-        key,
-        client: String::new(),
-        label: String::new(),
-        attached: Vec::new(),
-        participants: Vec::new(),
-    };
+    let begin = Begin { key, ..plain() };
     let isolation = v1::Isolation::Serializable;
     Transact {
         begin,

@@ -256,8 +256,7 @@ impl World {
         key: Option<KeyRecord>,
         attached: Vec<ParticipantName>,
     ) -> Result<Begun, RequestError> {
-        let (timeout, client, label) = (Duration::from_secs(30), String::new(), String::new());
-        self.begin_as(Begin { timeout, key, client, label, attached, participants: Vec::new() }).await
+        self.begin_as(Begin { key, attached, ..plain() }).await
     }
 
     pub(super) async fn begin_as(&self, begin: Begin) -> Result<Begun, RequestError> {
@@ -342,6 +341,18 @@ impl World {
 
 /// What comes without anybody doing more, at the latest when every timeout has passed; a test ends where it
 /// does not.
+/// A transaction of which nothing is asked.
+pub(super) fn plain() -> Begin {
+    Begin {
+        timeout: Duration::from_secs(30),
+        key: None,
+        client: String::new(),
+        label: String::new(),
+        attached: Vec::new(),
+        participants: Vec::new(),
+    }
+}
+
 pub(super) async fn heard<T>(answer: impl Future<Output = T>) -> T {
     let clock = Seams::production().clock;
     clock.timeout(Duration::from_secs(120), answer).await.expect("no answer within two minutes")
